@@ -1,0 +1,36 @@
+# Every recipe is one command that also works without just; see README.md.
+
+python := ".venv/bin/python"
+
+# make .venv with everything for work on the code
+setup:
+    python3 -m venv .venv
+    .venv/bin/pip install -q -c constraints.txt -e '.[dev]'
+
+# the embedded default: real digits, three methods, three noise levels
+run *words:
+    .venv/bin/rrcm-bench run {{words}}
+
+test *words:
+    {{python}} -m pytest -n 2 {{words}}
+
+# lint, format, types, layers
+lint:
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    .venv/bin/mypy
+    .venv/bin/lint-imports
+
+check: lint test
+
+# what the embedded default costs on this machine: passes, FLOP, time
+bench *words:
+    .venv/bin/rrcm-bench run --dry-run {{words}}
+
+# what only a CUDA machine can show
+gpu:
+    {{python}} -m pytest -m gpu
+    .venv/bin/rrcm-bench run --device cuda:0 --out results/runs-cuda
+
+report *words:
+    .venv/bin/rrcm-bench report {{words}}

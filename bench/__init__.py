@@ -1,0 +1,1 @@
+"""The harness: data, certifier, store, reports. It knows no method."""

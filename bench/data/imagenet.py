@@ -1,0 +1,92 @@
+"""ImageNet's validation images (1,000 classes, labels in the order of the sorted wnids), cropped as the field does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.data.imagenet_layout import Layout, read_layout
+from bench.data.pictures import PictureDataset, picture_size
+from bench.errors import DataError
+from bench.types import DatasetSource
+
+RESIZED = 256  # short side before the crop
+CROPS = (224, 256)
+OFFICIAL = {"test": 50_000, "train": 1_281_167}
+
+
+def open_imagenet(root: Path | None, size: int | None, split: str) -> PictureDataset:
+    """Validation images ("test", or "val" by its own name) or training images, as RGB crops of 224 or 256.
+
+    Short side to 256 (bilinear), centre crop. Differs: images named <label>_<wnid>_<name> that are 224x224 already are
+    taken as they are, "precropped224".
+    Source: Russakovsky et al. 2015; the test transform of Cohen et al. 2019; crop 256 as Xiao et al. 2023 (DensePure).
+    Raises: DataError for missing classes, labels or images, for labels that disagree, or for another size.
+    """
+    if root is None:
+        raise DataError(
+            "imagenet needs --data-root, got none; expected the folder of validation images, one folder a class; "
+            "its terms allow no download by others"
+        )
+    if not root.exists():
+        raise DataError(
+            f"--data-root {str(root)!r} does not exist; expected ImageNet's val folder, or one that holds it"
+        )
+    if split not in ("test", "val", "train"):
+        raise DataError(f"imagenet has the splits 'test' (its validation set) and 'train', got {split!r}")
+    crop = CROPS[0] if size is None else size
+    if crop not in CROPS:
+        raise DataError(
+            f"imagenet is cropped to {CROPS[0]} or {CROPS[1]} of a short side of {RESIZED}, got size {size}"
+        )
+    part = "train" if split == "train" else "test"
+    names, descriptions = official_classes()
+    layout = read_layout(root, part, names)
+    cropped = layout.named and picture_size(layout.stored[0]) == (224, 224)
+    if cropped and crop != 224:
+        raise DataError(f"{layout.stored[0]} is cropped to 224x224 already, got size {size}; leave the size out")
+    return PictureDataset(
+        name="imagenet",
+        split=part,
+        stored=layout.stored,
+        class_names=descriptions,
+        resize=None if cropped else RESIZED,
+        side=(crop, crop),
+        preprocessing="precropped224" if cropped else f"resize{RESIZED}-crop{crop}",
+        notes=_notes(layout, part),
+    )
+
+
+def official_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The 1,000 wnids in label order, and a name for each."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    names = tuple(info.label_names())
+    if len(names) != 1000 or list(names) != sorted(names):
+        raise DataError(
+            f"timm's list of ImageNet classes has {len(names)} names out of order; install an official timm"
+        )
+    return names, tuple(info.index_to_description(label) for label in range(1000))
+
+
+def _notes(layout: Layout, part: str) -> tuple[str, ...]:
+    notes = [*layout.notes, f"order: {layout.order}"]
+    if len(layout.stored) != OFFICIAL[part]:
+        notes.append(
+            f"{len(layout.stored)} images, not the {OFFICIAL[part]} of ImageNet: a subset like skip:100 takes "
+            "other images here than in published runs"
+        )
+    elif layout.order != "class":
+        notes.append("published runs count in class order: a subset like skip:100 takes other images here")
+    return tuple(notes)
+
+
+IMAGENET = DatasetSource(
+    name="imagenet",
+    title="ImageNet (ILSVRC 2012 validation)",
+    cite="Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge",
+    default_subset="skip:100",
+    open=open_imagenet,
+    num_classes=1000,
+    shape=(3, 224, 224),  # of the default crop
+)

@@ -1,0 +1,200 @@
+"""Images stored as files of their own or inside a tar, decoded when asked for; knows no dataset's layout."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import operator
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.data.subset import pixel_fingerprint
+from bench.errors import DataError
+from bench.types import Image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where the bytes of one image lie, and its class."""
+
+    label: int
+    path: Path
+    name: str = ""  # inside the tar that `path` is; empty for a file of its own
+    offset: int = 0
+    size: int | None = None  # bytes; None: to the end of the file
+
+    def read(self) -> bytes:
+        """The stored bytes.
+
+        Raises: DataError if they are not there any more.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read() if self.size is None else file.read(self.size)
+        except OSError as error:
+            raise DataError(f"{self} cannot be read: {error.strerror}; was it moved?") from None
+        if self.size is not None and len(data) < self.size:
+            raise DataError(f"{self} is cut off: {len(data)} of {self.size} bytes; fetch the tar again")
+        return data
+
+    def __str__(self) -> str:
+        return repr(f"{self.path}:{self.name}" if self.name else str(self.path))
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class PictureDataset:
+    """Labelled image files in a fixed order, as RGB."""
+
+    name: str
+    split: str
+    stored: tuple[Stored, ...]
+    class_names: tuple[str, ...]
+    resize: int | None  # the short side after resizing; None: the images are already of that shape
+    side: tuple[int, int]  # (H, W), of the centre crop where there is one
+    preprocessing: str
+    notes: tuple[str, ...] = ()  # what a reader of the numbers must know of the files
+    shape: tuple[int, int, int] = field(init=False)
+    num_classes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shape = (3, *self.side)
+        self.num_classes = len(self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, index: int) -> Image:
+        stored = self._at(index)
+        picture = decode(stored)
+        if self.resize is not None:
+            picture = resize_and_crop(picture, self.resize, self.side)
+        elif (picture.height, picture.width) != self.side:
+            raise DataError(
+                f"{stored} is {picture.width}x{picture.height}, the others are {self.side[1]}x{self.side[0]}; "
+                "give images of one size, or of one kind of preprocessing"
+            )
+        pixels = to_pixels(picture)
+        return Image(operator.index(index), pixels, stored.label, pixel_fingerprint(pixels))
+
+    def label(self, index: int) -> int:
+        """The true class, from the layout."""
+        return self._at(index).label
+
+    def digest(self, index: int) -> str:
+        """sha256 of the image file's bytes."""
+        return hashlib.sha256(self._at(index).read()).hexdigest()
+
+    def _at(self, index: int) -> Stored:
+        index = operator.index(index)
+        if not 0 <= index < len(self.stored):
+            raise DataError(f"{self.name} {self.split} has images 0 to {len(self.stored) - 1}, got index {index}")
+        return self.stored[index]
+
+
+def decode(stored: Stored) -> Picture:
+    """The image as 8-bit RGB: grey becomes three equal channels, transparency is dropped, no rotation by metadata.
+
+    Raises: DataError if the file is corrupt, or has more than 8 bits a channel.
+    """
+    with _opened(stored, io.BytesIO(stored.read())) as picture:
+        picture.load()
+        if not _deep(picture.mode):
+            return picture.convert("RGB")
+        mode = picture.mode
+    raise DataError(f"{stored} has mode {mode!r}; expected 8 bits a channel: convert it first")
+
+
+def picture_size(stored: Stored) -> tuple[int, int]:
+    """(H, W) from the header alone.
+
+    Raises: DataError if there is no image header.
+    """
+    with _opened(stored, io.BytesIO(stored.read()) if stored.name else stored.path) as picture:
+        return picture.height, picture.width
+
+
+@contextmanager
+def _opened(stored: Stored, source: Path | io.BytesIO) -> Iterator[Picture]:
+    import PIL.Image
+
+    try:
+        # Pillow warns of odd metadata, of which real ImageNet files are full; damaged pixels are errors.
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(source) as picture:
+            yield picture
+    except (*_CORRUPT, PIL.Image.DecompressionBombError) as error:
+        raise DataError(f"{stored} cannot be decoded: {_one_line(error)}; fetch it again") from None
+
+
+def resize_and_crop(picture: Picture, short: int, side: tuple[int, int]) -> Picture:
+    """Short side to `short` (bilinear, antialiased), then the centre (H, W).
+
+    Source: torchvision's Resize and CenterCrop on PIL images, the field's ImageNet test transform (Cohen et al. 2019);
+    equal to them to the byte (tests/test_data_pictures.py).
+    """
+    import PIL.Image
+
+    width, height = picture.size
+    if min(width, height) != short:
+        # The long side is cut, not rounded, as torchvision does.
+        wide, high = (int(short * width / height), short) if height <= width else (short, int(short * height / width))
+        picture = picture.resize((wide, high), PIL.Image.Resampling.BILINEAR)
+    high, wide = side
+    top, left = round((picture.height - high) / 2.0), round((picture.width - wide) / 2.0)
+    return picture.crop((left, top, left + wide, top + high))
+
+
+def to_pixels(picture: Picture) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(C, H, W) float32 in [0, 1] of an 8-bit RGB image."""
+    values = np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
+    return np.ascontiguousarray(values, dtype=np.float32) / np.float32(255)
+
+
+def class_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> tuple[list[Path], list[Path]]:
+    """Image files directly in a class folder, by name, and the other files there; hidden ones are left out.
+
+    Raises: DataError for a folder inside: its images would be missed silently.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            raise DataError(
+                f"class folder {str(folder)!r} holds the folder {path.name!r}; expected image files directly"
+            )
+        (images if path.suffix.lower() in suffixes else others).append(path)
+    return images, others
+
+
+def visible_folders(root: Path) -> list[Path]:
+    """Folders directly in `root`, by name; hidden ones are left out."""
+    return sorted(
+        (path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")), key=lambda path: path.name
+    )
+
+
+def _deep(mode: str) -> bool:
+    return mode == "F" or mode.startswith("I")
+
+
+def _one_line(error: Exception) -> str:
+    if "cannot identify image" in str(error):  # the rest of Pillow's sentence is an address in memory
+        return "no known image format"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# What Pillow's readers raise on damaged files: no image at all, cut off, a wrong field, a broken PNG chunk.
+_CORRUPT = (OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, TypeError, OverflowError)

@@ -1,0 +1,92 @@
+"""Methods and datasets by name: entry points, or `file.py:NAME` for a stranger's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, DataError, MethodError
+from bench.types import DatasetSource, Method
+
+METHODS, DATASETS = "rrcm_bench.methods", "rrcm_bench.datasets"
+
+
+def method_names() -> tuple[str, ...]:
+    """Names of all installed methods, without importing them."""
+    return tuple(sorted(_points(METHODS)))
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Names of all installed datasets, without importing them."""
+    return tuple(sorted(_points(DATASETS)))
+
+
+def methods() -> dict[str, Method]:
+    """All installed methods by name."""
+    return {name: method(name) for name in method_names()}
+
+
+def method(name: str) -> Method:
+    """The method of that name, or the one in `file.py:NAME`.
+
+    Raises: MethodError with the closest names.
+    """
+    found = _find(name, METHODS, "method", MethodError)
+    if not isinstance(found, Method):
+        raise MethodError(f"method {name!r} must be a bench.types.Method, got {type(found).__name__}")
+    return found
+
+
+def dataset(name: str) -> DatasetSource:
+    """The dataset of that name, or the one in `file.py:NAME`.
+
+    Raises: DataError with the closest names.
+    """
+    found = _find(name, DATASETS, "dataset", DataError)
+    if not isinstance(found, DatasetSource):
+        raise DataError(f"dataset {name!r} must be a bench.types.DatasetSource, got {type(found).__name__}")
+    return found
+
+
+def _find(name: str, group: str, kind: str, error: type[BenchError]) -> Any:
+    if ".py:" in name:
+        return _from_file(name, kind, error)
+    points = _points(group)
+    if name not in points:
+        close = difflib.get_close_matches(name, points, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise error(f"no {kind} named {name!r}.{hint} Known: {', '.join(sorted(points))}; or give file.py:NAME")
+    try:
+        return points[name].load()
+    except (ImportError, AttributeError) as broken:
+        raise error(f"{kind} {name!r} ({points[name].value}) cannot be imported: {broken}") from broken
+
+
+def _from_file(name: str, kind: str, error: type[BenchError]) -> Any:
+    text, _, attribute = name.rpartition(":")
+    path = Path(text)
+    if not path.is_file():
+        raise error(f"no file {text!r} for {kind} {name!r}; expected file.py:NAME")
+    module_name = f"rrcm_bench_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise error(f"{text!r} is not a Python file; expected file.py:NAME")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # so that its classes can be pickled to worker processes
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as broken:
+        raise error(f"{text!r} cannot be imported: {broken}") from broken
+    if not hasattr(module, attribute):
+        raise error(f"{text!r} has no {attribute!r}; expected file.py:NAME with a {kind} of that name")
+    return getattr(module, attribute)
+
+
+@cache
+def _points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}

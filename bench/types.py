@@ -1,0 +1,329 @@
+"""Records and protocols that the layers share; standard library only, so that importing them costs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+ABSTAIN = -1  # the label of a certificate that promises nothing
+
+Scalar = str | int | float | bool
+
+
+# ---- what a method supplies ------------------------------------------------------------------------------------------
+
+
+class Noise(Protocol):
+    """A method's own randomness, keyed per copy and independent of the smoothing noise."""
+
+    def randn(self, *shape: int) -> Tensor:
+        """Fresh standard normals, (B, *shape) float32 on the device of the copies; each call gives new ones."""
+
+
+class BaseClassifier(Protocol):
+    """What randomized smoothing smooths: a function from noisy pixels to a hard label."""
+
+    num_classes: int
+
+    def predict(self, x: Tensor, noise: Noise) -> Tensor:
+        """Hard labels of noisy copies.
+
+        Shapes: x (B, C, H, W) float32, already noisy, so not confined to [0, 1]; result (B,) int64 in [0, num_classes).
+        Must not add smoothing noise: that is the certifier's. Own randomness comes from `noise` alone.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Param:
+    """One setting of a method, part of what is measured."""
+
+    name: str
+    default: Scalar
+    help: str
+    choices: tuple[str, ...] = ()
+    by_dataset: Mapping[str, Scalar] = field(default_factory=dict)  # defaults that differ by dataset
+
+    def default_for(self, dataset: str) -> Scalar:
+        """The default on that dataset."""
+        return self.by_dataset.get(dataset, self.default)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A file of weights that a method needs, named by what it is used for."""
+
+    name: str  # "network", "denoiser", "classifier"
+    help: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsFile:
+    """A verified file of weights on this machine."""
+
+    role: str
+    path: Path
+    sha256: str
+    name: str  # the catalogue's name, or the file's own
+    params: Mapping[str, Scalar] = field(default_factory=dict)  # what the file says of itself: arch, normaliser, ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """All that a method is built from."""
+
+    dataset: str
+    num_classes: int
+    shape: tuple[int, int, int]  # (C, H, W) of an image
+    sigma: float
+    params: Mapping[str, Scalar]  # complete: every Param of the method has a value
+    weights: Mapping[str, WeightsFile]  # by role; empty when random_weights
+    random_weights: bool  # build with random weights, the same for the same seed
+    seed: int
+    device: str  # "cpu", "cuda:0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """One training run: what, from what, to where."""
+
+    method: str
+    stage: str
+    dataset: str
+    data_root: Path | None
+    preset: str
+    sigma: float | None  # None where the stage has no noise level (pre-training)
+    init: Path | None  # weights to start from (the pre-trained network, for fine-tuning)
+    out: Path  # folder of the run: metrics.jsonl, checkpoint, final weights
+    overrides: Mapping[str, str]  # --set key=value over the preset
+    device: str
+    seed: int
+    resume: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A way to certify, as a value: found by entry point or `file.py:NAME`."""
+
+    name: str
+    title: str
+    cite: str
+    build: Callable[[Setting], BaseClassifier]
+    params: tuple[Param, ...] = ()
+    roles: tuple[Role, ...] = ()
+    size: Callable[[str], int | None] = lambda _dataset: (
+        None
+    )  # crop side that the method wants, None = the dataset's own
+    declines: Callable[[str, tuple[int, int, int], int], str | None] = lambda _dataset, _shape, _classes: None
+    # what a checkpoint tells of itself: role, {tensor name: shape}, {"arch": ...} -> params
+    recognise: Callable[[str, Mapping[str, tuple[int, ...]], Mapping[str, Scalar]], Mapping[str, Scalar]] | None = None
+    train: Mapping[str, Callable[[TrainRequest], Mapping[str, Any]]] = field(default_factory=dict)  # stage -> trainer
+
+
+# ---- what a dataset supplies -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """One image of a dataset, ready to be smoothed."""
+
+    index: int  # position in the dataset
+    pixels: np.ndarray[Any, np.dtype[np.float32]]  # (C, H, W) in [0, 1]
+    label: int
+    fingerprint: str  # sha256 of shape and pixels: the image's identity across datasets, orders and storage
+
+
+class Dataset(Protocol):
+    """Labelled images in a fixed order."""
+
+    name: str
+    split: str
+    shape: tuple[int, int, int]  # (C, H, W)
+    num_classes: int
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]  # what a user should know of these images: "indices 0 to 1016 only"
+    preprocessing: str  # "resize256-crop224"; part of what is measured: the l2 radius lives in these pixels
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Image: ...
+
+    def label(self, index: int) -> int:
+        """The true class, without decoding the image."""
+
+    def digest(self, index: int) -> str:
+        """sha256 of the image as stored, without decoding it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSource:
+    """A dataset as a value: where it comes from and how it is opened."""
+
+    name: str
+    title: str
+    cite: str
+    default_subset: str  # the field's own: "skip:20" for CIFAR-10
+    open: Callable[[Path | None, int | None, str], Dataset]  # (root, size, split)
+    num_classes: int | None = None  # known without opening it; None: depends on the folder
+    shape: tuple[int, int, int] | None = None
+
+
+# ---- what is measured, and how ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """What is measured. Equal specs are the same run: resumable, comparable."""
+
+    method: str
+    params: Mapping[str, Scalar]
+    weights: Mapping[str, str]  # role -> sha256 of the file, or "random"
+    dataset: str
+    split: str
+    subset: str  # canonical words: "skip:20"
+    subset_fingerprint: str  # sha256 over index, label and stored image of each
+    images: int
+    shape: tuple[int, int, int]  # (C, H, W)
+    preprocessing: str
+    sigma: float  # l2, pixels in [0, 1]
+    n0: int
+    n: int
+    alpha: float
+    certifier: str  # "cohen"
+    seed: int
+    precision: str  # fp32, tf32, bf16, fp16
+    noise: str  # version of the noise source: other noise, other votes
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, tuples as lists."""
+        record: dict[str, Any] = asdict(self)
+        record["shape"] = list(self.shape)
+        return record
+
+    def digest(self) -> str:
+        """sha256 of the canonical JSON: the run's name everywhere."""
+        text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether any network of the run has random weights; such a run measures cost, never accuracy."""
+        return "random" in self.weights.values()
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> RunSpec:
+        """The inverse of `as_json`."""
+        channels, height, width = record["shape"]
+        return cls(**{**record, "shape": (int(channels), int(height), int(width))})
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How it is measured; cannot change a vote."""
+
+    devices: tuple[str, ...]  # one worker each
+    batch: int | None = None  # copies a forward pass; None: found by the run
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Votes per class of one stage; they add up over batches, processes and machines."""
+
+    votes: tuple[tuple[int, int], ...]  # (class, votes), by class, none of them 0
+    n: int
+
+    def __post_init__(self) -> None:
+        if sum(v for _, v in self.votes) != self.n:
+            raise ValueError(f"votes {self.votes!r} do not add up to n={self.n}")
+        if any(v <= 0 for _, v in self.votes) or [c for c, _ in self.votes] != sorted({c for c, _ in self.votes}):
+            raise ValueError(f"votes must be positive and sorted by class, got {self.votes!r}")
+
+    @classmethod
+    def of(cls, votes: Sequence[tuple[int, int]] | Sequence[Sequence[int]]) -> Counts:
+        """From (class, votes) pairs in any order."""
+        pairs = tuple(sorted((int(c), int(v)) for c, v in votes if v))
+        return cls(pairs, sum(v for _, v in pairs))
+
+    def __add__(self, other: Counts) -> Counts:
+        total = dict(self.votes)
+        for c, v in other.votes:
+            total[c] = total.get(c, 0) + v
+        return Counts(tuple(sorted(total.items())), self.n + other.n)
+
+    def __getitem__(self, label: int) -> int:
+        return dict(self.votes).get(label, 0)
+
+    def ranked(self) -> tuple[tuple[int, int], ...]:
+        """(class, votes) from most to least; ties go to the lower class, as argmax does."""
+        return tuple(sorted(self.votes, key=lambda cv: (-cv[1], cv[0])))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image of a run: the votes, from which all else is computed."""
+
+    index: int
+    fingerprint: str  # of the pixels
+    label: int
+    selection: Counts
+    estimation: Counts
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """One line of the store."""
+        return {
+            "index": self.index,
+            "fingerprint": self.fingerprint,
+            "label": self.label,
+            "selection": [list(cv) for cv in self.selection.votes],
+            "estimation": [list(cv) for cv in self.estimation.votes],
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Row:
+        """The inverse of `as_json`."""
+        return cls(
+            index=int(record["index"]),
+            fingerprint=str(record["fingerprint"]),
+            label=int(record["label"]),
+            selection=Counts.of(record["selection"]),
+            estimation=Counts.of(record["estimation"]),
+            seconds=float(record["seconds"]),
+        )
+
+    def same_votes(self, other: Row) -> bool:
+        """Whether two rows say the same of the same image; the time may differ."""
+        return (self.index, self.fingerprint, self.label, self.selection, self.estimation) == (
+            other.index,
+            other.fingerprint,
+            other.label,
+            other.selection,
+            other.estimation,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the certifier promises of one image: the smoothed label is constant within the open l2 ball."""
+
+    label: int  # ABSTAIN where nothing is promised
+    radius: float  # l2, pixels in [0, 1]; 0.0 where it abstains
+    p_lower: float  # lower confidence bound on the selected class's probability
+
+    @property
+    def abstained(self) -> bool:
+        """Whether it promises nothing."""
+        return self.label == ABSTAIN
+
+    def certifies(self, label: int, radius: float) -> bool:
+        """Whether it counts as certified accurate there: right class, radius at least r (Cohen et al. 2019)."""
+        return self.label == label and self.radius >= radius
