@@ -1,0 +1,137 @@
+"""Rows in, certified accuracies out: counts of images, their averages, and the step curve over the radius.
+
+Pure, and the same for every method. What is printed, and beside what, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from bench.certificate import BOUNDS, certify
+from bench.errors import ReportError
+from bench.store import Run
+
+# The radii of the field's tables (Lei et al., ICLR 2025, Tables 1 and 2); digits as far as sigma 0.5 reaches.
+_NATURAL: dict[str, tuple[float, float]] = {"imagenet": (0.5, 2.5), "cifar10": (0.25, 1.0), "digits": (0.25, 1.5)}
+_CERTIFIER = "cohen"  # one draw of fixed size: the only rule that `certify` is a certificate for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Certified accuracies of one run at some radii, as counts of images."""
+
+    radii: tuple[float, ...]  # l2, pixels in [0, 1]
+    certified: tuple[int, ...]  # images with the right class and a radius of at least r
+    abstained: int
+    images: int  # that these counts are of; fewer than the spec's where the run is not done
+    acr: float  # average certified radius: mean of correct * radius, l2
+    alpha: float
+    bound: str
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """Certified accuracy at each radius."""
+        return tuple(k / self.images for k in self.certified)
+
+    @property
+    def abstention(self) -> float:
+        """Fraction of the images without a certificate; they count as wrong at every radius."""
+        return self.abstained / self.images
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Certified accuracy as a step function of the radius."""
+
+    steps: tuple[float, ...]  # certified radii of the rightly classified images, ascending
+    images: int
+
+    def count(self, radius: float) -> int:
+        """Images certified at that radius; an image whose radius is exactly r counts."""
+        return len(self.steps) - bisect_left(self.steps, radius)
+
+
+def natural_radii(dataset: str) -> tuple[float, ...]:
+    """The radii at which tables on that dataset are printed."""
+    step, last = _NATURAL.get(dataset, (0.25, 2.0))
+    return tuple(k * step for k in range(round(last / step) + 1))
+
+
+def curve(run: Run, bound: str = "pa", alpha: float | None = None, only: Collection[int] | None = None) -> Curve:
+    """Certified accuracy of a run over all radii.
+
+    `only`: the indices to count; None counts every row.
+    Raises: ReportError as `certified_accuracy`.
+    """
+    return _certify(run, bound, alpha, only)[0]
+
+
+def certified_accuracy(
+    run: Run,
+    radii: Sequence[float],
+    bound: str = "pa",
+    alpha: float | None = None,
+    only: Collection[int] | None = None,
+) -> Accuracy:
+    """Fraction of the images whose smoothed class is right and certified within each radius.
+
+    An image counts at r if its class is right and its radius at least r; abstentions are wrong everywhere, r = 0 too.
+    `alpha` other than the run's re-reads the same votes; `only` restricts to those indices.
+    Source: Cohen et al. 2019, Section 4; average certified radius, Zhai et al. 2020, Section 4.
+    Raises: ReportError for a run without rows, of another certifier, with rows of another n, or a bad alpha or bound.
+    """
+    if any(not (r >= 0 and math.isfinite(r)) for r in radii):
+        raise ReportError(f"radii must be finite l2 lengths of at least 0, got {tuple(radii)!r}")
+    steps, abstained = _certify(run, bound, alpha, only)
+    return Accuracy(
+        radii=tuple(float(r) for r in radii),
+        certified=tuple(steps.count(r) for r in radii),
+        abstained=abstained,
+        images=steps.images,
+        acr=math.fsum(steps.steps) / steps.images,
+        alpha=run.spec.alpha if alpha is None else alpha,
+        bound=bound,
+    )
+
+
+def _certify(run: Run, bound: str, alpha: float | None, only: Collection[int] | None) -> tuple[Curve, int]:
+    spec = run.spec
+    level = spec.alpha if alpha is None else alpha
+    if bound not in BOUNDS:
+        raise ReportError(f"bound must be one of {', '.join(BOUNDS)}, got {bound!r}")
+    if not 0 < level < 0.5:
+        raise ReportError(f"alpha must lie in (0, 0.5), got {level!r}; the field uses 0.001")
+    if spec.certifier != _CERTIFIER:
+        raise ReportError(
+            f"{name(run)} was certified by {spec.certifier!r}; this report reads {_CERTIFIER!r} runs only"
+        )
+    rows = run.rows if only is None else tuple(row for row in run.rows if row.index in only)
+    if not rows:
+        raise ReportError(f"{name(run)} has no certified image yet; resume it with the same spec, or leave it out")
+    steps: list[float] = []
+    abstained = 0
+    for row in rows:
+        if row.estimation.n != spec.n:
+            # A draw that stopped early is no draw of fixed size: its bound would not hold.
+            raise ReportError(
+                f"{name(run)}: image {row.index} has {row.estimation.n} samples, expected n={spec.n}; "
+                "certify it again in a new folder"
+            )
+        certificate = certify(row.selection, row.estimation, sigma=spec.sigma, alpha=level, bound=bound)
+        abstained += certificate.abstained
+        if certificate.label == row.label:
+            steps.append(certificate.radius)
+    return Curve(tuple(sorted(steps)), len(rows)), abstained
+
+
+def name(run: Run) -> str:
+    """What a message or a footnote calls a run: its method, sigma and digest."""
+    return f"run {digest(run)} ({run.spec.method}, sigma {run.spec.sigma:g})"
+
+
+def digest(run: Run) -> str:
+    """The first ten letters of the spec's digest, as in the run's folder."""
+    return run.spec.digest()[:10]

@@ -1,0 +1,136 @@
+"""Which runs may stand in one table, and what each is called there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.errors import ReportError
+from bench.report import units
+from bench.report.accuracy import digest, name, natural_radii
+from bench.store import Run
+
+# What a bound assumes of the runner-up; the two are never mixed.
+BOUND_WORDS = {"pa": "bound pa (p_B = 1 - p_A)", "papb": "bound papb (p_A and p_B at alpha/2 each)"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Runs on the same images, in the same pixels, with the same n, alpha and bound."""
+
+    runs: tuple[Run, ...]  # by method, then sigma
+    alpha: float
+    bound: str
+    notes: tuple[str, ...] = ()  # on runs found twice
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self.runs[0].spec.dataset
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """The radii of its tables."""
+        return natural_radii(self.dataset)
+
+    def caption(self) -> str:
+        """All that the numbers depend on and that the rows share."""
+        spec = self.runs[0].spec
+        size = "x".join(str(side) for side in spec.shape)
+        images = f"{units.count(spec.images)} images, fingerprint {spec.subset_fingerprint[:10]}"
+        return "; ".join(
+            (
+                f"{spec.dataset} {spec.split}, subset {spec.subset} ({images})",
+                f"{size} pixels in [0, 1], preprocessing {spec.preprocessing}",
+                f"N={units.count(spec.n)}",
+                f"n0={_all(units.count(r.spec.n0) for r in self.runs)}",
+                f"alpha={units.level(self.alpha)}",
+                BOUND_WORDS[self.bound],
+                f"precision {_all(r.spec.precision for r in self.runs)}",
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One method with one set of parameters, over its noise levels."""
+
+    title: str
+    runs: tuple[Run, ...]  # by sigma
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether its networks were never trained."""
+        return self.runs[0].spec.random_weights
+
+
+def groups(runs: Sequence[Run], bound: str, alpha: float | None = None) -> tuple[Group, ...]:
+    """The runs split so that each group may stand in one table.
+
+    Raises: ReportError where one index stands for two images within a group.
+    """
+    notes: dict[str, str] = {}
+    found: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda r: (-len(r.rows), str(r.path))):
+        key = run.spec.digest()
+        if key in found:
+            notes[key] = f"{name(run)} was found in more than one folder; the one with the most images is shown"
+        found.setdefault(key, run)
+    split: dict[tuple[object, ...], list[Run]] = {}
+    for run in sorted(found.values(), key=lambda r: (r.spec.method, r.spec.sigma, digest(r))):
+        spec = run.spec
+        key_of_group = (
+            *(spec.dataset, spec.split, spec.subset_fingerprint, spec.shape, spec.preprocessing),
+            *(spec.n, spec.alpha if alpha is None else alpha, bound),
+        )
+        split.setdefault(key_of_group, []).append(run)
+    made = []
+    for members in split.values():
+        _check_images(members)
+        level = members[0].spec.alpha if alpha is None else alpha
+        own = tuple(notes[r.spec.digest()] for r in members if r.spec.digest() in notes)
+        made.append(Group(runs=tuple(members), alpha=level, bound=bound, notes=own))
+    return tuple(sorted(made, key=lambda g: (g.dataset, -len(g.runs))))
+
+
+def variants(group: Group) -> tuple[Variant, ...]:
+    """The group's methods, apart where they differ in more than sigma and weights; titles say in what."""
+    settings = [_settings(run) for run in group.runs]
+    kinds: dict[tuple[str, bool, frozenset[tuple[str, str]]], list[Run]] = {}
+    for run, setting in zip(group.runs, settings, strict=True):
+        key = (run.spec.method, run.spec.random_weights, frozenset(setting.items()))
+        kinds.setdefault(key, []).append(run)
+    made = []
+    for (method, random, own), members in kinds.items():
+        siblings = [s for r, s in zip(group.runs, settings, strict=True) if r.spec.method == method]
+        # Only what tells siblings apart: a title with every parameter would be read by nobody.
+        words = [
+            f"{key} {value}"
+            for key, value in sorted(own)
+            if len({s.get(key) for s in siblings}) > 1 or (key == "precision" and len({s[key] for s in settings}) > 1)
+        ]
+        title = f"{method} ({', '.join(words)})" if words else method
+        made.append(Variant(f"{title} (random weights)" if random else title, tuple(members)))
+    return tuple(made)
+
+
+def _settings(run: Run) -> dict[str, str]:
+    spec = run.spec
+    own = {key: str(value) for key, value in spec.params.items()}
+    return own | {"precision": spec.precision, "n0": str(spec.n0), "seed": str(spec.seed), "noise": spec.noise}
+
+
+def _check_images(runs: Sequence[Run]) -> None:
+    seen: dict[int, tuple[str, int, Run]] = {}
+    for run in runs:
+        for row in run.rows:
+            fingerprint, label, first = seen.setdefault(row.index, (row.fingerprint, row.label, run))
+            if (fingerprint, label) != (row.fingerprint, row.label):
+                raise ReportError(
+                    f"image {row.index} has other pixels or another label in {name(run)} than in {name(first)}, "
+                    "though both name the same subset; certify one of them again"
+                )
+
+
+def _all(values: Iterable[str]) -> str:
+    return ", ".join(sorted(set(values)))

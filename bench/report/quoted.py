@@ -1,0 +1,87 @@
+"""Published rows as cells that say so, and when they may stand beside measured ones."""
+
+from __future__ import annotations
+
+from bench.errors import ReportError
+from bench.published import PublishedTable, load
+from bench.report import units
+from bench.report.cells import Cell, Column, Line, Table, Unit, slug
+from bench.report.grouping import Group
+
+# l2 radii in other pixels are other radii: rows of another size do not stand beside the published ones.
+_SHAPE: dict[str, tuple[int, int, int]] = {"imagenet": (3, 224, 224), "cifar10": (3, 32, 32)}
+_BOUND = "pa"  # the published rows' own
+
+
+def published_table(table: int) -> PublishedTable:
+    """The published Table 1 (ImageNet) or 2 (CIFAR-10).
+
+    Raises: ReportError for another number.
+    """
+    if table not in (1, 2):
+        raise ReportError(
+            f"expected --table 1 (imagenet) or 2 (cifar10), got {table!r}; leave it out for your runs alone"
+        )
+    return load(f"table{table}")
+
+
+def misfit(group: Group, published: PublishedTable) -> str:
+    """Why the published rows may not stand beside the group's, or nothing where they may."""
+    spec = group.runs[0].spec
+    if spec.shape != _SHAPE.get(published.dataset):
+        return f"images of {'x'.join(map(str, spec.shape))} pixels, whose l2 radii are other radii"
+    if group.bound != _BOUND:
+        return f"bound {group.bound}, while the published rows are of bound {_BOUND}"
+    if published.alpha is not None and group.alpha != published.alpha:
+        return f"alpha={units.level(group.alpha)}, while the published rows have {units.level(published.alpha)}"
+    return "" if published.radii == group.radii else "other radii"
+
+
+def quoted(published: PublishedTable) -> list[Line]:
+    """One line a published row, in the columns of an envelope table; no interval, since their images are not known."""
+    lines = []
+    for row in published.rows:
+        origin = f"{row.source}, row {row.title}"
+        how = f"{origin}; latency {row.latency_measured}" if row.latency_measured else origin
+        rest = (
+            _quoted("quoted", "text", origin),
+            _quoted(row.title, "text", origin),
+            _quoted(row.n, "count", origin),
+            _quoted(published.images, "count", origin),
+            _quoted(row.latency_s, "seconds", how, n=row.n),
+        )
+        lines.append((*rest, *(_quoted(value, "fraction", origin, n=row.n) for value in row.values)))
+    return lines
+
+
+def published_notes(published: PublishedTable) -> list[str]:
+    """What keeps the published rows from being measured ones."""
+    alpha = "" if published.alpha is None else f", alpha={units.level(published.alpha)}"
+    return [
+        f"quoted rows: {published.source}{alpha}; not measured here: other images, each row its own N",
+        f"latency: seconds per certified image as published ({published.hardware}); not measured for measured rows",
+        *(f"quoted rows: {note}" for note in (*published.footnotes, *published.notes)),
+    ]
+
+
+def published_alone(published: PublishedTable) -> Table:
+    """The published table by itself, for want of measured rows that may stand beside it."""
+    return Table(
+        name=f"published-{slug(published.dataset)}",
+        title=f"{published.title} ({published.source})",
+        caption="quoted, not measured here",
+        columns=(
+            *(Column("source", "source"), Column("method", "method"), Column("n", "N"), Column("images", "images")),
+            Column("latency", "latency"),
+            *(
+                Column(f"r={text}", f"r={text}", radius)
+                for radius, text in zip(published.radii, units.grid(published.radii), strict=True)
+            ),
+        ),
+        rows=tuple(quoted(published)),
+        notes=tuple(published_notes(published)),
+    )
+
+
+def _quoted(value: str | int | float | None, unit: Unit, origin: str, n: int | None = None) -> Cell:
+    return Cell(value=value, unit=unit, source="quoted", origin=origin, n=n)

@@ -1,0 +1,110 @@
+"""Tables as text: terminal, Markdown, CSV, JSON. LaTeX and HTML have their own modules."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bench.report.cells import Cell, Table
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+FORMAT = 1  # of the CSV and JSON records
+CSV_FIELDS = (
+    *("table", "row", "column", "radius", "value", "unit", "source", "low", "high"),
+    *("successes", "images", "n", "note", "row_note", "run", "published"),
+)
+
+
+def terminal(table: Table, *, intervals: bool = False) -> RichTable:
+    """A table for a terminal; quoted rows dim, below a rule.
+
+    `intervals`: show each cell's interval too, which asks for about 140 letters of width.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    made = RichTable(
+        title=Text(table.title),
+        caption=Text("\n".join((table.caption, *table.notes))),
+        caption_justify="left",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for k, column in enumerate(table.columns):
+        numeric = not table.text_column(k)
+        # Numbers are never broken; where room is short, titles give way.
+        made.add_column(Text(column.title), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for row, after in zip(table.rows, (*table.rows[1:], None), strict=True):
+        lines = [(c.main(), c.interval() if intervals else "", c.note) for c in row]
+        # Text, not str: a method's title may hold [brackets], which rich would take for markup.
+        made.add_row(
+            *(Text("\n".join(filter(None, cell))) for cell in lines),
+            style="" if row[0].source == "measured" else "dim italic",
+            end_section=after is not None and after[0].source != row[0].source,
+        )
+    return made
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """Tables in GitHub's Markdown; quoted rows in italics."""
+    from tabulate import tabulate
+
+    parts = []
+    for table in tables:
+        body = [[_markdown_cell(cell) for cell in row] for row in table.rows]
+        align = ["left" if table.text_column(k) else "right" for k in range(len(table.columns))]
+        text = tabulate(
+            body,
+            headers=[_markdown_text(column.title) for column in table.columns],
+            tablefmt="github",
+            disable_numparse=True,
+            colalign=align if body else None,
+        )
+        notes = "\n".join(f"- {_markdown_text(note)}" for note in table.notes)
+        parts.append(f"### {_markdown_text(table.title)}\n\n{_markdown_text(table.caption)}\n\n{text}\n\n{notes}\n")
+    return "\n".join(parts)
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """One line a cell, fractions at full precision, with source, interval, counts, n and the run's digest."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_FIELDS)
+    for table in tables:
+        for number, row in enumerate(table.rows):
+            row_note = next((c.note for c, col in zip(row, table.columns, strict=True) if col.key == "method"), "")
+            for column, cell in zip(table.columns, row, strict=True):
+                measured = cell.source == "measured"
+                writer.writerow(
+                    "" if field is None else repr(field) if isinstance(field, float) else field
+                    for field in (
+                        *(table.name, number, column.key, column.radius, cell.value, cell.unit, cell.source),
+                        *(cell.low, cell.high, cell.successes, cell.images, cell.n, cell.note, row_note),
+                        *((cell.origin, "") if measured else ("", cell.origin)),
+                    )
+                )
+    return out.getvalue()
+
+
+def as_json(tables: Sequence[Table]) -> str:
+    """The tables as stored records, at full precision."""
+    return json.dumps({"format": FORMAT, "tables": [t.as_json() for t in tables]}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    first, *rest = (_markdown_text(line) for line in cell.lines())
+    text = f"*{first}*" if cell.source == "quoted" else first
+    return " ".join((text, *(f"<sub>{line}</sub>" for line in rest)))
+
+
+def _markdown_text(text: str) -> str:
+    for letter in "\\`*_|<":
+        text = text.replace(letter, "\\" + letter)
+    return text.replace("\n", " ")

@@ -1,0 +1,137 @@
+"""Accuracy over latency as published: nothing in this picture was measured here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import ReportError
+from bench.published import PublishedRow, PublishedTable
+from bench.report import units
+from bench.report.figures import ACCURACY, COLOURS, blank, put_legend
+from bench.report.placement import Box, Point, nearest, place
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def latency_figure(published: PublishedTable, radius: float | None = None) -> Figure:
+    """Certified accuracy over seconds per image, as published; marker area by parameters, hollow where unknown.
+
+    `radius`: which column; None averages over all. Rows without a latency or such an accuracy are named, not drawn.
+    Source: the form of Lei et al., ICLR 2025, Figure 1.
+    Raises: ReportError for a radius that the table does not have, or a table with nothing to draw.
+    """
+    if radius is not None and radius not in published.radii:
+        raise ReportError(f"expected a radius of {published.radii!r}, got {radius!r}")
+    drawn, missing = [], []
+    for row in published.rows:
+        height = _height(row, published.radii, radius)
+        if height is None or row.latency_s is None:
+            missing.append(row.title)
+        else:
+            drawn.append((row, row.latency_s, 100 * height))
+    if not drawn:
+        raise ReportError(f"{published.title!r} has no row with both a latency and an accuracy; give another table")
+    figure = blank(7.2, 5.2)
+    axis = figure.subplots()
+    for row, seconds, height in drawn:
+        face, edge = _colours(row.params_millions)
+        axis.scatter(
+            [seconds], [height], s=_area(row.params_millions), zorder=3, linewidths=1.1, alpha=0.85,
+            facecolors=face, edgecolors=edge,
+        )  # fmt: skip
+    axis.set_xscale("log")
+    _margins(axis, [seconds for _, seconds, _ in drawn], [height for _, _, height in drawn])
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.tick_params(labelsize=8)
+    axis.grid(color="0.9", linewidth=0.6, which="major")
+    grid = units.grid(published.radii)
+    what = f"at r={radius:g}" if radius is not None else f"mean over the {len(grid)} radii {grid[0]} to {grid[-1]}"
+    axis.set_ylabel(f"{ACCURACY}, {what}", fontsize=9)
+    hardware = ", ".join(sorted({row.hardware for row, _, _ in drawn if row.hardware}))
+    axis.set_title(
+        f"{published.title}\n{published.source}: latencies as published ({hardware}), not measured here", fontsize=9
+    )
+    counts = ", ".join(units.count(n) for n in sorted({row.n for row, _, _ in drawn if row.n is not None}))
+    words = ["latency (s per certified image, log scale)", f"samples per image N, by row: {counts}"]
+    if any(_taken_over(row) for row, _, _ in drawn):
+        words.append("* the authors took the latency over from another row")
+    if missing:
+        words.append(f"not drawn, for want of a latency or an accuracy: {', '.join(missing)}")
+    axis.set_xlabel("\n".join(words), fontsize=8.5)
+    sizes = sorted({row.params_millions for row, _, _ in drawn if row.params_millions is not None})
+    keys = {units.parameters(size): _marker(size) for size in sizes[:1] + sizes[len(sizes) // 2 :][:1] + sizes[-1:]}
+    keys["parameters not published"] = _marker(None)
+    put_legend(figure, list(keys.values()), list(keys))
+    _label(
+        figure,
+        axis,
+        [
+            (row.title + "*" * _taken_over(row), seconds, height, _area(row.params_millions))
+            for row, seconds, height in drawn
+        ],
+    )
+    return figure
+
+
+def _height(row: PublishedRow, radii: Sequence[float], radius: float | None) -> float | None:
+    values = row.values if radius is None else (row.values[list(radii).index(radius)],)
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
+
+
+def _taken_over(row: PublishedRow) -> bool:
+    """Whether the published latency is not the row's own."""
+    return row.latency_measured.startswith("not measured")
+
+
+def _area(millions: float | None) -> float:
+    """The square of the marker's diameter in points: in proportion to the parameters, but never too small to see."""
+    return 40.0 if millions is None else max(0.8 * millions, 16.0)
+
+
+def _colours(millions: float | None) -> tuple[str, str]:
+    return ("white", "0.35") if millions is None else (COLOURS[0], COLOURS[0])
+
+
+def _marker(millions: float | None) -> Any:
+    from matplotlib.lines import Line2D
+
+    face, edge = _colours(millions)
+    size = math.sqrt(_area(millions))
+    return Line2D([], [], linestyle="", marker="o", markersize=size, markerfacecolor=face, markeredgecolor=edge)
+
+
+def _margins(axis: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Room for labels beyond the outermost points."""
+    spread = math.log(max(xs) / min(xs)) or 1.0
+    axis.set_xlim(min(xs) * math.exp(-0.15 * spread), max(xs) * math.exp(0.2 * spread))
+    tall = (max(ys) - min(ys)) or 1.0
+    axis.set_ylim(max(0.0, min(ys) - 0.15 * tall), min(100.0, max(ys) + 0.15 * tall))
+
+
+def _label(figure: Figure, axis: Axes, points: Sequence[tuple[str, float, float, float]]) -> None:
+    """Names beside their points, none over another, with a thin line where one had to move away."""
+    texts = [axis.text(0, 0, title, fontsize=7.5, zorder=4, parse_math=False) for title, _, _, _ in points]
+    figure.draw_without_rendering()  # settles the layout, which turns data into pixels
+    figure.set_layout_engine("none")
+    boxes = [text.get_window_extent() for text in texts]
+    spots = []
+    for (_, x, y, area), box in zip(points, boxes, strict=True):
+        px, py = axis.transData.transform((x, y))
+        rim = math.sqrt(area) / 2 * figure.dpi / 72
+        spots.append(Point(float(px), float(py), rim, float(box.width) + 4, float(box.height) + 2))
+    window = axis.get_window_extent()
+    frame = Box(float(window.x0) + 4, float(window.y0) + 4, float(window.x1) - 4, float(window.y1) - 4)
+    back = axis.transData.inverted()
+    for text, spot, place_of in zip(texts, spots, place(spots, frame), strict=True):
+        x, y = back.transform((place_of.left + 2, place_of.bottom + 1))
+        text.set_position((float(x), float(y)))
+        text.set_verticalalignment("bottom")
+        end = nearest(spot, place_of)
+        if math.hypot(end[0] - spot.x, end[1] - spot.y) > spot.radius + spot.height:
+            start, stop = back.transform((spot.x, spot.y)), back.transform(end)
+            axis.plot([start[0], stop[0]], [start[1], stop[1]], color="0.6", linewidth=0.5, zorder=2)
