@@ -1,0 +1,31 @@
+"""The commands, put together; each lives in a module of its own."""
+
+from __future__ import annotations
+
+import typer
+
+from bench.cli import catalogue, doctor, report, run, runs, train
+
+app = typer.Typer(
+    name="rrcm-bench",
+    help="Certify randomized-smoothing methods by one Monte Carlo certifier, and print their tables and plots.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("run")(run.run)
+app.command("runs")(runs.runs)
+app.command("report")(report.report)
+app.command("methods")(catalogue.methods)
+app.command("datasets")(catalogue.datasets)
+app.command("check")(catalogue.check)
+app.command("doctor")(doctor.doctor)
+
+weights = typer.Typer(help="Known weights: list them, verify them, add your own.", no_args_is_help=True)
+weights.command("list")(catalogue.weights_list)
+weights.command("verify")(catalogue.weights_verify)
+weights.command("add")(catalogue.weights_add)
+app.add_typer(weights, name="weights")
+
+app.command("train")(train.train)

@@ -1,0 +1,273 @@
+"""`rrcm-bench methods`, `datasets`, `check`, `weights`: what there is, and whether it keeps its promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+
+if TYPE_CHECKING:
+    from bench.types import Method
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.")] = None,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """List the methods, or show one with its parameters, weights and training stages."""
+    from bench import registry
+
+    records = [method_record(n, registry.method(n)) for n in ([name] if name else registry.method_names())]
+    if json:
+        print_json(records[0] if name else {"methods": records})
+        return
+    console = stdout()
+    if name is None:
+        from rich.table import Table
+
+        table = Table(title="methods")
+        for column in ("name", "title", "weights for", "trains", "source"):
+            table.add_column(column)
+        for record in records:
+            usable = sorted({w["dataset"] for w in record["weights"] if w["sha256"]})
+            table.add_row(
+                record["name"], record["title"], ", ".join(usable), ", ".join(record["trains"]), record["cite"]
+            )
+        console.print(table)
+        return
+    show_method(records[0])
+
+
+def method_record(name: str, method: Method) -> dict[str, Any]:
+    """A method as plain values."""
+    from bench.weights import catalogue
+
+    return {
+        "name": name,
+        "title": method.title,
+        "cite": method.cite,
+        "roles": [{"name": role.name, "help": role.help} for role in method.roles],
+        "params": [
+            {
+                "name": p.name,
+                "default": p.default,
+                "by_dataset": dict(p.by_dataset),
+                "choices": list(p.choices),
+                "help": p.help,
+            }
+            for p in method.params
+        ],
+        "weights": [
+            {
+                "name": e.name,
+                "role": e.role,
+                "dataset": e.dataset,
+                "sigma": e.sigma,
+                "sha256": e.sha256,
+                "source": e.source,
+            }
+            for e in catalogue()
+            if e.method == method.name
+        ],
+        "trains": list(method.train),
+    }
+
+
+def show_method(record: dict[str, Any]) -> None:
+    """A method for people."""
+    from rich.table import Table
+
+    console = stdout()
+    console.print(f"{record['name']}: {record['title']}\n{record['cite']}")
+    if record["roles"]:
+        table = Table(title="roles of weights: --weights ROLE=PATH", title_justify="left")
+        table.add_column("role")
+        table.add_column("what")
+        for role in record["roles"]:
+            table.add_row(role["name"], role["help"])
+        console.print(table)
+    if record["params"]:
+        table = Table(title="settings: --set KEY=VALUE", title_justify="left")
+        for column in ("key", "default", "values", "what"):
+            table.add_column(column)
+        for p in record["params"]:
+            default = ", ".join([str(p["default"]), *(f"{d}: {v}" for d, v in p["by_dataset"].items())])
+            table.add_row(p["name"], default, " | ".join(p["choices"]), p["help"])
+        console.print(table)
+    if record["weights"]:
+        table = Table(title="known weights", title_justify="left")
+        for column in ("name", "role", "dataset", "sigma", "sha256", "source"):
+            table.add_column(column)
+        for w in record["weights"]:
+            sigma = "any" if w["sigma"] is None else f"{w['sigma']:g}"
+            table.add_row(w["name"], w["role"], w["dataset"], sigma, (w["sha256"] or "not published")[:13], w["source"])
+        console.print(table)
+    if record["trains"]:
+        console.print("trained by: " + "; ".join(f"rrcm-bench train {record['name']} {s}" for s in record["trains"]))
+
+
+def datasets(json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """List the datasets."""
+    from bench import registry
+
+    sources = [registry.dataset(name) for name in registry.dataset_names()]
+    if json:
+        print_json(
+            {"datasets": [{"name": s.name, "title": s.title, "cite": s.cite, "default_subset": s.default_subset,
+                           "num_classes": s.num_classes, "shape": s.shape} for s in sources]}
+        )  # fmt: skip
+        return
+    from rich.table import Table
+
+    table = Table(title="datasets")
+    for column in ("name", "title", "default subset", "classes", "source"):
+        table.add_column(column)
+    for s in sources:
+        table.add_row(s.name, s.title, s.default_subset, str(s.num_classes or "by folder"), s.cite)
+    stdout().print(table)
+
+
+def check(
+    method: Annotated[str, typer.Argument(help="A method, or file.py:NAME.")],
+    dataset: Annotated[str, typer.Option(help="Dataset whose images it gets.")] = "digits",
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", show_default="the cache")] = None,
+    sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
+    weights: Annotated[list[str] | None, typer.Option(help="ROLE=PATH.", show_default="the catalogue")] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Random networks.")] = False,
+    params: Annotated[list[str] | None, typer.Option("--set", help="key=value.", show_default="none")] = None,
+    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Run the conformance kit on a method: does it keep the protocol that its certificates rest on?"""
+    from bench.execution.environment import parse_devices
+    from bench.plan import RunRequest, plan
+    from bench.run import build, open_dataset
+    from bench.testing import check_method
+
+    request = RunRequest(
+        methods=(method,), dataset=dataset, sigmas=(sigma,), data_root=data_root, weights=tuple(weights or ()),
+        random_weights=random_weights, params=tuple(params or ()), subset="first:1",
+    )  # fmt: skip
+    job = plan(request)[0]
+    place = parse_devices(device)[0]
+    images = open_dataset(job)
+    findings = check_method(build(job, place, images), images.shape, device=place)
+    broken = [f for f in findings if not f.ok]
+    if json:
+        print_json(
+            {
+                "method": job.spec.method,
+                "findings": [{"claim": f.claim, "ok": f.ok, "detail": f.detail} for f in findings],
+            }
+        )
+    else:
+        for f in findings:
+            stdout().print(
+                f"{'ok    ' if f.ok else 'BROKEN'}  {f.claim}" + (f": {f.detail}" if f.detail else ""), markup=False
+            )
+    if broken:
+        remark(f"rrcm-bench: {method} breaks {len(broken)} of {len(findings)} claims; its certificates would not hold")
+        raise typer.Exit(3)
+
+
+def weights_list(json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """List the weights that the catalogues know, and whether they are on this machine."""
+    from bench.weights import verify
+
+    states = verify()
+    if json:
+        print_json({"weights": [entry_record(e, s, p) for e, s, p in states]})
+        return
+    show_weights(states, "weights")
+
+
+def weights_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Names; none verifies all that are here.")] = None,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Hash the files of known weights and compare with the catalogue."""
+    from bench.weights import verify
+
+    states = verify(names or ())
+    if json:
+        print_json({"weights": [entry_record(e, s, p) for e, s, p in states]})
+    else:
+        show_weights([t for t in states if names or t[1] != "missing"], "verified")
+    bad = [e.name for e, state, _ in states if state == "damaged" or (names and state != "ok")]
+    if bad:
+        remark(f"rrcm-bench: not as the catalogue says: {', '.join(bad)}")
+        raise typer.Exit(3)
+
+
+def weights_add(
+    name: Annotated[str, typer.Argument(help="A name of your own, as lab/gaussian/cifar10/0.25.")],
+    path: Annotated[Path, typer.Argument(help="The checkpoint: safetensors, or .pth without code in it.")],
+    method: Annotated[str, typer.Option(help="Method that it is for.")],
+    dataset: Annotated[str, typer.Option(help="Dataset that it was trained on.")],
+    role: Annotated[str, typer.Option(help="Role, see `methods NAME`.")] = "network",
+    sigma: Annotated[float | None, typer.Option(help="Noise level that it is for.", show_default="any")] = None,
+    params: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: arch, normaliser, ...", show_default="from the file")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
+    source: Annotated[str, typer.Option(help="Where they come from: citation or address.")] = "",
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Hash a checkpoint, copy it into the cache and add it to your catalogue."""
+    from bench import registry
+    from bench.errors import UsageError
+    from bench.plan import convert
+    from bench.weights import add
+
+    found = registry.method(method)
+    if role not in [r.name for r in found.roles]:
+        raise UsageError(f"{method} has no role {role!r}; expected one of: {', '.join(r.name for r in found.roles)}")
+    known = {p.name: p for p in found.params}
+    values = {}
+    for word in params or ():
+        key, _, value = word.partition("=")
+        if key not in known or not value:
+            raise UsageError(f"--set {word!r}: expected KEY=VALUE with KEY one of: {', '.join(known) or 'none'}")
+        values[key] = convert(known[key], value)
+    entry = add(
+        name,
+        path,
+        method=method,
+        role=role,
+        dataset=dataset,
+        sigma=sigma,
+        params=values,
+        licence=licence,
+        source=source,
+    )
+    if json:
+        print_json(entry_record(entry, "ok", path))
+    else:
+        stdout().print(f"added {entry.name}  sha256 {entry.sha256}", markup=False)
+
+
+def entry_record(entry: Any, state: str, path: Path | None) -> dict[str, Any]:
+    """A catalogue entry as plain values."""
+    return {
+        "name": entry.name, "state": state, "path": str(path) if path else None, "method": entry.method,
+        "role": entry.role, "dataset": entry.dataset, "sigma": entry.sigma, "params": dict(entry.params),
+        "sha256": entry.sha256,
+        "bytes": entry.bytes, "licence": entry.licence, "url": entry.url, "page": entry.page, "source": entry.source,
+        "note": entry.note,
+    }  # fmt: skip
+
+
+def show_weights(states: list[Any], title: str) -> None:
+    """Entries for people."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in ("name", "role", "dataset", "sigma", "state", "sha256", "licence", "source"):
+        table.add_column(column)
+    for e, state, _ in states:
+        sigma = "any" if e.sigma is None else f"{e.sigma:g}"
+        table.add_row(e.name, e.role, e.dataset, sigma, state, (e.sha256 or "not published")[:13], e.licence, e.source)
+    stdout().print(table)

@@ -1,0 +1,112 @@
+"""`rrcm-bench doctor`: what this machine can do, and what it cannot and why."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any
+
+from bench.cli.output import JSON_OPTION, print_json, stdout
+
+OPTIONAL = {
+    "xformers": ("xformers", "memory-efficient attention; torch's own is used without it"),
+    "pynvml": ("gpu", "energy and clocks of NVIDIA GPUs"),
+    "jinja2": ("html", "report --html"),
+    "ray": ("ray", "--executor ray"),
+    "submitit": ("slurm", "--executor slurm"),
+}
+
+
+def doctor(json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """Print versions, devices, caches, and which optional parts are usable and why not."""
+    record = examine()
+    if json:
+        print_json(record)
+        return
+    from rich.table import Table
+
+    console = stdout()
+    for title, part in record.items():
+        table = Table(title=title, show_header=False, title_justify="left")
+        for key, value in part.items():
+            table.add_row(str(key), str(value))
+        console.print(table)
+
+
+def examine() -> dict[str, dict[str, Any]]:
+    """All that the doctor looks at."""
+    import torch
+
+    from bench import registry
+    from bench.data.cache import cache_dir
+    from bench.errors import BenchError
+    from bench.execution.environment import environment, parse_devices
+    from bench.weights import catalogue, config_dir, verify
+
+    env = environment(parse_devices("auto"), "fp32")
+    packages = env.pop("packages")
+    devices: dict[str, Any] = {
+        "cpu": f"{env['cpu']}, {env['threads']} threads, {torch.backends.cpu.get_cpu_capability()}"
+    }
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            p = torch.cuda.get_device_properties(i)
+            devices[f"cuda:{i}"] = f"{p.name}, {p.total_memory / 2**30:.0f} GiB, compute {p.major}.{p.minor}"
+    else:
+        devices["cuda"] = "not usable: " + (
+            "torch was built without it" if not torch.version.cuda else "no NVIDIA driver or device"
+        )
+    parts: dict[str, Any] = {}
+    for kind, names, load in (
+        ("method", registry.method_names(), registry.method),
+        ("dataset", registry.dataset_names(), registry.dataset),
+    ):
+        for name in names:
+            try:
+                load(name)
+            except BenchError as error:
+                parts[f"{kind} {name}"] = f"broken: {error}"
+            else:
+                parts[f"{kind} {name}"] = "usable"
+    optional = {name: optional_part(name) for name in OPTIONAL}
+    known = verify()
+    return {
+        "versions": {
+            "python": env["python"],
+            **packages,
+            "cuda (of torch)": env["cuda"],
+            "git commit": env["git_commit"],
+        },
+        "devices": devices,
+        "folders": {"cache": str(cache_dir()), "configuration": str(config_dir())},
+        "parts": parts,
+        "optional": optional,
+        "weights": {
+            "known": len(catalogue()),
+            "here": sum(state == "ok" for _, state, _ in known),
+            "damaged": ", ".join(e.name for e, state, _ in known if state == "damaged") or "none",
+        },
+    }
+
+
+def optional_part(module: str) -> str:
+    """Whether an optional package can be used, and if not why."""
+    import logging
+
+    extra, use = OPTIONAL[module]
+    logging.getLogger(module).setLevel(logging.ERROR)  # xformers prints six lines of warnings
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        return f"not installed ({use}): pip install 'rrcm-bench[{extra}]'"
+    except Exception as error:  # a broken optional package must not take the doctor down
+        return (
+            f"installed, cannot be imported: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        )
+    if module == "pynvml":
+        import pynvml
+
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            return f"installed, not usable: {error}"
+    return f"usable ({use})"

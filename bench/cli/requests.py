@@ -1,0 +1,114 @@
+"""From the words of `rrcm-bench run` and of plan files to run requests."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+from bench.plan import RunRequest
+
+EMBEDDED = Path(__file__).with_name("embedded.toml")
+
+# key of a plan file -> field of RunRequest, and its TOML type
+KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "methods": ("methods", (list, str)),
+    "dataset": ("dataset", (str,)),
+    "sigma": ("sigmas", (list, float, int)),
+    "n0": ("n0", (int,)),
+    "n": ("n", (int,)),
+    "alpha": ("alpha", (float,)),
+    "seed": ("seed", (int,)),
+    "subset": ("subset", (str,)),
+    "limit": ("limit", (int,)),
+    "data_root": ("data_root", (str,)),
+    "weights": ("weights", (dict, list)),
+    "set": ("params", (dict, list)),
+    "precision": ("precision", (str,)),
+    "random_weights": ("random_weights", (bool,)),
+    "download": ("download", (bool,)),
+    "size": ("size", (int,)),
+}
+
+
+def requests(options: Mapping[str, Any], plan: Path | None) -> tuple[list[RunRequest], str | None]:
+    """Run requests from the options given (None: not given), over a plan file; and the plan's name if one was used.
+
+    Without a plan, a method or a dataset, the embedded plan is taken.
+    Raises: UsageError for a plan that cannot be read or says something unknown.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if plan is None and "methods" not in given and "dataset" not in given:
+        plan = EMBEDDED
+    if plan is None:
+        if "methods" not in given:
+            raise UsageError("no --methods given; expected some of those that `rrcm-bench methods` lists")
+        if "dataset" not in given:
+            raise UsageError("no --dataset given; expected one of those that `rrcm-bench datasets` lists")
+        return [_request(given)], None
+    tables = _read(plan)
+    return [_request({**table, **given}) for table in tables], "the embedded default" if plan == EMBEDDED else str(plan)
+
+
+def numbers(words: str) -> list[float]:
+    """Comma-separated numbers.
+
+    Raises: UsageError for anything else.
+    """
+    try:
+        return [float(word) for word in words.split(",")]
+    except ValueError:
+        raise UsageError(f"--sigma {words!r}: expected numbers with commas between, as 0.25,0.5,1.0") from None
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"plan {str(path)!r} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"plan {str(path)!r} is not TOML: {error}") from None
+    runs = document.pop("run", [{}])
+    if not isinstance(runs, list) or not all(isinstance(r, dict) for r in runs):
+        raise UsageError(f"plan {str(path)!r}: expected [[run]] tables, got run = {runs!r}")
+    return [_checked({**document, **run}, path) for run in runs]
+
+
+def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    for key, value in table.items():
+        if key not in KEYS:
+            close = difflib.get_close_matches(key, KEYS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"plan {str(path)!r}: unknown key {key!r}{hint} Known: {', '.join(KEYS)}")
+        types = KEYS[key][1]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise UsageError(
+                f"plan {str(path)!r}: {key} = {value!r}; expected {' or '.join(t.__name__ for t in types)}"
+            )
+    if "data_root" in table:  # a plan's paths are beside the plan
+        table = {**table, "data_root": path.parent / table["data_root"]}
+    return table
+
+
+def _request(table: Mapping[str, Any]) -> RunRequest:
+    if "methods" not in table or "dataset" not in table:
+        raise UsageError("a plan needs methods and a dataset, in itself or from --methods and --dataset")
+    fields = {KEYS[key][0]: value for key, value in table.items()}
+    methods = fields["methods"]
+    fields["methods"] = tuple(methods.split(",") if isinstance(methods, str) else methods)
+    if "sigmas" in fields:
+        sigmas = fields["sigmas"]
+        fields["sigmas"] = tuple(float(s) for s in (sigmas if isinstance(sigmas, list) else [sigmas]))
+    for key in ("weights", "params"):
+        words = fields.get(key, ())
+        fields[key] = tuple(f"{k}={_word(v)}" for k, v in words.items()) if isinstance(words, dict) else tuple(words)
+    if "data_root" in fields:
+        fields["data_root"] = Path(fields["data_root"])
+    return RunRequest(**fields)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

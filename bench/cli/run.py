@@ -1,0 +1,191 @@
+"""`rrcm-bench run`: certify, store, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
+
+if TYPE_CHECKING:
+    from bench.run import Job
+    from bench.store import Run
+    from bench.types import Execution
+
+RUNS = Path("results/runs")
+
+
+def run(
+    methods: Annotated[
+        str | None, typer.Option(help="Methods, with commas between; or file.py:NAME.", show_default="embedded plan")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Dataset.", show_default="embedded plan")] = None,
+    sigma: Annotated[
+        str | None,
+        typer.Option(help="Noise levels, l2 in [0, 1] pixels, with commas between.", show_default="0.25,0.5,1.0"),
+    ] = None,
+    n0: Annotated[int | None, typer.Option(help="Samples an image for choosing the class.", show_default="100")] = None,
+    n: Annotated[int | None, typer.Option(help="Samples an image for the bound.", show_default="100000")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Chance that an image's certificate is wrong.", show_default="0.001")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Key of the smoothing noise.", show_default="0")] = None,
+    subset: Annotated[
+        str | None,
+        typer.Option(
+            help="Images: skip:20 | first:500 | 500:1000 | all | file:PATH.", show_default="the dataset's own"
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first K images of the subset.", show_default="all")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", show_default="the cache")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the crop, pixels.", show_default="the method's own")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="[METHOD.]ROLE=PATH; {sigma} in PATH becomes 0.25 and so on.", show_default="the catalogue"),
+    ] = None,
+    random_weights: Annotated[
+        bool | None,
+        typer.Option("--random-weights", help="Random networks: for cost, never for accuracy.", show_default="off"),
+    ] = None,
+    download: Annotated[
+        bool | None,
+        typer.Option(
+            "--download", help="Fetch known weights that are not here; sha256 is checked.", show_default="off"
+        ),
+    ] = None,
+    params: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="[METHOD.]key=value: a method's setting.", show_default="see `methods NAME`"),
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32")] = None,
+    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0,cuda:1: one worker each.")] = "auto",
+    batch: Annotated[str, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of run folders.")] = RUNS,
+    plan: Annotated[
+        Path | None, typer.Option(help="TOML file of runs; options given here go over it.", show_default="none")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Certify methods on a dataset; without options, the embedded default on real handwritten digits."""
+    from bench.cli.requests import numbers, requests
+    from bench.execution.environment import parse_devices
+    from bench.plan import plan as make_jobs
+    from bench.types import Execution
+
+    options: dict[str, Any] = {
+        "methods": methods, "dataset": dataset, "sigma": None if sigma is None else numbers(sigma), "n0": n0, "n": n,
+        "alpha": alpha, "seed": seed, "subset": subset, "limit": limit, "data_root": data_root, "size": size,
+        "weights": weights or None, "random_weights": random_weights, "download": download, "set": params or None,
+        "precision": precision,
+    }  # fmt: skip
+    asked, source = requests(options, plan)
+    execution = Execution(parse_devices(device), parse_batch(batch))
+    jobs = [job for request in asked for job in make_jobs(request)]
+    if source:
+        remark(f"plan {source}: {len(jobs)} runs")
+    for note in dict.fromkeys(note for job in jobs for note in job.notes):
+        remark(f"note  {note}")
+    if dry_run:
+        show_cost(jobs, execution, json)
+        return
+    runs = compute(jobs, execution, out)
+    show(runs, out, json)
+
+
+def parse_batch(words: str) -> int | None:
+    """None for auto.
+
+    Raises: UsageError.
+    """
+    from bench.errors import UsageError
+
+    if words == "auto":
+        return None
+    if not words.isdigit() or int(words) < 1:
+        raise UsageError(f"--batch {words!r}: expected auto or a positive number of copies")
+    return int(words)
+
+
+def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:
+    """All jobs, one after another, with progress on stderr."""
+    import time
+
+    from bench.cli.progress import RunProgress
+    from bench.cli.records import headline
+    from bench.report.units import duration
+    from bench.run import certify
+
+    done = []
+    with resumable("the rows so far are kept, the same command goes on from them"), RunProgress() as progress:
+        for job in jobs:
+            spec = job.spec
+            title = f"{spec.method}  {spec.dataset}  sigma {spec.sigma:g}"
+
+            def begin(run: Run, title: str = title) -> None:
+                spec = run.spec
+                marks = "  random weights" if spec.random_weights else ""
+                there = f"  ({len(run.rows)} there)" if run.rows else ""
+                remark(f"run  {title}  {spec.images} images ({spec.subset})  n {spec.n}{marks}{there}  -> {run.path}")
+                progress.start(title, spec, run.rows)
+
+            started = time.monotonic()
+            run = certify(job, execution, out, begin, progress.advance)
+            remark(f"  {len(run.rows)}/{spec.images}  {headline(run)}  {duration(time.monotonic() - started)}")
+            done.append(run)
+    return done
+
+
+def show(runs: list[Run], out: Path, json: bool) -> None:
+    """The table of what was certified, or its JSON."""
+    if json:
+        from bench.cli.records import run_record
+
+        print_json({"runs": [run_record(run) for run in runs]})
+        return
+    from bench.report.build import build
+    from bench.report.render import terminal
+
+    console = stdout()
+    for table in build(runs).tables:
+        console.print(terminal(table))
+    remark(f"votes are kept under {out}; tables, LaTeX and plots: rrcm-bench report --runs {out} --out FOLDER")
+
+
+def show_cost(jobs: list[Job], execution: Execution, json: bool) -> None:
+    """What each job would cost on the first device, from a short probe."""
+    from bench.report.units import duration
+    from bench.run import probe
+
+    costs = [(job, probe(job, execution.devices[0], execution.batch)) for job in jobs]
+    if json:
+        print_json(
+            {
+                "plan": [
+                    {"digest": job.spec.digest(), "spec": job.spec.as_json(), "passes": cost.passes,
+                     "flops_per_pass": cost.flops, "seconds": cost.seconds, "device": execution.devices[0]}
+                    for job, cost in costs
+                ]
+            }
+        )  # fmt: skip
+        return
+    from rich.table import Table
+
+    table = Table(title=f"plan on {execution.devices[0]}, estimated from a probe of about 2 s each")
+    for column in ("method", "dataset", "sigma", "images", "n0 + n", "forward passes", "FLOP a pass", "time"):
+        table.add_column(column, justify="left" if column in ("method", "dataset") else "right")
+    for job, cost in costs:
+        spec = job.spec
+        flops = f"{cost.flops:.3g}" if cost.flops else "not countable"
+        table.add_row(
+            spec.method + (" (random weights)" if spec.random_weights else ""), spec.dataset, f"{spec.sigma:g}",
+            str(spec.images), f"{spec.n0 + spec.n}", f"{cost.passes:,}", flops, duration(cost.seconds),
+        )  # fmt: skip
+    stdout().print(table)
+    stdout().print(
+        f"all: {sum(c.passes for _, c in costs):,} forward passes, {duration(sum(c.seconds for _, c in costs))}"
+    )

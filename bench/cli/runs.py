@@ -1,0 +1,84 @@
+"""`rrcm-bench runs`: what is in the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.output import JSON_OPTION, print_json, stdout
+
+if TYPE_CHECKING:
+    from bench.store import Run
+
+
+def runs(
+    digest: Annotated[str | None, typer.Argument(help="First letters of a run's digest; none lists all.")] = None,
+    folder: Annotated[Path, typer.Option("--runs", help="Folder of run folders.")] = Path("results/runs"),
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """List the runs of a folder, or show one."""
+    from bench.cli.records import run_record
+    from bench.store import find_runs
+
+    found = find_runs([folder])
+    if digest is not None:
+        run = pick(found, digest, folder)
+        record = {**run_record(run), "spec": run.spec.as_json(), "execution": dict(run.execution)}
+        record |= {"environment": dict(run.environment), "conflicts": run.conflicts}
+        if json:
+            print_json(record)
+        else:
+            show(run)
+        return
+    if json:
+        print_json({"runs": [run_record(run) for run in found]})
+        return
+    from rich.table import Table
+
+    table = Table(title=f"{len(found)} runs in {folder}")
+    for column in ("digest", "method", "dataset", "subset", "sigma", "n", "images", "seconds an image"):
+        table.add_column(column, justify="left" if column in ("digest", "method", "dataset", "subset") else "right")
+    for run in found:
+        spec = run.spec
+        seconds = sum(row.seconds for row in run.rows) / len(run.rows) if run.rows else 0.0
+        table.add_row(
+            spec.digest()[:10], spec.method + (" (random weights)" if spec.random_weights else ""), spec.dataset,
+            spec.subset, f"{spec.sigma:g}", str(spec.n), f"{len(run.rows)}/{spec.images}", f"{seconds:.3g}",
+        )  # fmt: skip
+    stdout().print(table)
+
+
+def pick(found: list[Run], digest: str, folder: Path) -> Run:
+    """The one run whose digest begins so.
+
+    Raises: StoreError for none or several.
+    """
+    from bench.errors import StoreError
+
+    matches = [run for run in found if run.spec.digest().startswith(digest.lower())]
+    if len(matches) == 1:
+        return matches[0]
+    some = ", ".join(run.spec.digest()[:10] for run in (matches or found)[:8]) or "none"
+    raise StoreError(f"{len(matches)} runs in {str(folder)!r} begin with {digest!r}, expected 1; there are: {some}")
+
+
+def show(run: Run) -> None:
+    """Everything that a run knows of itself."""
+    from rich.table import Table
+
+    from bench.cli.records import headline
+
+    console = stdout()
+    console.print(f"run {run.spec.digest()}")
+    for title, record in (("what", run.spec.as_json()), ("how", run.execution), ("with", run.environment)):
+        table = Table(title=title, show_header=False, title_justify="left")
+        for key, value in record.items():
+            table.add_row(key, str(value))
+        console.print(table)
+    console.print(f"{len(run.rows)}/{run.spec.images} images" + (f"  {headline(run)}" if run.rows else ""))
+    if run.conflicts:
+        console.print(
+            f"! {run.conflicts} images were certified twice with other votes (ties on another device); the first counts"
+        )

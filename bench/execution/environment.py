@@ -1,0 +1,137 @@
+"""What a result was computed with: versions, devices, arithmetic. Recorded beside every run; never part of its spec."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench.errors import DeviceError
+
+PACKAGES = (
+    "rrcm-bench",
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "timm",
+    "diffusers",
+    "pillow",
+    "scikit-learn",
+    "xformers",
+)
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
+
+def environment(devices: tuple[str, ...], precision: str) -> dict[str, Any]:
+    """Versions, devices and arithmetic of this process, as plain values."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: v for name in PACKAGES if (v := package_version(name))},
+        "git_commit": git_commit(),
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "devices": {device: device_name(device) for device in dict.fromkeys(devices)},
+        "cuda": torch.version.cuda,
+        "cudnn": _cudnn(),
+        "precision": precision,
+        "tf32": precision == "tf32",
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def set_precision(precision: str) -> None:
+    """Put the float32 arithmetic of this process into the state that the spec names.
+
+    torch lets cuDNN use TF32 unless told otherwise: "fp32" must switch it off.
+    """
+    import torch
+
+    tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def parse_devices(words: str) -> tuple[str, ...]:
+    """Devices by name: "auto" is the first CUDA device or the CPU; a list is one worker each.
+
+    Raises: DeviceError for a device that is not there.
+    """
+    import torch
+
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if words == "auto":
+        return ("cuda:0",) if cuda else ("cpu",)
+    devices = []
+    for word in (w.strip() for w in words.split(",")):
+        name = "cuda:0" if word == "cuda" else word
+        known = name == "cpu" or (name.startswith("cuda:") and name[5:].isdigit() and int(name[5:]) < cuda)
+        if not known:
+            there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(cuda))])
+            raise DeviceError(f"no device {word!r}; expected auto or some of: {there}")
+        devices.append(name)
+    return tuple(devices)
+
+
+def device_name(device: str) -> str:
+    """The maker's name of a device."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
+
+
+def _cudnn() -> Any:
+    import torch
+
+    cudnn: Any = torch.backends.cudnn
+    return cudnn.version() if cudnn.is_available() else None
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model and its number of cores."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def package_version(name: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, "+" where it has changes; None outside a checkout."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        changed = _git(here, "status", "--porcelain", "-uno")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def _git(folder: Path, *words: str) -> str:
+    # git by its name: where it stands is the user's own PATH.
+    run = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603, S607
+    return run.stdout.strip()

@@ -1,0 +1,215 @@
+"""From what a user asks for to jobs that can be computed: names resolved, files found and hashed, nothing guessed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import registry, weights
+from bench.certificate import check_samples
+from bench.data.subset import parse_subset, subset_fingerprint, take
+from bench.errors import MethodError, SpecError, UsageError
+from bench.execution.environment import PRECISIONS
+from bench.run import Job
+from bench.smoothing import NOISE_VERSION
+from bench.types import Dataset, Method, Param, RunSpec, Scalar, WeightsFile
+
+CERTIFIER = "cohen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What a user asks for, in the words of the command line."""
+
+    methods: tuple[str, ...]
+    dataset: str
+    sigmas: tuple[float, ...] = (0.25, 0.5, 1.0)
+    n0: int = 100
+    n: int = 100_000
+    alpha: float = 0.001
+    seed: int = 0
+    subset: str | None = None  # None: the dataset's own
+    limit: int | None = None
+    data_root: Path | None = None
+    weights: tuple[str, ...] = ()  # "[METHOD.]ROLE=PATH"
+    params: tuple[str, ...] = ()  # "[METHOD.]key=value"
+    precision: str = "fp32"
+    random_weights: bool = False
+    download: bool = False
+    size: int | None = None  # None: the method's own
+
+
+def plan(request: RunRequest) -> list[Job]:
+    """One job for each method and sigma, in that order.
+
+    Raises: the error of the first thing that does not fit; nothing has been written by then.
+    """
+    check_request(request)
+    methods = {name: registry.method(name) for name in request.methods}
+    given = {name: _assigned(request.weights, name, [r.name for r in m.roles], methods) for name, m in methods.items()}
+    settings = {
+        name: _assigned(request.params, name, [p.name for p in m.params], methods) for name, m in methods.items()
+    }
+    _refuse_unused(request.weights, methods, "weights", lambda m: [r.name for r in m.roles])
+    _refuse_unused(request.params, methods, "set", lambda m: [p.name for p in m.params])
+    opened: dict[int | None, tuple[Dataset, str, tuple[int, ...], str]] = {}
+    jobs = []
+    for name, method in methods.items():
+        size = request.size or method.size(request.dataset)
+        if size not in opened:
+            opened[size] = _open(request, size)
+        dataset, words, indices, fingerprint = opened[size]
+        declined = method.declines(dataset.name, dataset.shape, dataset.num_classes)
+        if declined:
+            raise MethodError(f"{name} declines {dataset.name} {dataset.shape}: {declined}")
+        for sigma in request.sigmas:
+            files = _weights(request, method, sigma, given[name])
+            params = _params(method, dataset.name, settings[name], files)
+            spec = RunSpec(
+                method=_identity(name, method),
+                params=params,
+                weights={r.name: files[r.name].sha256 if files else "random" for r in method.roles},
+                dataset=dataset.name,
+                split=dataset.split,
+                subset=words,
+                subset_fingerprint=fingerprint,
+                images=len(indices),
+                shape=dataset.shape,
+                preprocessing=dataset.preprocessing,
+                sigma=sigma,
+                n0=request.n0,
+                n=request.n,
+                alpha=request.alpha,
+                certifier=CERTIFIER,
+                seed=request.seed,
+                precision=request.precision,
+                noise=NOISE_VERSION,
+            )
+            jobs.append(
+                Job(
+                    spec=spec,
+                    method=name,
+                    data_root=request.data_root,
+                    size=size,
+                    indices=indices,
+                    weights=files,
+                    notes=dataset.notes,
+                )
+            )
+    return jobs
+
+
+def check_request(request: RunRequest) -> None:
+    """Refuse what no method could certify, before anything is opened."""
+    if not request.methods:
+        raise UsageError("no method given; expected --methods a,b (see `rrcm-bench methods`)")
+    if len(set(request.methods)) != len(request.methods):
+        raise UsageError(f"--methods names one twice: {','.join(request.methods)}")
+    if not request.sigmas or len(set(request.sigmas)) != len(request.sigmas):
+        raise UsageError(f"--sigma must name each noise level once, got {list(request.sigmas)}")
+    for sigma in request.sigmas:
+        check_samples(request.n0, request.n, request.alpha, sigma)
+    if request.precision not in PRECISIONS:
+        raise SpecError(f"no precision {request.precision!r}; expected one of {', '.join(PRECISIONS)}")
+    if request.limit is not None and request.limit < 1:
+        raise UsageError(f"--limit must be at least 1 image, got {request.limit}")
+
+
+def _open(request: RunRequest, size: int | None) -> tuple[Dataset, str, tuple[int, ...], str]:
+    source = registry.dataset(request.dataset)
+    dataset = source.open(request.data_root, size, "test")
+    words, indices = parse_subset(request.subset or source.default_subset, len(dataset))
+    if request.limit is not None and request.limit < len(indices):
+        words, indices = f"{words},limit:{request.limit}", take(indices, request.limit)
+    return dataset, words, indices, subset_fingerprint(dataset, indices)
+
+
+def _weights(request: RunRequest, method: Method, sigma: float, given: Mapping[str, str]) -> dict[str, WeightsFile]:
+    if request.random_weights:
+        if given:
+            raise UsageError(f"--random-weights and --weights {', '.join(given)} exclude each other; give one of them")
+        return {}
+    return weights.resolve(method, request.dataset, sigma, given, download=request.download)
+
+
+def _identity(name: str, method: Method) -> str:
+    """A method's name in the spec; a stranger's file goes by its hash, for its code is part of what is measured."""
+    if ".py:" not in name:
+        return name
+    code = Path(name.rpartition(":")[0]).read_bytes()
+    return f"{method.name}@{hashlib.sha256(code).hexdigest()[:10]}"
+
+
+def _params(
+    method: Method, dataset: str, settings: Mapping[str, str], files: Mapping[str, WeightsFile]
+) -> dict[str, Scalar]:
+    """Every parameter's value: the user's word, else what the weights say of themselves, else the default."""
+    said = {key: value for file in files.values() for key, value in file.params.items()}
+    params: dict[str, Scalar] = {}
+    for param in method.params:
+        default = param.default_for(dataset)
+        if param.name in settings:
+            params[param.name] = convert(param, settings[param.name])
+        elif param.name in said:
+            params[param.name] = convert(param, str(said[param.name]))
+        else:
+            params[param.name] = default
+    return params
+
+
+def convert(param: Param, text: str) -> Scalar:
+    """A parameter's value from its text, by the type of its default.
+
+    Raises: UsageError with the values that it takes.
+    """
+    kind = type(param.default)
+    value: Scalar
+    try:
+        if kind is bool:
+            value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        else:
+            value = kind(text)
+    except (ValueError, KeyError):
+        expected = "true or false" if kind is bool else f"a {kind.__name__}"
+        raise UsageError(f"--set {param.name}={text!r}: expected {expected} ({param.help})") from None
+    if param.choices and str(value) not in param.choices:
+        raise UsageError(f"--set {param.name}={text!r}: expected one of {', '.join(param.choices)}")
+    return value
+
+
+def _assigned(words: tuple[str, ...], method: str, keys: list[str], methods: Mapping[str, Method]) -> dict[str, str]:
+    """The `key=value` words that are meant for a method: its own by prefix, and the bare ones that it knows."""
+    own: dict[str, str] = {}
+    for word in words:
+        prefix, key, value = _split(word, methods)
+        if prefix == method:
+            if key not in keys:
+                raise UsageError(f"{method} has no {key!r}; expected one of: {', '.join(keys) or 'none'}")
+            own[key] = value
+        elif prefix is None and key in keys:
+            own.setdefault(key, value)
+    return own
+
+
+def _refuse_unused(
+    words: tuple[str, ...], methods: Mapping[str, Method], option: str, keys: Callable[[Method], list[str]]
+) -> None:
+    for word in words:
+        prefix, key, _ = _split(word, methods)
+        if prefix is None and not any(key in keys(m) for m in methods.values()):
+            known = "; ".join(f"{name}: {', '.join(keys(m)) or 'none'}" for name, m in methods.items())
+            raise UsageError(f"--{option} {word!r}: no method of this run has {key!r}; they have: {known}")
+
+
+def _split(word: str, methods: Mapping[str, Method]) -> tuple[str | None, str, str]:
+    left, equals, value = word.partition("=")
+    if not equals or not left or not value:
+        raise UsageError(f"{word!r}: expected [METHOD.]KEY=VALUE")
+    for name in methods:
+        if left.startswith(f"{name}."):
+            return name, left[len(name) + 1 :], value
+    if "." in left:
+        raise UsageError(f"{word!r} is for {left.partition('.')[0]!r}, which is not in this run: {', '.join(methods)}")
+    return None, left, value

@@ -1,0 +1,203 @@
+"""A job, computed: its missing images are drawn, counted and stored, one row each. Also what it would cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench import registry
+from bench.errors import DeviceError, MethodError
+from bench.execution.environment import environment, set_precision
+from bench.execution.local import Worker, processes
+from bench.smoothing import SELECT, NoiseKey, autocast, draw, largest_batch, sample
+from bench.store import RowWriter, Run, open_run, read_run
+from bench.types import BaseClassifier, Dataset, Execution, Image, Row, RunSpec, Setting, WeightsFile
+
+CPU_BATCHES = (8, 4096)  # between which a CPU's best is looked for: past its cache, larger is slower
+CPU_SEARCH_SECONDS = 0.3  # a pass that takes longer ends the search
+CUDA_BATCH_VALUES = 512 * 3 * 224 * 224  # where the search for a batch that fits begins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run ready to be computed: what is measured, and where its parts are on this machine. Picklable."""
+
+    spec: RunSpec
+    method: str  # as the registry knows it; spec.method is the same for an installed one
+    data_root: Path | None
+    size: int | None
+    indices: tuple[int, ...]
+    weights: Mapping[str, WeightsFile]
+    notes: tuple[str, ...] = ()  # what the dataset wants its user to know
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a job takes, from a short probe."""
+
+    passes: int  # forward passes of the base classifier, all images
+    flops: int | None  # of one pass, 2 x MAC with attention; None where torch cannot count it
+    seconds: float  # of the whole job on this device, extrapolated from the probe
+
+
+def open_dataset(job: Job) -> Dataset:
+    """The job's images."""
+    return registry.dataset(job.spec.dataset).open(job.data_root, job.size, job.spec.split)
+
+
+def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
+    """The job's base classifier on a device.
+
+    Raises: what the method's own builder raises on purpose; MethodError if it does not classify the dataset's classes.
+    """
+    spec = job.spec
+    classifier = registry.method(job.method).build(
+        Setting(
+            dataset=spec.dataset,
+            num_classes=dataset.num_classes,
+            shape=dataset.shape,
+            sigma=spec.sigma,
+            params=spec.params,
+            weights=job.weights,
+            random_weights=spec.random_weights,
+            seed=spec.seed,
+            device=device,
+        )
+    )
+    if classifier.num_classes != dataset.num_classes:
+        raise MethodError(
+            f"{spec.method} has {classifier.num_classes} classes, {spec.dataset} has {dataset.num_classes}; "
+            "give weights that were trained on this dataset"
+        )
+    return classifier
+
+
+def make_worker(job: Job, device: str, batch: int | None) -> Worker:
+    """A function from an index to that image's row, with the network on `device`."""
+    set_precision(job.spec.precision)
+    dataset = open_dataset(job)
+    classifier = build(job, device, dataset)
+    copies = batch or auto_batch(job, classifier, device)
+    return partial(certify_image, job.spec, classifier, dataset, device, copies)
+
+
+def certify_image(
+    spec: RunSpec, classifier: BaseClassifier, dataset: Dataset, device: str, batch: int, index: int
+) -> Row:
+    """Both stages of one image."""
+    import torch
+
+    image = dataset[index]
+    started = time.perf_counter()
+    x = torch.from_numpy(image.pixels).to(device)
+    try:
+        selection, estimation = sample(
+            classifier,
+            x,
+            seed=spec.seed,
+            fingerprint=image.fingerprint,
+            sigma=spec.sigma,
+            n0=spec.n0,
+            n=spec.n,
+            batch=batch,
+            precision=spec.precision,
+        )
+    except torch.OutOfMemoryError:
+        raise DeviceError(
+            f"a batch of {batch} copies does not fit the memory of {device}; give a smaller --batch, or --batch auto"
+        ) from None
+    return Row(index, image.fingerprint, image.label, selection, estimation, time.perf_counter() - started)
+
+
+def auto_batch(job: Job, classifier: BaseClassifier, device: str) -> int:
+    """Copies a forward pass: the fastest on a CPU, what fits the memory of a GPU. Moves no vote."""
+    import torch
+
+    x = torch.zeros(job.spec.shape, device=device)
+    key = NoiseKey(job.spec.seed, "batch search", job.spec.sigma, SELECT)
+    if device.startswith("cuda"):
+        start = min(8192, 1 << max(3, (CUDA_BATCH_VALUES // x.numel()).bit_length() - 1))
+        return largest_batch(classifier, x, key=key, start=start, precision=job.spec.precision)
+    best, best_rate, copies = CPU_BATCHES[0], 0.0, CPU_BATCHES[0]
+    draw(classifier, x, key=key, n=copies, batch=copies, precision=job.spec.precision)  # warm-up
+    while copies <= CPU_BATCHES[1]:
+        started = time.perf_counter()
+        draw(classifier, x, key=key, n=copies, batch=copies, precision=job.spec.precision)
+        elapsed = time.perf_counter() - started
+        if copies / elapsed > 1.05 * best_rate:
+            best, best_rate = copies, copies / elapsed
+        elif copies >= 4 * best:
+            break
+        if elapsed > CPU_SEARCH_SECONDS:
+            break
+        copies *= 2
+    return best
+
+
+def certify(
+    job: Job, execution: Execution, out: Path, on_start: Callable[[Run], None], on_row: Callable[[Row], None]
+) -> Run:
+    """Compute what the job's folder under `out` still lacks, and return the run as it then stands.
+
+    The network is built before the folder is made: a job that cannot run leaves nothing behind. Interrupted at any
+    moment, the same call goes on from the rows that are there, and ends with the same votes.
+    """
+    single = len(execution.devices) == 1
+    worker = make_worker(job, execution.devices[0] if single else "cpu", execution.batch)
+    run = open_run(out, job.spec, execution, environment(execution.devices, job.spec.precision))
+    on_start(run)
+    there = {row.index for row in run.rows}
+    todo = [index for index in job.indices if index not in there]
+    if not todo:
+        return run
+    rows: Iterable[Row]
+    if single:
+        rows = map(worker, todo)
+    else:
+        del worker  # it has shown that the job can be built; the processes build their own
+        rows = processes(partial(make_worker, job), todo, execution)
+    with RowWriter(run.path) as writer:
+        for row in rows:
+            writer.append(row)
+            on_row(row)
+    return read_run(run.path)
+
+
+def probe(job: Job, device: str, batch: int | None, seconds: float = 2.0) -> Cost:
+    """What the job would cost on this device: a warm-up batch, then batches for about `seconds`."""
+    import torch
+
+    set_precision(job.spec.precision)
+    dataset = open_dataset(job)
+    classifier = build(job, device, dataset)
+    copies = batch or auto_batch(job, classifier, device)
+    image = dataset[job.indices[0]]
+    x = torch.from_numpy(image.pixels).to(device)
+    key = NoiseKey(job.spec.seed, "probe", job.spec.sigma, SELECT)
+    draw(classifier, x, key=key, n=copies, batch=copies, precision=job.spec.precision)
+    started, done = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - started) < seconds or done == 0:
+        draw(classifier, x, key=key, n=copies, batch=copies, precision=job.spec.precision, first=done)
+        done += copies
+    elapsed = time.perf_counter() - started
+    passes = job.spec.images * (job.spec.n0 + job.spec.n)
+    return Cost(passes=passes, flops=_flops(classifier, image, job, device), seconds=passes * elapsed / done)
+
+
+def _flops(classifier: BaseClassifier, image: Image, job: Job, device: str) -> int | None:
+    """Floating-point operations of one copy's forward pass, 2 x MAC."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from bench.smoothing import MethodNoise
+
+    counter = FlopCounterMode(display=False)
+    x = torch.from_numpy(image.pixels).to(device)[None]
+    # The CPU's flash attention is not in torch's register of countable operations; the plain one is.
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad(), autocast(x.device.type, job.spec.precision):
+        classifier.predict(x, MethodNoise(0, 0, 1, device))
+    return counter.get_total_flops() or None

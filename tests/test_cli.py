@@ -1,0 +1,244 @@
+"""What a user types and sees: one line and an exit code for every mistake, JSON alone on stdout when asked for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.cli import main
+
+TOY = f"{Path(__file__).with_name('toy_method.py')}:TOY"
+SMALL = (
+    "run",
+    "--methods",
+    TOY,
+    "--dataset",
+    "digits",
+    "--sigma",
+    "0.5",
+    "--n0",
+    "20",
+    "--n",
+    "100",
+    "--subset",
+    "first:4",
+)
+
+
+class Outcome:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["rrcm-bench", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        found = capsys.readouterr()
+        code = left.value.code
+        return Outcome(code if isinstance(code, int) else 0, found.out, found.err)
+
+    return call
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['rrcm-bench', '--help']\n"
+        "from bench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'scipy', 'pandas', 'matplotlib', 'timm', 'diffusers', 'sklearn', 'statsmodels', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stderr.strip() == "[]"
+    assert "certify" in found.stdout.lower()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "runs",
+        "report",
+        "methods",
+        "datasets",
+        "check",
+        "doctor",
+        "train",
+        "weights list",
+        "weights add",
+        "weights verify",
+    ],
+)
+def test_every_option_says_what_it_is(cli, command: str) -> None:
+    assert cli(*command.split(), "--help").code == 0
+
+
+def test_run_prints_one_json_document_and_nothing_else(cli, tmp_path: Path) -> None:
+    found = cli(*SMALL, "--json", "--out", "runs")
+    assert found.code == 0
+    (run,) = found.json["runs"]
+    assert set(run) >= {
+        "digest", "path", "method", "dataset", "sigma", "n0", "n", "alpha", "images", "abstained", "accuracy", "acr",
+        "samples", "seconds",
+    }  # fmt: skip
+    assert run["images"] == 4
+    assert run["samples"] == 4 * 120
+    assert set(run["accuracy"]) >= {"0.0", "0.25"}
+    assert (tmp_path / run["path"] / "run.json").is_file()
+
+
+def test_the_same_command_again_computes_nothing_and_says_the_same(cli) -> None:
+    first, second = cli(*SMALL, "--json"), cli(*SMALL, "--json")
+    assert first.json == second.json
+
+
+def test_a_run_ends_with_its_table(cli) -> None:
+    found = cli(*SMALL)
+    assert found.code == 0
+    assert "certified accuracy" in found.out
+    assert "run  toy@" in found.err
+
+
+def test_runs_lists_and_shows(cli) -> None:
+    digest = cli(*SMALL, "--json").json["runs"][0]["digest"]
+    assert [r["digest"] for r in cli("runs", "--json").json["runs"]] == [digest]
+    shown = cli("runs", digest[:6], "--json").json
+    assert shown["spec"]["n"] == 100
+    assert shown["environment"]["packages"]["torch"]
+    assert cli("runs", "ffff").code == 1
+
+
+@pytest.mark.parametrize("form", ["--latex", "--markdown", "--csv", "--json"])
+def test_report_prints_each_text_format(cli, form: str) -> None:
+    cli(*SMALL)
+    found = cli("report", form)
+    assert found.code == 0
+    expected = {"--latex": r"\toprule", "--markdown": "|", "--csv": "table,row", "--json": '"tables"'}[form]
+    assert expected in found.out
+
+
+def test_report_writes_its_figures(cli, tmp_path: Path) -> None:
+    cli(*SMALL)
+    assert cli("report", "--out", "made").code == 0
+    assert {p.suffix for p in (tmp_path / "made").iterdir()} == {".md", ".csv", ".json", ".tex", ".png", ".pdf"}
+
+
+def test_a_dry_run_prints_the_cost_and_writes_nothing(cli, tmp_path: Path) -> None:
+    found = cli(*SMALL, "--dry-run", "--json")
+    (plan,) = found.json["plan"]
+    assert plan["passes"] == 4 * 120
+    assert plan["seconds"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_file_is_read_and_options_go_over_it(cli, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(
+        f"methods = [{TOY!r}]\ndataset = 'digits'\nn0 = 20\nn = 100\nsubset = 'first:2'\n"
+        "[[run]]\nsigma = [0.5]\n[[run]]\nsigma = 1.0\nset = {pause = 0.0}\n"
+    )
+    runs = cli("run", "--plan", "plan.toml", "--n", "50", "--json").json["runs"]
+    assert [(r["sigma"], r["n"], r["images"]) for r in runs] == [(0.5, 50, 2), (1.0, 50, 2)]
+
+
+def test_a_method_of_a_file_is_checked(cli) -> None:
+    found = cli("check", TOY, "--json")
+    assert found.code == 0
+    assert all(f["ok"] for f in found.json["findings"])
+
+
+def test_a_method_that_breaks_its_promises_fails_the_check(cli, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "import torch\nfrom bench.types import Method\n"
+        "class Bad:\n    num_classes = 10\n    def predict(self, x, noise):\n        return torch.randint(10, (len(x),))\n"
+        "BAD = Method(name='bad', title='', cite='', build=lambda s: Bad())\n"
+    )
+    found = cli("check", "bad.py:BAD")
+    assert found.code == 3
+    assert "BROKEN" in found.out
+
+
+MISTAKES = [
+    (("run", "--methods", "nope", "--dataset", "digits"), 1, "no method named 'nope'"),
+    (("run", "--methods", "gaussian", "--dataset", "nope"), 1, "no dataset named 'nope'"),
+    (("run", "--sigma", "-1"), 1, "sigma must be a positive"),
+    (("run", "--sigma", "half"), 2, "expected numbers"),
+    (("run", "--n", "5"), 1, "smallest n that can is 10"),
+    (("run", "--n", "many"), 2, "--n"),
+    (("run", "--batch", "0"), 2, "expected auto or a positive number"),
+    (("run", "--device", "tpu"), 1, "no device 'tpu'"),
+    (("run", "--methods", "gaussian"), 2, "no --dataset given"),
+    (("run", "--plan", "nowhere.toml"), 2, "cannot be read"),
+    (("run", "--subset", "every:3"), 1, "skip:"),
+    (("run", "--set", "colour=red"), 2, "no method of this run has 'colour'"),
+    (("run", "--methods", "gaussian", "--dataset", "cifar10"), 1, "--data-root"),
+    (("run", "--methods", "gaussian", "--dataset", "digits", "--weights", "network=nowhere.pth"), 1, "nowhere.pth"),
+    (("runs", "--runs", "nowhere"), 1, "no folder"),
+    (("report",), 1, "no runs"),
+    (("report", "--latex", "--csv"), 2, "several formats"),
+    (("report", "--table", "9"), 1, "9"),
+    (("train", "denoised"), 2, "no training stage"),
+    (("train", "rrcm"), 2, "pretrain, finetune"),
+    (("weights", "verify", "nope"), 1, "nope"),
+    (("frobnicate",), 2, "No such command"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "text"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+def test_a_mistake_is_one_clear_line(cli, tmp_path: Path, words: tuple[str, ...], code: int, text: str) -> None:
+    found = cli(*words)
+    assert text in " ".join(found.err.replace("│", " ").split())
+    assert found.code in (1, 2)
+    assert found.code == code
+    assert found.out == ""
+    assert "Traceback" not in found.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bug_is_said_to_be_one_and_shows_no_traceback(cli, tmp_path: Path) -> None:
+    (tmp_path / "bug.py").write_text(
+        "from bench.types import Method\nBUG = Method(name='bug', title='', cite='', build=lambda s: 1 / 0)\n"
+    )
+    found = cli("run", "--methods", "bug.py:BUG", "--dataset", "digits", "--sigma", "0.5", "--n", "100")
+    assert found.code == 1
+    assert "internal error" in found.err
+    assert "Traceback" not in found.err
+
+
+@pytest.mark.parametrize("damage", ["truncated", "code"])
+def test_a_dangerous_checkpoint_is_refused_in_one_line(cli, tmp_path: Path, damage: str) -> None:
+    import pickle
+
+    import torch
+
+    path = tmp_path / "net.pth"
+    if damage == "truncated":
+        torch.save({"state_dict": {"w": torch.zeros(1000)}}, path)
+        path.write_bytes(path.read_bytes()[:700])
+    else:
+        path.write_bytes(pickle.dumps({"state_dict": Mischief()}))
+    found = cli("run", "--methods", "gaussian", "--dataset", "digits", "--weights", f"network={path}", "--n", "100")
+    assert found.code == 1
+    assert "net.pth" in found.err
+    assert len(found.err.strip().splitlines()) == 1
+    assert not (tmp_path / "mischief").exists()
+    assert not (tmp_path / "results").exists()
+
+
+class Mischief:
+    def __reduce__(self):
+        return (Path.touch, (Path("mischief"),))
