@@ -164,7 +164,8 @@ def test_a_method_of_a_file_is_checked(cli) -> None:
 def test_a_method_that_breaks_its_promises_fails_the_check(cli, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "import torch\nfrom bench.types import Method\n"
-        "class Bad:\n    num_classes = 10\n    def predict(self, x, noise):\n        return torch.randint(10, (len(x),))\n"
+        "class Bad:\n    num_classes = 10\n"
+        "    def predict(self, x, noise):\n        return torch.randint(10, (len(x),))\n"
         "BAD = Method(name='bad', title='', cite='', build=lambda s: Bad())\n"
     )
     found = cli("check", "bad.py:BAD")

@@ -269,7 +269,9 @@ def test_latex_balances_its_braces_and_environments() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path: Path) -> None:
     tables = latex(build([run([1000], method=NASTY, **CIFAR)], table=2).tables)
-    page = f"\\documentclass{{article}}\\usepackage{{booktabs,graphicx}}\\begin{{document}}\n{tables}\\end{{document}}\n"
+    page = (
+        f"\\documentclass{{article}}\\usepackage{{booktabs,graphicx}}\\begin{{document}}\n{tables}\\end{{document}}\n"
+    )
     (tmp_path / "page.tex").write_text(page)
     made = subprocess.run(["pdflatex", "-halt-on-error", "page.tex"], cwd=tmp_path, check=True, capture_output=True)
     assert b"Overfull" not in made.stdout  # nothing sticks out of the page

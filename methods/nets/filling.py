@@ -1,0 +1,92 @@
+"""A network's weights: read from a file that must fit exactly, or drawn at random from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import WeightsError
+from bench.types import Setting, WeightsFile
+from bench.weights import load_tensors, strip_prefixes
+from methods.nets.architectures import temper
+
+_COUNTER = "num_batches_tracked"  # inference never reads it, and checkpoints before PyTorch 0.4.1 lack it
+
+
+def furnish(
+    setting: Setting,
+    role: str,
+    make: Callable[[], nn.Module],
+    *,
+    arch: str,
+    recognise: Callable[[Mapping[str, tuple[int, ...]]], str | None],
+    select: Callable[[dict[str, Tensor], WeightsFile], dict[str, Tensor]] | None = None,
+) -> nn.Module:
+    """The network that `make` builds, holding the setting's weights for that role.
+
+    `select` leaves out the tensors of a file that inference does not use, or refuses the file.
+    Raises: WeightsError where there is no file for the role, or one of another architecture.
+    """
+    with seeded(setting.seed, role):
+        network = make()
+    if setting.random_weights:
+        temper(network)
+        return network
+    if role not in setting.weights:
+        raise WeightsError(
+            f"weights for the role {role!r} ({arch}) are missing; give a file, or random weights to measure cost"
+        )
+    file = setting.weights[role]
+    state = strip_prefixes(load_tensors(file.path)[0])
+    if select is not None:
+        state = select(state, file)
+    fill(network, state, file, arch=arch, recognise=recognise)
+    return network
+
+
+def fill(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    file: WeightsFile,
+    *,
+    arch: str,
+    recognise: Callable[[Mapping[str, tuple[int, ...]]], str | None],
+) -> None:
+    """Load tensors that match the network's one to one, in name and shape.
+
+    Raises: WeightsError, naming the first that does not.
+    """
+    expected = network.state_dict()
+    names = {name for name in (*expected, *state) if not name.endswith(_COUNTER)}
+    for name in sorted(names):
+        want = tuple(expected[name].shape) if name in expected else "none of that name"
+        came = tuple(state[name].shape) if name in state else "none of that name"
+        if want != came:
+            shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+            raise WeightsError(
+                f"weights {file.name!r}: expected the tensors of {arch!r}; {name!r} should be {want}, got {came}; "
+                f"{_advice(arch, recognise(shapes))}"
+            )
+    network.load_state_dict({name: state.get(name, tensor) for name, tensor in expected.items()}, strict=True)
+
+
+@contextmanager
+def seeded(seed: int, role: str) -> Iterator[None]:
+    """Draw initial weights from a seed and a role; the global generators are left as they were."""
+    key = int.from_bytes(hashlib.sha256(f"{seed}/{role}".encode()).digest()[:8], "big")
+    # Networks are built on the CPU, and torch.manual_seed would reseed the accelerators as well.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(key % 2**63)
+        yield
+
+
+def _advice(arch: str, looks: str | None) -> str:
+    if looks is None:
+        return "these weights are of no architecture that is known here; give other weights"
+    if looks == arch:
+        return "same architecture, so the number of classes or of channels differs; give weights of this dataset"
+    return f"these look like {looks!r}; choose that one, or give other weights"

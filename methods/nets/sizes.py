@@ -1,0 +1,30 @@
+"""The sizes of the time-token ViT, as plain numbers: read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_FIELD = {32: 4, 224: 16}  # CIFAR-10 and ImageNet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """One row of the paper's Table 3."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    hidden_dim: int  # width of the projector, which inference does not use; the paper's "MLP Hidden Dim"
+    output_dim: int  # of the projector
+    patch_sizes: Mapping[int, int]  # side of the image -> side of a patch
+
+
+# Table 3 prints widths of 4096 for B on ImageNet, but its own parameter counts (25M, 90M, 177M) hold at 2048 only.
+SIZES: Mapping[str, Size] = {
+    "S": Size(embed_dim=512, depth=6, num_heads=8, hidden_dim=2048, output_dim=256, patch_sizes=_FIELD),
+    "B": Size(embed_dim=768, depth=12, num_heads=12, hidden_dim=2048, output_dim=256, patch_sizes=_FIELD),
+    "B-Deep": Size(embed_dim=768, depth=24, num_heads=24, hidden_dim=2048, output_dim=256, patch_sizes=_FIELD),
+    # Ours, for 8x8 digits on a CPU: no row of the paper.
+    "tiny": Size(embed_dim=64, depth=3, num_heads=4, hidden_dim=128, output_dim=64, patch_sizes={8: 4}),
+}

@@ -1,0 +1,134 @@
+"""Methods that certify one forward pass of a network trained on noisy images; they differ in how it was trained.
+
+SmoothAdv, MACER and SmoothMix are one more `noise_trained(...)` each; MACER's normaliser is "none", and SmoothAdv's
+is "mean" for most of its released networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, TrainRequest
+from methods.nets.recognition import Shapes, classifier_arch
+
+ARCHITECTURES: Mapping[str, Scalar] = {
+    "cifar10": "cifar_resnet110",
+    "imagenet": "resnet50",
+    "digits": "digits_resnet",
+    "folder": "resnet50",
+}
+NORMALISERS = ("mean_std", "mean", "none", "half", "mean_std_imagenet")
+
+
+def normaliser_param(default: str = "mean_std", by_dataset: Mapping[str, Scalar] | None = None) -> Param:
+    """The setting that no checkpoint tells: wrong, it costs accuracy and nothing says so."""
+    return Param(
+        name="normaliser",
+        default=default,
+        by_dataset=by_dataset or {},
+        help="scale it was trained on: (x - mean) / std, x - mean, x, (x - 0.5) / 0.5, ImageNet's mean, std",
+        choices=NORMALISERS,
+    )
+
+
+def noise_trained(
+    name: str,
+    title: str,
+    cite: str,
+    *,
+    normaliser: str = "mean_std",
+    train: Mapping[str, Callable[[TrainRequest], Mapping[str, Any]]] | None = None,
+) -> Method:
+    """A method whose base classifier is normaliser -> network -> argmax."""
+    arch = Param(
+        name="arch",
+        default="resnet50",
+        by_dataset=ARCHITECTURES,
+        help="cifar_resnetN or akamaster_resnetN (N = 6n+2), resnet50, vit_base_patch16_224, digits_resnet",
+    )
+    return Method(
+        name=name,
+        title=title,
+        cite=cite,
+        build=build,
+        params=(arch, normaliser_param(normaliser)),
+        roles=(Role("network", "the classifier, trained on images with Gaussian noise of this sigma"),),
+        size=crop_side,
+        recognise=recognise,
+        train=train or {},
+    )
+
+
+def build(setting: Setting) -> BaseClassifier:
+    """Normaliser -> network -> argmax, on the setting's device.
+
+    Raises: MethodError for an unknown architecture, WeightsError for weights that do not fit it.
+    """
+    from torch import nn
+
+    from methods.nets.architectures import build_network
+    from methods.nets.filling import furnish
+    from methods.nets.hard_labels import HardLabels
+    from methods.nets.normalisers import Normaliser
+
+    arch = str(setting.params["arch"])
+    network = furnish(
+        setting,
+        "network",
+        lambda: build_network(arch, num_classes=setting.num_classes, shape=setting.shape),
+        arch=arch,
+        recognise=classifier_arch,
+    )
+    normaliser = Normaliser(str(setting.params["normaliser"]), setting.dataset, channels=setting.shape[0])
+    return HardLabels(nn.Sequential(normaliser, network), num_classes=setting.num_classes, device=setting.device)
+
+
+def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """The architecture that the tensors show; they are believed before what the file says."""
+    del role
+    arch = classifier_arch(shapes)
+    return {} if arch is None else {"arch": arch, **habitual_normaliser(arch, meta)}
+
+
+def habitual_normaliser(arch: str, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """What a published family was trained with throughout, where the file does not say; empty for the others.
+
+    Source: Idelbayev's resnet56 gives its 92.7 % on the first 1,017 test images with ImageNet's numbers only.
+    """
+    family = arch.startswith("akamaster_resnet") and "normaliser" not in meta
+    return {"normaliser": "mean_std_imagenet"} if family else {}
+
+
+def crop_side(dataset: str) -> int | None:
+    """224 for photographs, which every published network was trained on; else the dataset's own."""
+    return 224 if dataset in ("imagenet", "folder") else None
+
+
+def _train_gaussian(request: TrainRequest) -> Mapping[str, Any]:
+    from methods.training.classical import gaussian
+
+    result: Mapping[str, Any] = gaussian(request)
+    return result
+
+
+def _train_consistency(request: TrainRequest) -> Mapping[str, Any]:
+    from methods.training.classical import consistency
+
+    result: Mapping[str, Any] = consistency(request)
+    return result
+
+
+GAUSSIAN = noise_trained(
+    "gaussian",
+    "Gaussian augmentation",
+    "Cohen, Rosenfeld & Kolter 2019, Certified Adversarial Robustness via Randomized Smoothing",
+    train={"train": _train_gaussian},
+)
+
+CONSISTENCY = noise_trained(
+    "consistency",
+    "Consistency regularisation",
+    "Jeong & Shin 2020, Consistency Regularization for Certified Robustness of Smoothed Classifiers",
+    train={"train": _train_consistency},
+)

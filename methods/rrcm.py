@@ -1,0 +1,133 @@
+"""rRCM: one forward pass of a fine-tuned time-token ViT, conditioned on the certifier's noise level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import MethodError, WeightsError
+from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, TrainRequest, WeightsFile
+from methods.nets.recognition import Shapes, vit_size
+from methods.nets.sizes import SIZES
+from methods.noisy import crop_side
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def build(setting: Setting) -> BaseClassifier:
+    """(x - 0.5) / 0.5 -> ViT at the grid's noise level nearest to 2 sigma -> linear head -> argmax.
+
+    Source: rRCM paper, Section 3.4; Table 3 for the sizes.
+    Raises: MethodError for a size that has no patches for these images, WeightsError for weights that do not fit,
+    or were never fine-tuned.
+    """
+    from methods.nets.filling import furnish
+    from methods.nets.hard_labels import HardLabels
+    from methods.nets.vit import AtNoiseLevel, TimeTokenClassifier, nearest_time, time_token_vit
+
+    size, grid = str(setting.params["size"]), int(setting.params["grid"])
+    channels, side, _ = setting.shape
+    if reason := misfit(size, setting.shape):
+        raise MethodError(f"rrcm: {reason}")
+    if grid < 2:
+        raise MethodError(f"rrcm: grid must hold at least 2 noise levels, got {grid}; the paper fine-tunes at 81")
+
+    def make() -> TimeTokenClassifier:
+        encoder = time_token_vit(size, image_size=side, in_channels=channels, projector=False)
+        final_norm = bool(setting.params["final_norm"])
+        return TimeTokenClassifier(encoder, num_classes=setting.num_classes, final_norm=final_norm)
+
+    network = furnish(setting, "network", make, arch=size, recognise=vit_size, select=_select)
+    t = nearest_time(2 * setting.sigma, grid)  # this net sees [-1, 1]
+    return HardLabels(AtNoiseLevel(network, t), num_classes=setting.num_classes, device=setting.device)
+
+
+def misfit(size: str, shape: tuple[int, int, int]) -> str | None:
+    """Why a size cannot take images of that shape; None if it can."""
+    if size not in SIZES:
+        return f"size must be one of {', '.join(SIZES)}, got {size!r}"
+    _, height, width = shape
+    sides = SIZES[size].patch_sizes
+    if height == width and height in sides:
+        return None
+    fitting = [name for name, row in SIZES.items() if height == width and height in row.patch_sizes]
+    advice = f"set size to one of: {', '.join(fitting)}" if fitting else "no size fits; crop to 32 or 224"
+    return f"size {size!r} is for square images of side {_either(sides)}, got {height}x{width}; {advice}"
+
+
+def declines(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:
+    """Why no size of it can be run on such images; None if one can."""
+    del dataset, num_classes
+    if any(misfit(size, shape) is None for size in SIZES):
+        return None
+    sides = {side for row in SIZES.values() for side in row.patch_sizes}
+    return f"its sizes are for square images of side {_either(sides)}, got {shape[1]}x{shape[2]}"
+
+
+def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """The size that the tensors show."""
+    del role, meta
+    size = vit_size(shapes)
+    return {} if size is None else {"size": size}
+
+
+def _either(sides: Iterable[int]) -> str:
+    return " or ".join(map(str, sorted(sides)))
+
+
+def _select(state: dict[str, Tensor], file: WeightsFile) -> dict[str, Tensor]:
+    """Encoder and head; the projector of the pre-training rides along in fine-tuned files, unused."""
+    if "cls_token" in state and "linear_head.weight" not in state:
+        raise WeightsError(
+            f"weights {file.name!r}: expected a fine-tuned network (base_model.* and linear_head.*), got an encoder "
+            "without a head: pre-trained, not fine-tuned; fine-tune it first"
+        )
+    return {name: tensor for name, tensor in state.items() if not name.startswith("base_model.projection_head.")}
+
+
+def _pretrain(request: TrainRequest) -> Mapping[str, Any]:
+    from methods.training.rrcm import pretrain
+
+    result: Mapping[str, Any] = pretrain(request)
+    return result
+
+
+def _finetune(request: TrainRequest) -> Mapping[str, Any]:
+    from methods.training.rrcm import finetune
+
+    result: Mapping[str, Any] = finetune(request)
+    return result
+
+
+RRCM = Method(
+    name="rrcm",
+    title="rRCM",
+    cite="Lei et al. 2025, Robust Representation Consistency Model via Contrastive Denoising",
+    build=build,
+    params=(
+        Param(
+            name="size",
+            default="B",
+            by_dataset={"digits": "tiny"},
+            choices=("S", "B", "B-Deep", "tiny"),
+            help="width and depth of the ViT; tiny is this project's own, for 8x8 images",
+        ),
+        Param(
+            name="final_norm",
+            default=True,
+            by_dataset={"cifar10": False},
+            help="layer norm before the linear head; the published CIFAR-10 fine-tuning skipped it",
+        ),
+        Param(
+            name="grid",
+            default=81,
+            help="noise levels of the grid that conditioning is rounded to: 81 at the end of pre-training",
+        ),
+    ),
+    roles=(Role("network", "the fine-tuned network: encoder and linear head"),),
+    size=crop_side,
+    declines=declines,
+    recognise=recognise,
+    train={"pretrain": _pretrain, "finetune": _finetune},
+)
