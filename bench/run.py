@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import registry
 from bench.errors import DeviceError, MethodError
 from bench.execution.environment import environment, set_precision
-from bench.execution.local import Worker, processes
+from bench.execution.local import processes
 from bench.smoothing import SELECT, NoiseKey, autocast, draw, largest_batch, sample
 from bench.store import RowWriter, Run, open_run, read_run
 from bench.types import BaseClassifier, Dataset, Execution, Image, Row, RunSpec, Setting, WeightsFile
@@ -75,41 +75,50 @@ def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
     return classifier
 
 
-def make_worker(job: Job, device: str, batch: int | None) -> Worker:
+@dataclass(frozen=True, slots=True)
+class ImageCertifier:
+    """A worker: the network on its device, the images, and how to draw."""
+
+    spec: RunSpec
+    classifier: BaseClassifier
+    dataset: Dataset
+    device: str
+    batch: int
+
+    def __call__(self, index: int) -> Row:
+        """Both stages of one image."""
+        import torch
+
+        spec, image = self.spec, self.dataset[index]
+        started = time.perf_counter()
+        x = torch.from_numpy(image.pixels).to(self.device)
+        try:
+            selection, estimation = sample(
+                self.classifier,
+                x,
+                seed=spec.seed,
+                fingerprint=image.fingerprint,
+                sigma=spec.sigma,
+                n0=spec.n0,
+                n=spec.n,
+                batch=self.batch,
+                precision=spec.precision,
+            )
+        except torch.OutOfMemoryError:
+            raise DeviceError(
+                f"a batch of {self.batch} copies does not fit the memory of {self.device}; "
+                "give a smaller --batch, or --batch auto"
+            ) from None
+        return Row(index, image.fingerprint, image.label, selection, estimation, time.perf_counter() - started)
+
+
+def make_worker(job: Job, device: str, batch: int | None) -> ImageCertifier:
     """A function from an index to that image's row, with the network on `device`."""
     set_precision(job.spec.precision)
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
     copies = batch or auto_batch(job, classifier, device)
-    return partial(certify_image, job.spec, classifier, dataset, device, copies)
-
-
-def certify_image(
-    spec: RunSpec, classifier: BaseClassifier, dataset: Dataset, device: str, batch: int, index: int
-) -> Row:
-    """Both stages of one image."""
-    import torch
-
-    image = dataset[index]
-    started = time.perf_counter()
-    x = torch.from_numpy(image.pixels).to(device)
-    try:
-        selection, estimation = sample(
-            classifier,
-            x,
-            seed=spec.seed,
-            fingerprint=image.fingerprint,
-            sigma=spec.sigma,
-            n0=spec.n0,
-            n=spec.n,
-            batch=batch,
-            precision=spec.precision,
-        )
-    except torch.OutOfMemoryError:
-        raise DeviceError(
-            f"a batch of {batch} copies does not fit the memory of {device}; give a smaller --batch, or --batch auto"
-        ) from None
-    return Row(index, image.fingerprint, image.label, selection, estimation, time.perf_counter() - started)
+    return ImageCertifier(job.spec, classifier, dataset, device, copies)
 
 
 def auto_batch(job: Job, classifier: BaseClassifier, device: str) -> int:
@@ -138,7 +147,11 @@ def auto_batch(job: Job, classifier: BaseClassifier, device: str) -> int:
 
 
 def certify(
-    job: Job, execution: Execution, out: Path, on_start: Callable[[Run], None], on_row: Callable[[Row], None]
+    job: Job,
+    execution: Execution,
+    out: Path,
+    on_start: Callable[[Run, ImageCertifier], None],
+    on_row: Callable[[Row], None],
 ) -> Run:
     """Compute what the job's folder under `out` still lacks, and return the run as it then stands.
 
@@ -148,17 +161,13 @@ def certify(
     single = len(execution.devices) == 1
     worker = make_worker(job, execution.devices[0] if single else "cpu", execution.batch)
     run = open_run(out, job.spec, execution, environment(execution.devices, job.spec.precision))
-    on_start(run)
+    on_start(run, worker)
     there = {row.index for row in run.rows}
     todo = [index for index in job.indices if index not in there]
     if not todo:
         return run
-    rows: Iterable[Row]
-    if single:
-        rows = map(worker, todo)
-    else:
-        del worker  # it has shown that the job can be built; the processes build their own
-        rows = processes(partial(make_worker, job), todo, execution)
+    # On several devices this worker has shown that the job can be built; each process builds its own.
+    rows: Iterable[Row] = map(worker, todo) if single else processes(partial(make_worker, job), todo, execution)
     with RowWriter(run.path) as writer:
         for row in rows:
             writer.append(row)

@@ -50,6 +50,7 @@ class Param:
     help: str
     choices: tuple[str, ...] = ()
     by_dataset: Mapping[str, Scalar] = field(default_factory=dict)  # defaults that differ by dataset
+    untold: bool = False  # no checkpoint records it: its choices are tried on a few noisy images before a run
 
     def default_for(self, dataset: str) -> Scalar:
         """The default on that dataset."""

@@ -29,6 +29,7 @@ def normaliser_param(default: str = "mean_std", by_dataset: Mapping[str, Scalar]
         by_dataset=by_dataset or {},
         help="scale it was trained on: (x - mean) / std, x - mean, x, (x - 0.5) / 0.5, ImageNet's mean, std",
         choices=NORMALISERS,
+        untold=True,
     )
 
 

@@ -23,7 +23,7 @@ REQUEST = RunRequest(methods=(TOY,), dataset="digits", sigmas=(0.5,), n0=20, n=2
 
 
 def compute(job: Job, out: Path, *, devices: tuple[str, ...] = ("cpu",), batch: int | None = 50) -> Run:
-    return certify(job, Execution(devices, batch), out, lambda run: None, lambda row: None)
+    return certify(job, Execution(devices, batch), out, lambda run, worker: None, lambda row: None)
 
 
 def votes(run: Run) -> list[Row]:
@@ -69,8 +69,8 @@ def test_an_interrupted_run_resumes_where_it_was(job: Job, reference: list[Row],
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        certify(job, Execution(("cpu",), 50), tmp_path, lambda run: None, stop)
-    certify(job, Execution(("cpu",), 50), tmp_path, lambda run: None, lambda row: computed.append(row.index))
+        certify(job, Execution(("cpu",), 50), tmp_path, lambda run, worker: None, stop)
+    certify(job, Execution(("cpu",), 50), tmp_path, lambda run, worker: None, lambda row: computed.append(row.index))
     assert sorted(computed) == [0, 1, 2, 3, 4, 5]  # nothing twice
     assert votes(find_runs([tmp_path])[0]) == reference
 
@@ -108,14 +108,35 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_rows(tmp_path: Path, afte
     assert votes(find_runs([killed])[0]) == votes(find_runs([whole])[0])
 
 
+def test_a_killed_run_takes_its_worker_processes_along(tmp_path: Path) -> None:
+    words = ["run", "--methods", TOY, "--dataset", "digits", "--sigma", "0.5", "--n", "200", "--set", "pause=0.2"]
+    command = [sys.executable, "-m", "bench", *words, "--batch", "10", "--device", "cpu,cpu", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.glob("*/rows*.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while group_lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not group_lives(process.pid)
+    assert find_runs([tmp_path])[0].rows
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_a_finished_run_is_not_computed_again(job: Job, tmp_path: Path) -> None:
     compute(job, tmp_path)
-    certify(job, Execution(("cpu",), 50), tmp_path, lambda run: None, lambda row: pytest.fail("computed again"))
+    certify(job, Execution(("cpu",), 50), tmp_path, lambda run, worker: None, lambda row: pytest.fail("computed again"))
 
 
-def test_the_smoothed_label_does_not_depend_on_the_noise_of_the_seed(
-    job: Job, reference: list[Row], tmp_path: Path
-) -> None:
+def test_another_seed_is_another_draw(job: Job, reference: list[Row], tmp_path: Path) -> None:
     other = compute(plan(replace(REQUEST, seed=1))[0], tmp_path)
     assert votes(other) != reference
 

@@ -10,7 +10,7 @@ import typer
 from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
 
 if TYPE_CHECKING:
-    from bench.run import Job
+    from bench.run import ImageCertifier, Job
     from bench.store import Run
     from bench.types import Execution
 
@@ -117,6 +117,7 @@ def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:
 
     from bench.cli.progress import RunProgress
     from bench.cli.records import headline
+    from bench.preflight import look
     from bench.report.units import duration
     from bench.run import certify
 
@@ -126,11 +127,14 @@ def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:
             spec = job.spec
             title = f"{spec.method}  {spec.dataset}  sigma {spec.sigma:g}"
 
-            def begin(run: Run, title: str = title) -> None:
+            def begin(run: Run, worker: ImageCertifier, title: str = title, job: Job = job) -> None:
                 spec = run.spec
                 marks = "  random weights" if spec.random_weights else ""
                 there = f"  ({len(run.rows)} there)" if run.rows else ""
                 remark(f"run  {title}  {spec.images} images ({spec.subset})  n {spec.n}{marks}{there}  -> {run.path}")
+                if not run.rows and not spec.random_weights:
+                    for warning in look(job, worker).warnings:
+                        remark(f"! {warning}")
                 progress.start(title, spec, run.rows)
 
             started = time.monotonic()

@@ -45,6 +45,11 @@ def processes(maker: Maker, indices: Sequence[int], execution: Execution) -> Ite
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
+    except (KeyboardInterrupt, GeneratorExit):
+        # An image may take an hour: nobody waits for the ones in hand, their votes are drawn again.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     except BrokenProcessPool:
         raise DeviceError(
             f"a worker process of {workers} died (out of memory, or killed); the rows so far are kept: "
@@ -59,14 +64,25 @@ _worker: Worker | None = None  # of this worker process
 
 def _start(maker: Maker, devices: Any, batch: int | None, threads: int) -> None:
     import signal
+    import threading
 
     import torch
+
+    # A killed parent takes its workers along; they would wait for it forever, with the device's memory.
+    threading.Thread(target=_follow_parent, daemon=True).start()
 
     # Ctrl-C reaches the whole process group: the parent ends the workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     global _worker  # a process's own, set once by its initializer
     _worker = maker(devices.get(), batch)
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(index: int) -> Row:

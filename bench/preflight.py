@@ -1,0 +1,80 @@
+"""A look before a long run: does the network see these images as it was trained to?
+
+No checkpoint says how its pixels were normalised, and the wrong guess costs accuracy without a word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bench import registry
+from bench.errors import BenchError
+from bench.run import ImageCertifier, Job, build
+from bench.smoothing import NoiseKey, draw
+from bench.types import BaseClassifier
+
+IMAGES, COPIES = 32, 2
+STAGE = "preflight"  # noise of its own: a look must not be a draw of the certificate's
+# Better by this share of copies, another choice is no accident: 13 of 64, beyond 3 standard deviations of a difference.
+BETTER = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Noisy accuracy on a few images, and what is odd about it."""
+
+    accuracy: float  # of single noisy copies, not of the smoothed classifier
+    copies: int
+    warnings: tuple[str, ...]
+
+
+def look(job: Job, worker: ImageCertifier) -> Look:
+    """Noisy accuracy of the job's network on its first images; of its alternatives where no checkpoint tells.
+
+    Warns where it is near chance, and where another choice of an untold setting is right far more often.
+    """
+    accuracy, copies = _accuracy(job, worker, worker.classifier)
+    warnings = []
+    chance = 1 / worker.dataset.num_classes
+    limit = chance + 3 * (chance * (1 - chance) / copies) ** 0.5
+    others = _others(job, worker)
+    best = max(others, key=lambda other: other[1], default=None)
+    fits = f"; with --set {best[0]} it is {100 * best[1]:.0f} %" if best and best[1] > accuracy + BETTER else ""
+    seen = f"{job.spec.method} is right on {100 * accuracy:.0f} % of {copies} noisy copies at sigma {job.spec.sigma:g}"
+    if accuracy <= limit:
+        odd = f"near chance ({100 * chance:.1f} %): other weights, labels or normaliser than it was trained with"
+        warnings.append(f"{seen}, {odd}{fits}")
+    elif fits:
+        warnings.append(f"{seen}{fits}: was it trained so?")
+    return Look(accuracy, copies, tuple(warnings))
+
+
+def _others(job: Job, worker: ImageCertifier) -> list[tuple[str, float]]:
+    """("key=value", noisy accuracy) of every other choice of the settings that no checkpoint tells."""
+    found = []
+    for param in registry.method(job.method).params:
+        if not param.untold:
+            continue
+        for choice in param.choices:
+            if choice == str(job.spec.params[param.name]):
+                continue
+            spec = replace(job.spec, params={**job.spec.params, param.name: choice})
+            try:
+                other = build(replace(job, spec=spec), worker.device, worker.dataset)
+            except BenchError:  # a choice that this network does not have
+                continue
+            found.append((f"{param.name}={choice}", _accuracy(job, worker, other)[0]))
+    return found
+
+
+def _accuracy(job: Job, worker: ImageCertifier, classifier: BaseClassifier) -> tuple[float, int]:
+    import torch
+
+    right = copies = 0
+    for index in job.indices[:IMAGES]:
+        image = worker.dataset[index]
+        key = NoiseKey(job.spec.seed, image.fingerprint, job.spec.sigma, STAGE)
+        x = torch.from_numpy(image.pixels).to(worker.device)
+        votes = draw(classifier, x, key=key, n=COPIES, batch=COPIES, precision=job.spec.precision)
+        right, copies = right + votes[image.label], copies + COPIES
+    return right / copies, copies
