@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -243,3 +244,21 @@ def test_a_dangerous_checkpoint_is_refused_in_one_line(cli, tmp_path: Path, dama
 class Mischief:
     def __reduce__(self):
         return (Path.touch, (Path("mischief"),))
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("run --dataset ci", ["cifar10"]),
+        ("run --methods gaussian,rr", ["gaussian,rrcm"]),
+        ("methods den", ["denoised"]),
+    ],
+)
+def test_tab_offers_what_is_installed(typed: str, offered: list[str]) -> None:
+    words = f"rrcm-bench {typed}"
+    shell = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_RRCM_BENCH_COMPLETE": "complete_bash"}
+    program = "import sys; sys.argv = ['rrcm-bench']; from bench.cli import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, **shell}
+    )
+    assert found.stdout.split() == offered

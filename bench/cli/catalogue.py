@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, stdout
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.", autocompletion=complete.methods)
+    ] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """List the methods, or show one with its parameters, weights and training stages."""
@@ -131,8 +134,10 @@ def datasets(json: Annotated[bool, JSON_OPTION] = False) -> None:
 
 
 def check(
-    method: Annotated[str, typer.Argument(help="A method, or file.py:NAME.")],
-    dataset: Annotated[str, typer.Option(help="Dataset whose images it gets.")] = "digits",
+    method: Annotated[str, typer.Argument(help="A method, or file.py:NAME.", autocompletion=complete.methods)],
+    dataset: Annotated[
+        str, typer.Option(help="Dataset whose images it gets.", autocompletion=complete.datasets)
+    ] = "digits",
     data_root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", show_default="the cache")] = None,
     sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
     weights: Annotated[list[str] | None, typer.Option(help="ROLE=PATH.", show_default="the catalogue")] = None,

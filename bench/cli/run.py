@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
 
 if TYPE_CHECKING:
@@ -19,9 +20,16 @@ RUNS = Path("results/runs")
 
 def run(
     methods: Annotated[
-        str | None, typer.Option(help="Methods, with commas between; or file.py:NAME.", show_default="embedded plan")
+        str | None,
+        typer.Option(
+            help="Methods, with commas between; or file.py:NAME.",
+            show_default="embedded plan",
+            autocompletion=complete.methods,
+        ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Dataset.", show_default="embedded plan")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset.", show_default="embedded plan", autocompletion=complete.datasets)
+    ] = None,
     sigma: Annotated[
         str | None,
         typer.Option(help="Noise levels, l2 in [0, 1] pixels, with commas between.", show_default="0.25,0.5,1.0"),
@@ -61,7 +69,10 @@ def run(
         list[str] | None,
         typer.Option("--set", help="[METHOD.]key=value: a method's setting.", show_default="see `methods NAME`"),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=complete.precisions),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda:0,cuda:1: one worker each.")] = "auto",
     batch: Annotated[str, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder of run folders.")] = RUNS,

@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="Method, see `rrcm-bench methods`.")],
+    method: Annotated[str, typer.Argument(help="Method, see `rrcm-bench methods`.", autocompletion=complete.methods)],
     stage: Annotated[
         str | None, typer.Argument(help="Stage, where the method has several.", show_default="the only one")
     ] = None,
-    dataset: Annotated[str, typer.Option(help="Dataset.")] = "digits",
+    dataset: Annotated[str, typer.Option(help="Dataset.", autocompletion=complete.datasets)] = "digits",
     data_root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", show_default="the cache")] = None,
     preset: Annotated[
         str | None, typer.Option(help="Named hyper-parameters.", show_default="the dataset's own")
