@@ -63,6 +63,7 @@ class Role:
 
     name: str  # "network", "denoiser", "classifier"
     help: str
+    many: bool = False  # several files may fill it: a path with `{member}`, or one file with names `0.*`, `1.*`, ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ class WeightsFile:
     sha256: str
     name: str  # the catalogue's name, or the file's own
     params: Mapping[str, Scalar] = field(default_factory=dict)  # what the file says of itself: arch, normaliser, ...
+    parts: tuple[Path, ...] = ()  # of a role with many files: all of them, in order; sha256 is then that of their list
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ from bench.types import Method, WeightsFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+MEMBER = "{member}"
 
 __all__ = [
     "Entry",
@@ -39,6 +43,8 @@ def resolve(
     """A verified file for each role of the method.
 
     `given` has paths or catalogue names by role; `{sigma}` in them becomes "0.25", `{sigma:g}` follows the format.
+    `{member}` in the path of a role with many files stands for whatever differs in their names; they are taken in the
+    order of it, numbers as numbers.
     Roles without one take the catalogue's default for (method, role, dataset, sigma): the user's before a package's,
     one for this very sigma before one for any.
     Raises: UsageError for a role that the method does not have, WeightsError for files that are missing or damaged.
@@ -52,9 +58,16 @@ def resolve(
     entries = catalogue() if roles else ()
     files: dict[str, WeightsFile] = {}
     missing: dict[str, list[Entry]] = {}
+    many = {role.name for role in method.roles if role.many}
     for role in roles:
         if role in given:
-            files[role] = _given(method, role, with_sigma(given[role], sigma), entries, download=download)
+            text = with_sigma(given[role], sigma)
+            if MEMBER in text and role not in many:
+                raise UsageError(f"weights {role}={text!r}: {role!r} of {method.name} is one file; leave {MEMBER} out")
+            if MEMBER in text:
+                files[role] = _members(method, role, text)
+            else:
+                files[role] = _given(method, role, text, entries, download=download)
             continue
         known = _fitting(entries, method.name, role, dataset, sigma)
         chosen = _default(known, role)
@@ -105,6 +118,35 @@ def _given(method: Method, role: str, text: str, entries: Sequence[Entry], *, do
     if found is None:
         raise WeightsError(f"weights {text!r}: not on this machine ({_whereabouts(entry)}); give --weights {role}=PATH")
     return _listed(entry, role, found)
+
+
+def _members(method: Method, role: str, text: str) -> WeightsFile:
+    """All files that fit a path with `{member}`, as one."""
+    before, _, after = text.partition(MEMBER)
+    if MEMBER in after:
+        raise UsageError(f"weights {role}={text!r}: expected {MEMBER} once; a second one would name another file")
+    if before.startswith("~/"):
+        before = str(Path(before).expanduser()) + ("/" if before.endswith("/") else "")
+    found = {
+        name[len(before) : len(name) - len(after)]: name
+        for name in glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")
+    }
+    if not found:
+        raise WeightsError(f"weights {role}={text!r}: expected files of that form, found none; check the path")
+    order = sorted(found, key=lambda member: (not member.isdecimal(), int(member) if member.isdecimal() else 0, member))
+    parts = tuple(checkpoint_file(Path(found[member])) for member in order)
+    shapes: dict[str, tuple[int, ...]] = {}
+    told = []
+    for i, part in enumerate(parts):
+        tensors, meta = inspect(part)
+        shapes |= {f"{i}.{name}": shape for name, shape in tensors.items()}
+        told.append(meta)
+    own = {param.name for param in method.params}
+    params = {k: v for k, v in told[0].items() if k in own and all(meta.get(k) == v for meta in told)}
+    if method.recognise is not None:
+        params.update(method.recognise(role, shapes, params))
+    sha256 = hashlib.sha256("\n".join(map(sha256_of, parts)).encode()).hexdigest()
+    return WeightsFile(role=role, path=parts[0], sha256=sha256, name=Path(text).name, params=params, parts=parts)
 
 
 def _listed(entry: Entry, role: str, path: Path) -> WeightsFile:

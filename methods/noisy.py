@@ -1,8 +1,4 @@
-"""Methods that certify one forward pass of a network trained on noisy images; they differ in how it was trained.
-
-SmoothAdv, MACER and SmoothMix are one more `noise_trained(...)` each; MACER's normaliser is "none", and SmoothAdv's
-is "mean" for most of its released networks.
-"""
+"""Methods that certify one forward pass of a network trained on noisy images; they differ in how it was trained."""
 
 from __future__ import annotations
 
@@ -38,14 +34,20 @@ def noise_trained(
     title: str,
     cite: str,
     *,
-    normaliser: str = "mean_std",
+    normalisers: Mapping[str, Scalar] | None = None,
+    arch: str | None = None,
+    declines: Callable[[str, tuple[int, int, int], int], str | None] | None = None,
     train: Mapping[str, Callable[[TrainRequest], Mapping[str, Any]]] | None = None,
 ) -> Method:
-    """A method whose base classifier is normaliser -> network -> argmax."""
-    arch = Param(
+    """A method whose base classifier is normaliser -> network -> argmax.
+
+    `normalisers` are those of its released networks by dataset, mean and deviation elsewhere; `arch` replaces the
+    field's choice for each dataset.
+    """
+    network = Param(
         name="arch",
-        default="resnet50",
-        by_dataset=ARCHITECTURES,
+        default=arch or "resnet50",
+        by_dataset={} if arch else ARCHITECTURES,
         help="cifar_resnetN or akamaster_resnetN (N = 6n+2), resnet50, vit_base_patch16_224, digits_resnet",
     )
     return Method(
@@ -53,9 +55,10 @@ def noise_trained(
         title=title,
         cite=cite,
         build=build,
-        params=(arch, normaliser_param(normaliser)),
+        params=(network, normaliser_param(by_dataset=normalisers)),
         roles=(Role("network", "the classifier, trained on images with Gaussian noise of this sigma"),),
         size=crop_side,
+        declines=declines or (lambda _dataset, _shape, _classes: None),
         recognise=recognise,
         train=train or {},
     )
@@ -106,6 +109,16 @@ def crop_side(dataset: str) -> int | None:
     return 224 if dataset in ("imagenet", "folder") else None
 
 
+def _no_patches(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:
+    del dataset, num_classes
+    channels, height, width = shape
+    if (channels, height, width) == (3, 224, 224):
+        return None
+    return (
+        f"its ViT-B takes colour images of 224x224, these are {height}x{width} with {channels} channels; use gaussian"
+    )
+
+
 def _train_gaussian(request: TrainRequest) -> Mapping[str, Any]:
     from methods.training.classical import gaussian
 
@@ -132,4 +145,41 @@ CONSISTENCY = noise_trained(
     "Consistency regularisation",
     "Jeong & Shin 2020, Consistency Regularization for Certified Robustness of Smoothed Classifiers",
     train={"train": _train_consistency},
+)
+
+STABILITY = noise_trained(
+    "stability",
+    "Stability training",
+    "Li, Chen, Wang & Carin 2019, Certified Adversarial Robustness with Additive Noise",
+)
+
+# Released with x - mean, but for those pre-trained on ImageNet-32 or self-trained, which have (x - mean) / std.
+SMOOTHADV = noise_trained(
+    "smoothadv",
+    "SmoothAdv",
+    "Salman et al. 2019, Provably Robust Deep Learning via Adversarially Trained Smoothed Classifiers",
+    normalisers={"cifar10": "mean", "imagenet": "mean"},
+)
+
+MACER = noise_trained(
+    "macer",
+    "MACER",
+    "Zhai et al. 2020, MACER: Attack-free and Scalable Robust Training via Maximizing Certified Radius",
+    normalisers={"cifar10": "none", "imagenet": "none"},
+)
+
+SMOOTHMIX = noise_trained(
+    "smoothmix",
+    "SmoothMix",
+    "Jeong et al. 2021, SmoothMix: Training Confidence-calibrated Smoothed Classifiers for Certified Robustness",
+)
+
+# No weights are published; timm's own, pre-trained on ImageNet-21k, expect (x - 0.5) / 0.5.
+VIT_GAUSSIAN = noise_trained(
+    "vit_gaussian",
+    "Gaussian augmentation, ViT-B",
+    "Cohen, Rosenfeld & Kolter 2019; on a ViT-B/16 by Lei et al. 2025, public review, Rebuttal-Table 2",
+    arch="vit_base_patch16_224",
+    normalisers={"imagenet": "half", "folder": "half"},
+    declines=_no_patches,
 )

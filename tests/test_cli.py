@@ -251,7 +251,7 @@ class Mischief:
     [
         ("run --dataset ci", ["cifar10"]),
         ("run --methods gaussian,rr", ["gaussian,rrcm"]),
-        ("methods den", ["denoised"]),
+        ("methods deno", ["denoised"]),
     ],
 )
 def test_tab_offers_what_is_installed(typed: str, offered: list[str]) -> None:

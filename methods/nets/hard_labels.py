@@ -25,10 +25,18 @@ class HardLabels:
         del noise
         with torch.inference_mode():
             logits: Tensor = self.network(x)
-            if not bool(torch.isfinite(logits).all()):
-                bad = int((~torch.isfinite(logits)).any(dim=1).sum())
-                raise MethodError(
-                    f"logits must be finite numbers, got nan or inf for {bad} of {len(x)} copies; "
-                    "use precision fp32 or bf16, or check the weights"
-                )
+            refuse_nonfinite(logits)
             return logits.argmax(dim=1)
+
+
+def refuse_nonfinite(logits: Tensor) -> None:
+    """Nothing, where all logits are numbers.
+
+    Raises: MethodError.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        bad = int((~torch.isfinite(logits)).any(dim=1).sum())
+        raise MethodError(
+            f"logits must be finite numbers, got nan or inf for {bad} of {len(logits)} copies; "
+            "use precision fp32 or bf16, or check the weights"
+        )
