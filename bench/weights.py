@@ -129,7 +129,7 @@ def _members(method: Method, role: str, text: str) -> WeightsFile:
         before = str(Path(before).expanduser()) + ("/" if before.endswith("/") else "")
     found = {
         name[len(before) : len(name) - len(after)]: name
-        for name in glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")
+        for name in glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")  # noqa: PTH207  Path.glob drops "./"
     }
     if not found:
         raise WeightsError(f"weights {role}={text!r}: expected files of that form, found none; check the path")

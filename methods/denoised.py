@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting
 from methods.nets.recognition import Shapes, classifier_arch, denoiser_arch
-from methods.noisy import crop_side, habitual_normaliser, normaliser_param
+from methods.noisy import crop_side, habitual_normaliser, normaliser_param, stage
 
 
 def build(setting: Setting) -> BaseClassifier:
@@ -57,8 +57,10 @@ def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[
 
 def declines(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:
     """Why it cannot be run on such images; None if it can."""
-    del dataset, num_classes
-    return None if shape[0] == 3 else f"its denoisers are for 3-channel images, these have {shape[0]}; use gaussian"
+    del num_classes
+    if shape[0] == 3 or dataset == "digits":
+        return None
+    return f"its denoisers are for 3-channel images, or digits, these have {shape[0]} channels; use gaussian"
 
 
 DENOISED = Method(
@@ -70,14 +72,14 @@ DENOISED = Method(
         Param(
             name="denoiser",
             default="ffdnet",
-            by_dataset={"imagenet": "dncnn"},
-            choices=("ffdnet", "dncnn", "dncnn_wide", "memnet", "dncnn_blind"),
+            by_dataset={"imagenet": "dncnn", "digits": "ffdnet_digits"},
+            choices=("ffdnet", "dncnn", "dncnn_wide", "memnet", "dncnn_blind", "ffdnet_digits"),
             help="the network in front; ffdnet is told sigma and was trained up to 0.294",
         ),
         Param(
             name="classifier",
             default="resnet50",
-            by_dataset={"cifar10": "akamaster_resnet56"},
+            by_dataset={"cifar10": "akamaster_resnet56", "digits": "digits_resnet"},
             help="the network behind: akamaster_resnetN or cifar_resnetN (N = 6n+2), resnet50, vit_base_patch16_224",
         ),
         normaliser_param(by_dataset={"cifar10": "mean_std_imagenet"}),
@@ -89,4 +91,5 @@ DENOISED = Method(
     size=crop_side,
     declines=declines,
     recognise=recognise,
+    train={"classifier": stage("denoising", "classifier"), "denoiser": stage("denoising", "denoiser")},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, TrainRequest
@@ -119,38 +120,35 @@ def _no_patches(dataset: str, shape: tuple[int, int, int], num_classes: int) -> 
     )
 
 
-def _train_gaussian(request: TrainRequest) -> Mapping[str, Any]:
-    from methods.training.classical import gaussian
+def stage(module: str, name: str) -> Callable[[TrainRequest], Mapping[str, Any]]:
+    """A training stage by the place of its code, which is imported when it is called: it needs torch."""
 
-    result: Mapping[str, Any] = gaussian(request)
-    return result
+    def run(request: TrainRequest) -> Mapping[str, Any]:
+        result: Mapping[str, Any] = getattr(import_module(f"methods.training.{module}"), name)(request)
+        return result
 
-
-def _train_consistency(request: TrainRequest) -> Mapping[str, Any]:
-    from methods.training.classical import consistency
-
-    result: Mapping[str, Any] = consistency(request)
-    return result
+    return run
 
 
 GAUSSIAN = noise_trained(
     "gaussian",
     "Gaussian augmentation",
     "Cohen, Rosenfeld & Kolter 2019, Certified Adversarial Robustness via Randomized Smoothing",
-    train={"train": _train_gaussian},
+    train={"train": stage("classical", "gaussian")},
 )
 
 CONSISTENCY = noise_trained(
     "consistency",
     "Consistency regularisation",
     "Jeong & Shin 2020, Consistency Regularization for Certified Robustness of Smoothed Classifiers",
-    train={"train": _train_consistency},
+    train={"train": stage("classical", "consistency")},
 )
 
 STABILITY = noise_trained(
     "stability",
     "Stability training",
     "Li, Chen, Wang & Carin 2019, Certified Adversarial Robustness with Additive Noise",
+    train={"train": stage("stability", "train")},
 )
 
 # Released with x - mean, but for those pre-trained on ImageNet-32 or self-trained, which have (x - mean) / std.
@@ -159,6 +157,7 @@ SMOOTHADV = noise_trained(
     "SmoothAdv",
     "Salman et al. 2019, Provably Robust Deep Learning via Adversarially Trained Smoothed Classifiers",
     normalisers={"cifar10": "mean", "imagenet": "mean"},
+    train={"train": stage("smoothadv", "train")},
 )
 
 MACER = noise_trained(
@@ -166,12 +165,14 @@ MACER = noise_trained(
     "MACER",
     "Zhai et al. 2020, MACER: Attack-free and Scalable Robust Training via Maximizing Certified Radius",
     normalisers={"cifar10": "none", "imagenet": "none"},
+    train={"train": stage("macer", "train")},
 )
 
 SMOOTHMIX = noise_trained(
     "smoothmix",
     "SmoothMix",
     "Jeong et al. 2021, SmoothMix: Training Confidence-calibrated Smoothed Classifiers for Certified Robustness",
+    train={"train": stage("smoothmix", "train")},
 )
 
 # No weights are published; timm's own, pre-trained on ImageNet-21k, expect (x - 0.5) / 0.5.
@@ -182,4 +183,5 @@ VIT_GAUSSIAN = noise_trained(
     arch="vit_base_patch16_224",
     normalisers={"imagenet": "half", "folder": "half"},
     declines=_no_patches,
+    train={"train": stage("classical", "gaussian")},
 )

@@ -193,7 +193,7 @@ MISTAKES = [
     (("report",), 1, "no runs"),
     (("report", "--latex", "--csv"), 2, "several formats"),
     (("report", "--table", "9"), 1, "9"),
-    (("train", "denoised"), 2, "no training stage"),
+    (("train", "denoised"), 2, "trains in stages: classifier, denoiser"),
     (("train", "rrcm"), 2, "pretrain, finetune"),
     (("weights", "verify", "nope"), 1, "nope"),
     (("frobnicate",), 2, "No such command"),

@@ -19,10 +19,11 @@ from bench.errors import MethodError, WeightsError
 from bench.types import Method, Scalar, Setting, WeightsFile
 from bench.weights import inspect
 from methods.denoised import DENOISED
+from methods.ensemble import BOOSTING
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import DENOISERS
 from methods.nets.vit import SIZES, TimeTokenClassifier, nearest_time, time_token_vit
-from methods.noisy import CONSISTENCY, GAUSSIAN
+from methods.noisy import CONSISTENCY, GAUSSIAN, MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
 from methods.rrcm import RRCM
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -63,6 +64,8 @@ SMALL: list[tuple[Method, str, dict[str, Scalar]]] = [
     (CONSISTENCY, "digits", {}),
     (GAUSSIAN, "cifar10", {"arch": "cifar_resnet20"}),
     (DENOISED, "cifar10", {"classifier": "akamaster_resnet20"}),
+    (DENOISED, "digits", {}),
+    (SMOOTHADV, "digits", {}),
     (RRCM, "digits", {}),
     (RRCM, "cifar10", {"size": "S"}),
 ]
@@ -102,11 +105,14 @@ def test_without_weights_the_missing_role_is_named(method: Method, dataset: str,
 
 
 def test_listing_the_methods_imports_no_torch() -> None:
-    code = "import sys, methods.noisy, methods.denoised, methods.rrcm; assert not {'torch', 'timm'} & set(sys.modules)"
+    values = "methods.noisy, methods.ensemble, methods.denoised, methods.rrcm"
+    code = f"import sys, {values}; assert not {{'torch', 'timm'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("method", [GAUSSIAN, CONSISTENCY, DENOISED, RRCM])
+@pytest.mark.parametrize(
+    "method", [*(GAUSSIAN, CONSISTENCY, STABILITY, SMOOTHADV, MACER, SMOOTHMIX, VIT_GAUSSIAN, BOOSTING, DENOISED, RRCM)]
+)
 def test_a_default_is_among_its_own_choices(method: Method) -> None:
     for param in method.params:
         values = {param.default, *param.by_dataset.values()}
@@ -234,10 +240,11 @@ def test_final_norm_is_off_where_the_published_fine_tuning_skipped_it() -> None:
 # ---- denoised smoothing ----------------------------------------------------------------------------------------------
 
 
-def test_denoised_declines_grey_images() -> None:
-    assert DENOISED.declines("digits", (1, 8, 8), 10) == (
-        "its denoisers are for 3-channel images, these have 1; use gaussian"
+def test_denoised_declines_grey_images_but_digits() -> None:
+    assert DENOISED.declines("folder", (1, 32, 32), 10) == (
+        "its denoisers are for 3-channel images, or digits, these have 1 channels; use gaussian"
     )
+    assert DENOISED.declines("digits", (1, 8, 8), 10) is None
     assert DENOISED.declines("cifar10", (3, 32, 32), 10) is None
 
 

@@ -140,13 +140,13 @@ class FFDNet(nn.Module):
         return x[..., :height, :width]
 
 
-DENOISERS = ("ffdnet", "dncnn", "dncnn_wide", "memnet", "dncnn_blind")
+DENOISERS = ("ffdnet", "dncnn", "dncnn_wide", "memnet", "dncnn_blind", "ffdnet_digits")
 
 
 def build_denoiser(name: str, *, in_channels: int, sigma: float) -> nn.Module:
     """The denoiser of that name for images of so many channels.
 
-    Units: sigma in [0, 1] pixels; only "ffdnet" is told it, the others were trained for one level or are blind.
+    Units: sigma in [0, 1] pixels; only "ffdnet" and "ffdnet_digits" are told it, the others are for one level or blind.
     Raises: ValueError for another name.
     """
     if name == "ffdnet":
@@ -159,6 +159,9 @@ def build_denoiser(name: str, *, in_channels: int, sigma: float) -> nn.Module:
         return MemNet(in_channels=in_channels)
     if name == "dncnn_blind":
         return BlindDnCNN(in_channels=in_channels)
+    if name == "ffdnet_digits":
+        # Ours, for 8x8 digits on a CPU: half resolution makes it four times as fast as a DnCNN of its size.
+        return FFDNet(in_channels=in_channels, sigma=sigma, width=32, depth=5)
     raise ValueError(f"name must be one of {DENOISERS!r}, got {name!r}")
 
 

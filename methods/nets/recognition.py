@@ -55,8 +55,8 @@ def denoiser_arch(shapes: Shapes) -> str | None:
     if "dncnn.0.weight" in tensors:
         return {64: "dncnn", 128: "dncnn_wide"}.get(tensors["dncnn.0.weight"][0])
     first = tensors.get("model.0.weight", (0, 0))
-    if first[:1] == (96,) and first[1] % 4 == 1:
-        return "ffdnet"
+    if first[1] % 4 == 1:  # the channels of 2x2 pixels, and the noise level
+        return {96: "ffdnet", 32: "ffdnet_digits"}.get(first[0])
     return "dncnn_blind" if first[:1] == (64,) else None
 
 

@@ -1,0 +1,76 @@
+"""Several networks as one base classifier: how their answers are added up, and when the first few are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bench.types import Noise
+from methods.nets.hard_labels import refuse_nonfinite
+
+AGGREGATES = ("logits", "softmax", "votes")
+
+
+class Ensemble:
+    """The class that the members' summed answers favour; a deterministic function of the noisy pixels.
+
+    With K-consensus, the first K members answer alone where they agree; elsewhere all do. Ties go to the lowest class.
+    Source: Horvath et al. 2022, Section 4 (aggregation) and Section 5 (K-consensus).
+    Differs: votes that tie were broken at random, which a certified function must not do by a generator of its own.
+    Raises: ValueError unless there are members, and consensus is 0 (off) or 2 to their number.
+    """
+
+    def __init__(
+        self, members: Sequence[nn.Module], *, num_classes: int, device: str, aggregate: str, consensus: int
+    ) -> None:
+        if not members:
+            raise ValueError("an ensemble needs at least 1 member, got none")
+        if aggregate not in AGGREGATES:
+            raise ValueError(f"aggregate must be one of {AGGREGATES!r}, got {aggregate!r}")
+        if consensus != 0 and not 2 <= consensus <= len(members):
+            raise ValueError(f"consensus must be 0 (off) or 2 to {len(members)}, got {consensus}")
+        self.num_classes = num_classes
+        self.network = nn.ModuleList(members).to(device).eval().requires_grad_(False)
+        self.aggregate = aggregate
+        self.consensus = consensus
+
+    def predict(self, x: Tensor, noise: Noise) -> Tensor:
+        """Hard labels of noisy copies; deterministic, so `noise` is not drawn from.
+
+        Shapes: x (B, C, H, W) float32; result (B,) int64.
+        Raises: MethodError for logits that are not numbers.
+        """
+        del noise
+        share = _SHARES[self.aggregate]
+        with torch.inference_mode():
+            if self.consensus in (0, len(self.network)):
+                return torch.stack([share(_answer(member, x)) for member in self.network]).sum(dim=0).argmax(dim=1)
+            first = [_answer(member, x) for member in self.network[: self.consensus]]
+            favoured = torch.stack([logits.argmax(dim=1) for logits in first])
+            labels = favoured[0]
+            # One wait for the device a batch: how many copies are left is needed to go on.
+            left = (favoured != labels).any(dim=0).nonzero().squeeze(1)
+            if len(left):
+                rest = [_answer(member, x[left]) for member in self.network[self.consensus :]]
+                answers = [logits[left] for logits in first] + rest
+                labels[left] = torch.stack([share(logits) for logits in answers]).sum(dim=0).argmax(dim=1)
+            return labels
+
+
+def _answer(member: nn.Module, x: Tensor) -> Tensor:
+    logits: Tensor = member(x)
+    refuse_nonfinite(logits)
+    return logits
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.float().softmax(dim=1)  # half precision would tie what differs
+
+
+def _vote(logits: Tensor) -> Tensor:
+    return nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1])
+
+
+_SHARES: dict[str, Callable[[Tensor], Tensor]] = {"logits": Tensor.float, "softmax": _softmax, "votes": _vote}

@@ -1,0 +1,87 @@
+"""Boosting: several networks trained each by itself, ordered by what they can, packed into one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.checkpoints import load_tensors
+from bench.errors import UsageError
+from bench.types import TrainRequest
+from methods.nets.architectures import build_network
+from methods.nets.normalisers import Normaliser
+from methods.training.classical import check_copies, consistent_objective, noisy_objective
+from methods.training.export import export
+from methods.training.presets import plain, settle
+from methods.training.settings import Boosting
+from methods.training.stage import Ground, accuracies, prepare, sigma_of, stamp, weights_path
+from methods.training.teaching import teach
+
+OBJECTIVES = {"gaussian": noisy_objective, "consistency": consistent_objective}
+
+
+def train(request: TrainRequest) -> Mapping[str, Any]:
+    """Train the members one after the other, seeds counting up, and pack them, the best first.
+
+    Best by noisy accuracy on images that are not certified: the held-out training images, or, without any, the
+    training images themselves. Each member resumes by itself.
+    Source: Horvath et al. 2022, Section 6.
+    Raises: UsageError, DataError, TrainingError.
+    """
+    preset, settings = settle(Boosting, request)
+    sigma = sigma_of(request)
+    if request.init is not None:
+        raise UsageError(
+            f"boosting trains members that must not begin alike, got init {str(request.init)!r}; leave --init out"
+        )
+    if settings.loss == "consistency":
+        check_copies(settings, ())
+    reports = []
+    for i in range(settings.members):
+        member = replace(request, seed=request.seed + i, out=request.out / f"member-{i}")
+        reports.append(teach(member, Boosting, OBJECTIVES[settings.loss], sigma=sigma))
+        if request.dry_run:
+            return {**reports[0], "seconds": reports[0]["seconds"] * settings.members}
+    ground = prepare(request, preset, settings)
+    by = "hold_out_accuracy" if settings.hold_out else "train_accuracy"
+    order = sorted(range(settings.members), key=lambda i: (-reports[i][by], i))
+    members = [load_tensors(Path(reports[i]["weights"]))[0] for i in order]
+    path = weights_path(request)
+    seeds = ",".join(str(request.seed + i) for i in order)
+    meta = {**stamp(ground), "arch": settings.arch, "normaliser": settings.normaliser, "seeds": seeds}
+    digest = export(path, {f"{i}.{name}": t for i, member in enumerate(members) for name, t in member.items()}, meta)
+    told = ("method", "stage", "dataset", "sigma", "preset", "reaches", "parameters")
+    return {
+        **{key: reports[0][key] for key in told},
+        "settings": plain(settings),
+        "steps": sum(report["steps"] for report in reports),
+        "seconds": sum(report["seconds"] for report in reports),
+        "sha256": digest,
+        "weights": str(path),
+        "order": seeds,
+        "ordered_by": by,
+        "members": [{key: reports[i].get(key) for key in (by, "test_accuracy")} for i in order],
+        **_together(ground, settings, members),
+    }
+
+
+def _together(ground: Ground, settings: Boosting, members: list[dict[str, Tensor]]) -> dict[str, float | None]:
+    """Noisy accuracies of the sum of logits."""
+    shape, device = ground.dataset.shape, ground.request.device
+    networks = []
+    for state in members:
+        network = build_network(settings.arch, num_classes=ground.dataset.num_classes, shape=shape)
+        network.load_state_dict(state)
+        networks.append(network.to(device).eval())
+    normalise = Normaliser(settings.normaliser, ground.request.dataset, channels=shape[0]).to(device)
+
+    def logits(x: Tensor) -> Tensor:
+        x = normalise(x)
+        return torch.stack([network(x) for network in networks]).sum(dim=0)
+
+    return accuracies(ground, logits)

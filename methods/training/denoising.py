@@ -1,0 +1,162 @@
+"""A denoiser before a frozen classifier: it learns to restore images, or what the classifier then says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.checkpoints import load_tensors, sha256_of, strip_prefixes
+from bench.errors import UsageError, WeightsError
+from bench.types import TrainRequest, WeightsFile
+from bench.weights import resolve
+from methods.nets.architectures import build_network
+from methods.nets.denoisers import DENOISERS, build_denoiser
+from methods.nets.filling import fill
+from methods.nets.normalisers import Normaliser
+from methods.nets.recognition import classifier_arch, denoiser_arch
+from methods.training import losses
+from methods.training.feed import Batch
+from methods.training.keys import borrowed
+from methods.training.loop import Task
+from methods.training.presets import settle
+from methods.training.settings import Classical, Denoising
+from methods.training.stage import adam, carry_out, identity, noise_like, parameters_of, prepare, sigma_of
+from methods.training.teaching import Loss, Pupil, rate, teach
+
+
+def classifier(request: TrainRequest) -> Mapping[str, Any]:
+    """Train the classifier behind the denoiser, on clean images.
+
+    Raises: UsageError, DataError, WeightsError, TrainingError.
+    """
+    if request.sigma is not None:
+        raise UsageError(
+            f"denoised classifier learns from clean images, got sigma {request.sigma!r}; leave --sigma out"
+        )
+    return teach(request, Classical, clean_objective, sigma=0.0)
+
+
+def clean_objective(pupil: Pupil, settings: Classical) -> Loss:
+    """Cross-entropy of clean images."""
+    del settings
+
+    def loss(step: int, batch: Batch) -> dict[str, Tensor]:
+        del step
+        return {"loss": losses.gaussian(pupil.logits(batch.views[0]), batch.labels)}
+
+    return loss
+
+
+def denoiser(request: TrainRequest) -> Mapping[str, Any]:
+    """Train a denoiser for one noise level, before a classifier that stays as it is.
+
+    "stab_mse" goes on from a denoiser trained by "mse" (`request.init`); the others may.
+    Source: Salman et al. 2020, Section 3. Differs: an epoch's last incomplete batch is left out.
+    Raises: UsageError, DataError, WeightsError, TrainingError.
+    """
+    preset, settings = settle(Denoising, request)
+    sigma = sigma_of(request)
+    if settings.objective == "stab_mse" and request.init is None:
+        raise UsageError(
+            "stab_mse goes on from a denoiser that mse has trained, got none; give --init FILE, made by "
+            "rrcm-bench train denoised denoiser --set objective=mse"
+        )
+    if settings.denoiser not in DENOISERS:
+        raise UsageError(
+            f"denoiser must be one of {', '.join(DENOISERS)}, got {settings.denoiser!r}; give --set denoiser=..."
+        )
+    ground = prepare(request, preset, settings)
+    shape = ground.dataset.shape
+    file = _classifier_file(request, settings)
+    back = build_network(settings.classifier, num_classes=ground.dataset.num_classes, shape=shape)
+    fill(back, _state(file), file, arch=settings.classifier, recognise=classifier_arch)
+    normalise = Normaliser(settings.normaliser, request.dataset, channels=shape[0])
+    behind = nn.Sequential(normalise, back).to(request.device).eval().requires_grad_(False)
+    with borrowed("initialise", request.seed):
+        front = build_denoiser(settings.denoiser, in_channels=shape[0], sigma=sigma)
+    begun = {}
+    if request.init is not None:
+        mse = WeightsFile(role="denoiser", path=request.init, sha256="", name=request.init.name)
+        fill(front, _state(mse), mse, arch=settings.denoiser, recognise=denoiser_arch)
+        begun = {"init": sha256_of(request.init)}
+    front = front.to(request.device).train()
+
+    def loss(step: int, batch: Batch) -> dict[str, Tensor]:
+        x = batch.views[0]
+        denoised = front(x + sigma * noise_like(x, "noise", request.seed, step))
+        if settings.objective == "mse":
+            return {"loss": restoration(denoised, x)}
+        if settings.objective == "clf":
+            return {"loss": recognition(behind(denoised), batch.labels)}
+        with torch.no_grad():
+            clean = behind(x)
+        return {"loss": stabilisation(behind(denoised), clean)}
+
+    per_epoch = ground.feed.steps_per_epoch
+    task = Task(
+        modules={"denoiser": front},
+        optimiser=adam(parameters_of(front), lr=settings.lr),
+        batches=ground.feed.batches,
+        loss=loss,
+        rate=rate(settings, per_epoch),
+        steps=settings.epochs * per_epoch,
+        settings=identity(ground, classifier_sha256=file.sha256, **begun),
+        clip=settings.clip,
+        bf16=settings.precision == "bf16",
+        device=request.device,
+    )
+    meta = {"denoiser": settings.denoiser, "objective": settings.objective, "classifier_sha256": file.sha256}
+    return carry_out(ground, task, front.state_dict, logits=lambda x: behind(front(x)), meta=meta)
+
+
+def _classifier_file(request: TrainRequest, settings: Denoising) -> WeightsFile:
+    from methods.denoised import DENOISED
+
+    alone = replace(DENOISED, roles=tuple(role for role in DENOISED.roles if role.name == "classifier"), train={})
+    given = {"classifier": settings.classifier_weights} if settings.classifier_weights else {}
+    try:
+        return resolve(alone, request.dataset, sigma_of(request), given, download=False)["classifier"]
+    except WeightsError as error:
+        if given:
+            raise
+        raise WeightsError(
+            f"a denoiser is trained before a classifier, none is known for {request.dataset!r}; give "
+            "--set classifier_weights=PATH, made by rrcm-bench train denoised classifier"
+        ) from error
+
+
+def _state(file: WeightsFile) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = strip_prefixes(load_tensors(file.path)[0])
+    return state
+
+
+def restoration(denoised: Tensor, x: Tensor) -> Tensor:
+    """Mean squared error of denoised images, per pixel ("MSE").
+
+    Shapes: both (B, C, H, W) in [0, 1] units.
+    Source: Salman et al. 2020, the MSE objective. Differs: per pixel, not per image, which no step of Adam can tell.
+    """
+    return losses.at_least_float32(denoised - x).square().mean()
+
+
+def recognition(denoised: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the classifier's logits on denoised images against the true classes ("CLF").
+
+    Shapes: denoised (B, K), logits; labels (B,).
+    Source: Salman et al. 2020, the classification objective of their experiments.
+    """
+    return losses.gaussian(denoised, labels)
+
+
+def stabilisation(denoised: Tensor, clean: Tensor) -> Tensor:
+    """Cross-entropy on denoised images against the class that the classifier gives to the clean image ("STAB").
+
+    A hard pseudo-label: no true label is used, and none of the gradient goes through the clean image.
+    Shapes: denoised, clean (B, K), logits.
+    Source: Salman et al. 2020, the stability objective.
+    """
+    return losses.gaussian(denoised, clean.detach().argmax(dim=1))

@@ -1,0 +1,42 @@
+"""Weights out of a training run: a safetensors file that is whole, finite, and the same bytes for the same run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, isfinite
+
+from bench.errors import TrainingError
+
+
+def export(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
+    """Write a safetensors file, whole or not at all; its sha256.
+
+    Raises: TrainingError where a tensor is not finite, or the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    for name, tensor in tensors.items():
+        if not bool(isfinite(tensor).all()):
+            raise TrainingError(f"the weights must be finite, got NaN or infinity in {name!r}; lower lr (--set lr=...)")
+    content = _canonical(
+        save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata=dict(meta))
+    )
+    partial = path.with_suffix(".partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise TrainingError(f"cannot write {path}: {error}; free some space, then --resume") from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def _canonical(content: bytes) -> bytes:
+    """The same safetensors file with a sorted header: safetensors itself writes metadata in another order each time."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]

@@ -1,0 +1,237 @@
+"""The one training loop: steps, checkpoints, metrics, resumption; knows no method, no data set, no loss.
+
+A run is a function of its settings and seed alone: all randomness is keyed by the step (keys.py), so a checkpoint needs
+no generator state, and N steps equal k steps, a resumption and N - k steps, to the last bit on one device.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import TrainingError
+from methods.training.progress import Progress
+
+CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.jsonl"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is trained: the state, the loss of a step, and the learning rate of a step."""
+
+    modules: Mapping[str, nn.Module]  # all that a checkpoint must hold
+    optimiser: torch.optim.Optimizer  # each group carries "base_lr"
+    batches: Callable[[int], Iterator[Any]]  # the batches from a step on
+    loss: Callable[[int, Any], Mapping[str, Tensor]]  # "loss" is minimised; the others are reported
+    rate: Callable[[int], float]  # share of the full learning rate
+    steps: int
+    settings: Mapping[str, Any]  # what makes two runs the same; plain values
+    after: Callable[[int], None] = lambda _step: None  # after each optimiser step: the EMA
+    clip: float = 0.0  # largest gradient norm; 0: none
+    clip_from: int = 0  # first step that is clipped
+    bf16: bool = False  # autocast; CUDA only
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often a run speaks and saves; cannot change a weight."""
+
+    log_every: int = 50  # steps
+    save_every: int = 1000  # steps
+    save_seconds: float = 300.0  # and at least this often
+    stop_after: int | None = None  # stop as if interrupted, once this many steps are done
+
+
+@dataclass(slots=True)
+class _State:
+    step: int = 0
+    seconds: float = 0.0
+    stop: bool = False
+    sums: dict[str, float] = field(default_factory=dict)
+    summed: int = 0
+
+
+def run(task: Task, out: Path, *, resume: bool, pace: Pace | None = None) -> float:
+    """Train to the last step; seconds spent, those before a resumption included.
+
+    Leaves metrics.jsonl (means since the line before) and checkpoint.pt in `out`.
+    Raises: TrainingError where the folder holds another run, or the loss stops being finite (the last checkpoint
+    stays); KeyboardInterrupt after Ctrl-C, once the step in progress is finished and saved.
+    """
+    pace = pace or Pace()
+    state = _State()
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise TrainingError(f"{out} already holds a training run; give --resume to go on with it, or another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot make the folder {out}: {error}; give another --out") from error
+    if checkpoint.exists():
+        state = _restore(task, checkpoint)
+    _trim_metrics(out / METRICS, state.step)
+    if state.step >= task.steps:
+        return state.seconds
+    with Progress(task.steps, state.step) as progress, _deferred_interrupt(state):
+        _steps(task, out, state, pace, progress)
+    _save(task, checkpoint, state)
+    if state.step < task.steps:
+        raise KeyboardInterrupt
+    return state.seconds
+
+
+def probe(task: Task, steps: int = 3) -> float:
+    """Estimated seconds of the whole run, from a few steps, which change the modules; nothing is saved."""
+    batches = task.batches(0)
+    _train_step(task, 0, next(batches))  # the first one warms caches and allocators
+    began = time.perf_counter()
+    for step in range(1, steps + 1):
+        _train_step(task, step, next(batches))
+    return (time.perf_counter() - began) / steps * task.steps
+
+
+def _steps(task: Task, out: Path, state: _State, pace: Pace, progress: Progress) -> None:
+    batches = task.batches(state.step)
+    began = time.perf_counter() - state.seconds
+    saved = time.perf_counter()
+    with (out / METRICS).open("a", encoding="utf-8") as metrics:
+        while state.step < task.steps and not state.stop:
+            parts, rate = _train_step(task, state.step, next(batches))
+            state.step += 1
+            state.seconds = time.perf_counter() - began
+            for name, value in parts.items():
+                state.sums[name] = state.sums.get(name, 0.0) + value
+            state.summed += 1
+            if state.step % pace.log_every == 0 or state.step == task.steps:
+                means = {name: value / state.summed for name, value in state.sums.items()}
+                line = {"step": state.step, **means, "lr": rate, "seconds": round(state.seconds, 3)}
+                metrics.write(json.dumps(line) + "\n")
+                metrics.flush()
+                progress.advance(state.step, means)
+                state.sums, state.summed = {}, 0
+            if state.step % pace.save_every == 0 or time.perf_counter() - saved > pace.save_seconds:
+                _save(task, out / CHECKPOINT, state)
+                saved = time.perf_counter()
+            if pace.stop_after is not None and state.step >= pace.stop_after:
+                state.stop = True
+
+
+def _train_step(task: Task, step: int, batch: Any) -> tuple[dict[str, float], float]:
+    factor = task.rate(step)
+    for group in task.optimiser.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=task.bf16 and task.device.startswith("cuda")):
+        losses = task.loss(step, batch)
+    parts = {name: float(value.detach()) for name, value in losses.items()}
+    if not math.isfinite(parts["loss"]):
+        raise TrainingError(
+            f"the loss must stay finite, got {parts['loss']} at step {step}; the last checkpoint is kept: lower lr "
+            "(--set lr=...), or clip gradients (--set clip=1.0), and start in another --out"
+        )
+    task.optimiser.zero_grad(set_to_none=True)
+    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    if task.clip > 0 and step >= task.clip_from:
+        parameters = [p for group in task.optimiser.param_groups for p in group["params"]]
+        parts["grad_norm"] = float(nn.utils.clip_grad_norm_(parameters, task.clip))
+    task.optimiser.step()
+    task.after(step)
+    return parts, max(group["lr"] for group in task.optimiser.param_groups)
+
+
+def _save(task: Task, path: Path, state: _State) -> None:
+    record = {
+        "format": FORMAT,
+        "step": state.step,
+        "seconds": state.seconds,
+        "sums": state.sums,
+        "summed": state.summed,
+        "settings": json.dumps(dict(task.settings), sort_keys=True),
+        "modules": {name: module.state_dict() for name, module in task.modules.items()},
+        "optimiser": task.optimiser.state_dict(),
+    }
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(record, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise TrainingError(f"cannot write {path}: {error}; free some space, then --resume") from error
+
+
+def _restore(task: Task, path: Path) -> _State:
+    try:
+        record = torch.load(path, map_location=task.device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise TrainingError(f"cannot read the checkpoint {path} ({told}); delete it to start again") from error
+    if record.get("format") != FORMAT:
+        raise TrainingError(
+            f"{path} has format {record.get('format')!r}, this version reads {FORMAT}; give another --out"
+        )
+    stored, asked = json.loads(record["settings"]), json.loads(json.dumps(dict(task.settings)))
+    differing = sorted(key for key in stored.keys() | asked.keys() if stored.get(key) != asked.get(key))
+    if differing:
+        changes = ", ".join(f"{key}={stored.get(key)!r} there, {asked.get(key)!r} here" for key in differing)
+        raise TrainingError(
+            f"{path.parent} holds a run with other settings ({changes}); resume with the same, or give another --out"
+        )
+    for name, module in task.modules.items():
+        module.load_state_dict(record["modules"][name])
+    task.optimiser.load_state_dict(record["optimiser"])
+    return _State(record["step"], record["seconds"], sums=record["sums"], summed=record["summed"])
+
+
+def _trim_metrics(path: Path, step: int) -> None:
+    """Drop lines past the checkpoint, and a torn one, so that each step is told once."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            told = int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        if told <= step:
+            kept.append(line + "\n")
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    partial.replace(path)
+
+
+@contextmanager
+def _deferred_interrupt(state: _State) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for a stop between two steps; a second one stops at once, unsaved."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        if state.stop:
+            raise KeyboardInterrupt
+        state.stop = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

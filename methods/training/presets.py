@@ -1,0 +1,120 @@
+"""Presets of each training stage (presets/*.toml), and --set over them; no training."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from bench.errors import UsageError
+from bench.types import TrainRequest
+from methods.training.settings import AT_LEAST_ONE, Feeding
+
+FOLDER = Path(__file__).with_name("presets")
+HEAD = ("name", "method", "stage", "dataset", "reaches")
+
+
+Settings = TypeVar("Settings", bound=Feeding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """A named recipe and what it should reach."""
+
+    name: str
+    method: str
+    stage: str
+    dataset: str
+    reaches: str  # the number to compare with, and where it stands
+    values: Mapping[str, Any]
+    sigma: Mapping[str, Mapping[str, Any]]  # what differs by noise level, "0.25" -> values
+
+
+def presets(method: str, stage: str) -> tuple[Preset, ...]:
+    """Recipes of a stage, in the order of their file: a data set's first is its default."""
+    known = []
+    files = sorted(FOLDER.glob("*.toml"))
+    for entry in (entry for file in files for entry in tomllib.loads(file.read_text(encoding="utf-8"))["preset"]):
+        if (entry["method"], entry["stage"]) == (method, stage):
+            values = {key: value for key, value in entry.items() if key not in (*HEAD, "sigma")}
+            known.append(Preset(**{key: entry[key] for key in HEAD}, values=values, sigma=entry.get("sigma", {})))
+    return tuple(known)
+
+
+def settle(kind: type[Settings], request: TrainRequest) -> tuple[Preset, Settings]:
+    """The preset of a request, and its settings at the request's noise level with --set applied.
+
+    An empty preset name, or "default", stands for the data set's first.
+    Raises: UsageError for an unknown preset, key or value.
+    """
+    preset = _find(request)
+    by_sigma = preset.sigma.get(f"{request.sigma:g}", {}) if request.sigma is not None else {}
+    values = {**preset.values, **by_sigma}
+    types = get_type_hints(kind)
+    for key, text in request.overrides.items():
+        if key not in types:
+            close = difflib.get_close_matches(key, types, n=1)
+            guess = f" Did you mean {close[0]!r}?" if close else ""
+            raise UsageError(
+                f"{request.method} {request.stage} has no setting {key!r}.{guess} Known: {', '.join(sorted(types))}"
+            )
+        values[key] = _parse(key, str(text), types[key])
+    settings = kind(**values)
+    _check(settings)
+    return preset, settings
+
+
+def plain(settings: Feeding) -> dict[str, Any]:
+    """Settings as a flat record."""
+    return asdict(settings)
+
+
+def _find(request: TrainRequest) -> Preset:
+    known = presets(request.method, request.stage)
+    fitting = [preset for preset in known if preset.dataset == request.dataset]
+    if request.preset in ("", "default"):
+        if not fitting:
+            names = ", ".join(f"{preset.name} ({preset.dataset})" for preset in known)
+            raise UsageError(
+                f"{request.method} {request.stage} has no preset for {request.dataset!r}; give one by --preset. "
+                f"Known: {names}"
+            )
+        return fitting[0]
+    for preset in known:
+        if preset.name == request.preset:
+            return preset
+    names = ", ".join(preset.name for preset in known)
+    raise UsageError(f"no preset named {request.preset!r} for {request.method} {request.stage}. Known: {names}")
+
+
+def _parse(key: str, text: str, kind: Any) -> Any:
+    choices = get_args(kind)
+    if choices:
+        if text not in choices:
+            raise UsageError(f"--set {key} must be one of {', '.join(choices)}, got {text!r}")
+        return text
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"--set {key} must be true or false, got {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError as error:
+        expected = {int: "a whole number", float: "a number"}[kind]
+        raise UsageError(f"--set {key} must be {expected}, got {text!r}") from error
+
+
+def _check(settings: Feeding) -> None:
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, str | bool):
+            continue
+        least = 1 if field.name in AT_LEAST_ONE else 0
+        if not math.isfinite(value) or value < least:
+            raise UsageError(
+                f"{field.name} must be at least {least}, got {value!r}; change it by --set {field.name}=..."
+            )

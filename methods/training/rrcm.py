@@ -1,0 +1,214 @@
+"""rRCM's two stages: pre-training along noise trajectories, fine-tuning at one noise level. One process, one device.
+
+The authors trained on 8 to 32 GPUs, with negatives gathered from all of them: here a batch's negatives are the batch,
+and a paper-scale batch (4096 images of 224) does not fit one device; --set batch=... makes it fit, and another method.
+Pixels are normalised to [-1, 1] before the noise, which is the certifier's noise at twice its sigma.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import UsageError
+from bench.types import TrainRequest
+from methods.nets.normalisers import Normaliser
+from methods.nets.sizes import SIZES
+from methods.nets.vit import TimeTokenClassifier, TimeTokenViT, karras_grid, nearest_time
+from methods.training import losses, schedules
+from methods.training.augment import mix
+from methods.training.encoder import load_encoder
+from methods.training.feed import Batch
+from methods.training.keys import borrowed, generator
+from methods.training.loop import Task
+from methods.training.presets import settle
+from methods.training.settings import Finetune, Pretrain
+from methods.training.stage import adamw, carry_out, identity, noise_like, parameters_of, prepare, sigma_of
+
+SCALE = 2.0  # from [0, 1] pixels to [-1, 1]
+FINEST = 81  # grid points at the end of pre-training, on which fine-tuning picks its time
+
+
+def pretrain(request: TrainRequest) -> Mapping[str, Any]:
+    """Align points of a noise trajectory, and views of an image, in feature space; no labels.
+
+    Source: rRCM paper, Section 3.3, Eq. 9 and Algorithm 1.
+    Raises: UsageError, DataError, TrainingError.
+    """
+    preset, settings = settle(Pretrain, request)
+    if request.sigma is not None:
+        raise UsageError(f"rrcm pretrain covers all noise levels, got sigma {request.sigma!r}; leave --sigma out")
+    if request.init is not None:
+        raise UsageError(
+            f"rrcm pretrain starts from random weights, got init {str(request.init)!r}; "
+            "leave --init out, or use --resume"
+        )
+    ground = prepare(request, preset, settings, views=3)
+    with borrowed("initialise", request.seed):
+        online = _encoder(settings.size, ground.dataset.shape, settings.projector, settings.initialisation == "moco")
+    online = online.to(request.device).train()
+    if settings.patch_embed == "frozen":
+        online.patch_embed.requires_grad_(False)
+    # Stays in training mode: its batch norms use the batch, and only parameters are averaged.
+    target = copy.deepcopy(online).requires_grad_(False)
+    half = Normaliser("half", request.dataset).to(request.device)
+
+    def loss(step: int, batch: Batch) -> dict[str, Tensor]:
+        return _pretrain_loss(online, target, [half(view) for view in batch.views], settings, request.seed, step)
+
+    def update_target(step: int) -> None:
+        rate = schedules.ema_rate(
+            step, settings.steps, m=settings.ema_m, start=settings.ema_start, end=settings.ema_end
+        )
+        with torch.no_grad():
+            slow, fast = [[p.detach() for p in network.parameters()] for network in (target, online)]
+            torch._foreach_lerp_(slow, fast, 1 - rate)
+
+    task = Task(
+        modules={"online": online, "target": target},
+        optimiser=adamw(parameters_of(online), lr=settings.lr, weight_decay=settings.weight_decay),
+        batches=ground.feed.batches,
+        loss=loss,
+        rate=lambda step: schedules.warmup_cosine(step, warmup=settings.warmup_steps, total=settings.steps),
+        after=update_target,
+        steps=settings.steps,
+        settings=identity(ground),
+        clip=settings.clip,
+        clip_from=settings.warmup_steps,
+        bf16=settings.precision == "bf16",
+        device=request.device,
+    )
+    return carry_out(ground, task, online.state_dict, logits=None, meta={"size": settings.size, "normaliser": "half"})
+
+
+def _pretrain_loss(
+    online: TimeTokenViT, target: TimeTokenViT, views: list[Tensor], settings: Pretrain, seed: int, step: int
+) -> dict[str, Tensor]:
+    x, a1, a2 = views
+    eps = noise_like(x, "noise", seed, step)  # one draw for all that a step does
+    n = schedules.num_scales(
+        step, settings.steps, first=settings.scales_first, last=settings.scales_last, form=settings.schedule
+    )
+    grid = karras_grid(n)
+    # One pair of neighbours for the whole batch (paper: "unique n for each batch").
+    i = int(torch.randint(n - 1, (), generator=generator("cpu", "level", seed, step)))
+    noisy, cleaner, clean = grid[i], grid[i + 1], grid[-1]
+    symmetric = settings.contrastive == "symmetric"
+    augmented = [a1 + clean * eps, a2 + clean * eps]
+    # One pass over all that needs a gradient: the encoder has no batch norm, so the others in a batch change nothing.
+    inputs = [x + noisy * eps, *augmented[: 2 if symmetric else 1]]
+    times = torch.tensor([noisy, *[clean] * (len(inputs) - 1)], dtype=torch.float64, device=x.device)
+    features = online.features(torch.cat(inputs), times.repeat_interleave(len(x)), final_norm=True).chunk(len(inputs))
+    projections = [_project(online, view) for view in features[1:]]
+    with torch.no_grad():
+        goal = online.features(x + cleaner * eps, cleaner, final_norm=True)
+        others = [augmented[1], augmented[0]][: len(projections)]  # the other view of each
+        goals = [_project(target, target.features(view, clean, final_norm=True)) for view in others]
+    contrastive = losses.contrastive(projections, goals, settings.tau)
+    consistency = losses.trajectory_consistency(features[0], goal, settings.tau)
+    return {"loss": contrastive + consistency, "contrastive": contrastive, "consistency": consistency}
+
+
+def finetune(request: TrainRequest) -> Mapping[str, Any]:
+    """Teach a pre-trained encoder the classes at one noise level, two noisy copies agreeing.
+
+    Conditions on the grid time nearest to 2 sigma, as certification does, and adds noise of exactly sigma.
+    Source: rRCM paper, Section 3.4, Eq. 12. Differs: keeps the last weights, where the authors kept those of the epoch
+    that was best on test images; keyed seeds; mixup and cutmix draw one share a batch.
+    Raises: UsageError, DataError, WeightsError, TrainingError.
+    """
+    preset, settings = settle(Finetune, request)
+    sigma = sigma_of(request)
+    if request.init is None:
+        raise UsageError(
+            "rrcm finetune starts from a pre-trained network, got none; give --init FILE, made by rrcm pretrain"
+        )
+    ground = prepare(request, preset, settings)
+    num_classes = ground.dataset.num_classes
+    with borrowed("initialise", request.seed):
+        encoder = _encoder(settings.size, ground.dataset.shape, 0, False, projector=False)
+        model = TimeTokenClassifier(encoder, num_classes=num_classes, final_norm=settings.final_norm)
+        nn.init.trunc_normal_(model.linear_head.weight, std=settings.head_std)
+    digest = load_encoder(encoder, request.init, settings.size)
+    model = model.to(request.device).train()
+    model.linear_head.requires_grad_(settings.head == "trainable")
+    half = Normaliser("half", request.dataset).to(request.device)
+    time = nearest_time(SCALE * sigma, FINEST)
+
+    def loss(step: int, batch: Batch) -> dict[str, Tensor]:
+        x, labels = batch.views[0], batch.labels
+        if settings.mixup > 0 or settings.cutmix > 0:
+            source = generator("cpu", "mix", request.seed, step)
+            x, labels = mix(x, labels, source, num_classes=num_classes, mixup=settings.mixup, cutmix=settings.cutmix)
+        twice = x.repeat(2, 1, 1, 1)
+        logits = model(half(twice + sigma * noise_like(twice, "noise", request.seed, step)), time)
+        parts = losses.consistency(
+            logits.chunk(2), labels, lbd=settings.lbd, eta=settings.eta, smoothing=settings.smoothing
+        )
+        return {"loss": parts.total, "ce": parts.ce, "kl": parts.kl, "entropy": parts.entropy}
+
+    per_epoch = ground.feed.steps_per_epoch
+
+    def rate(step: int) -> float:
+        epoch = step // per_epoch if settings.lr_by == "epoch" else step / per_epoch
+        return schedules.warmup_cosine(epoch, warmup=settings.warmup_epochs, total=settings.cosine_epochs)
+
+    groups = layer_groups(model, SIZES[settings.size].depth, settings.layer_decay)
+    task = Task(
+        modules={"model": model},
+        optimiser=adamw(groups, lr=settings.lr, weight_decay=settings.weight_decay),
+        batches=ground.feed.batches,
+        loss=loss,
+        rate=rate,
+        steps=settings.epochs * per_epoch,
+        settings=identity(ground, init=digest),
+        clip=settings.clip,
+        bf16=settings.precision == "bf16",
+        device=request.device,
+    )
+    meta = {"size": settings.size, "normaliser": "half", "final_norm": str(settings.final_norm).lower(), "init": digest}
+    return carry_out(ground, task, model.state_dict, logits=lambda x: model(half(x), time), meta=meta)
+
+
+def layer_groups(model: nn.Module, depth: int, decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters by layer, each group with its share of the learning rate."""
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    groups: dict[float, list[Tensor]] = {}
+    for name, scale in schedules.layer_scales(trainable, depth, decay).items():
+        groups.setdefault(scale, []).append(trainable[name])
+    return [{"params": parameters, "scale": scale} for scale, parameters in sorted(groups.items())]
+
+
+def _encoder(
+    size: str, shape: tuple[int, int, int], hidden: int, moco_init: bool, *, projector: bool = True
+) -> TimeTokenViT:
+    if size not in SIZES:
+        raise UsageError(f"size must be one of {', '.join(SIZES)}, got {size!r}; give --set size=...")
+    row, side = SIZES[size], shape[1]
+    if side not in row.patch_sizes or shape[1] != shape[2]:
+        raise UsageError(
+            f"size {size!r} is for square images of side {', '.join(map(str, row.patch_sizes))}, "
+            f"got {shape}; give another --set size=..."
+        )
+    return TimeTokenViT(
+        image_size=side,
+        patch_size=row.patch_sizes[side],
+        in_channels=shape[0],
+        embed_dim=row.embed_dim,
+        depth=row.depth,
+        num_heads=row.num_heads,
+        hidden_dim=hidden or row.hidden_dim,
+        output_dim=row.output_dim,
+        projector=projector,
+        moco_init=moco_init,
+    )
+
+
+def _project(network: TimeTokenViT, features: Tensor) -> Tensor:
+    assert network.projection_head is not None  # noqa: S101 - pre-training builds it
+    projected: Tensor = network.projection_head(features)
+    return projected

@@ -1,0 +1,251 @@
+"""What every stage does around the loop: opens the images, draws noise, exports the weights, measures them once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import DataError, DeviceError, UsageError
+from bench.types import Dataset, DatasetSource, TrainRequest
+from methods.training.augment import THREE_VIEWS
+from methods.training.export import export
+from methods.training.feed import Feed, load
+from methods.training.keys import generator
+from methods.training.loop import Task, probe, run
+from methods.training.presets import Preset, plain
+from methods.training.settings import Feeding
+
+EVALUATED = 10_000  # images at most, spread evenly
+BATCH = 500
+
+Logits = Callable[[Tensor], Tensor]  # noisy pixels in [0, 1] -> (B, K)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a stage trains on."""
+
+    request: TrainRequest
+    preset: Preset
+    settings: Feeding
+    dataset: Dataset  # the training split
+    feed: Feed
+
+
+def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: int = 1) -> Ground:
+    """Open the training split and cut it into batches of images in one view, or in three.
+
+    Raises: DeviceError, DataError, TrainingError where the device, the images or the sizes do not do.
+    """
+    if (settings.augment in THREE_VIEWS) != (views == 3):
+        expected = "three views of an image" if views == 3 else "one view of an image"
+        raise UsageError(
+            f"{request.method} {request.stage} needs {expected}, got augment={settings.augment!r}; "
+            f"three views are made by {' and '.join(THREE_VIEWS)} (--set augment=...)"
+        )
+    if request.device.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceError(f"no CUDA device for device {request.device!r}; give --device cpu")
+    dataset = open_split(request, "train")
+    count = len(dataset) - settings.hold_out
+    feed = Feed(
+        dataset=dataset,
+        count=count,
+        batch=settings.batch,
+        augment=settings.augment,
+        seed=request.seed,
+        workers=settings.workers,
+        device=request.device,
+    )
+    feed.check()
+    return Ground(request=request, preset=preset, settings=settings, dataset=dataset, feed=feed)
+
+
+def identity(ground: Ground, **more: Any) -> dict[str, Any]:
+    """What makes two training runs the same: all but the number of workers and the device."""
+    request = ground.request
+    words = {"method": request.method, "stage": request.stage, "dataset": request.dataset, "sigma": request.sigma}
+    chosen = {key: value for key, value in plain(ground.settings).items() if key != "workers"}
+    return {**words, "seed": request.seed, "images": ground.feed.count, **chosen, **more}
+
+
+def sigma_of(request: TrainRequest) -> float:
+    """The noise level of a stage that has one.
+
+    Raises: UsageError where it is missing or not positive.
+    """
+    if request.sigma is None or not 0 < request.sigma < float("inf"):
+        raise UsageError(
+            f"{request.method} {request.stage} needs a positive noise level in [0, 1] pixels, got {request.sigma!r}; "
+            "give --sigma 0.25"
+        )
+    return request.sigma
+
+
+def noise_like(x: Tensor, purpose: str, seed: int, step: int) -> Tensor:
+    """Standard normals of a step."""
+    source = generator(str(x.device), purpose, seed, step)
+    return torch.randn(x.shape, generator=source, device=x.device, dtype=x.dtype)
+
+
+def sgd(parameters: list[dict[str, Any]], *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with momentum 0.9, the classical methods' choice."""
+    return _with_base_lr(torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay), lr)
+
+
+def adamw(parameters: list[dict[str, Any]], *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW with the betas and epsilon of Loshchilov & Hutter 2019."""
+    return _with_base_lr(
+        torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay), lr
+    )
+
+
+def adam(parameters: list[dict[str, Any]], *, lr: float) -> torch.optim.Optimizer:
+    """Adam without weight decay, the denoisers' choice (Kingma & Ba 2015)."""
+    return _with_base_lr(torch.optim.Adam(parameters, lr=lr), lr)
+
+
+def _with_base_lr(optimiser: torch.optim.Optimizer, lr: float) -> torch.optim.Optimizer:
+    # The loop sets lr = base_lr * rate(step); a group's "scale" is its share (layer-wise decay).
+    for group in optimiser.param_groups:
+        group["base_lr"] = lr * group.get("scale", 1.0)
+    return optimiser
+
+
+def carry_out(
+    ground: Ground,
+    task: Task,
+    tensors: Callable[[], Mapping[str, Tensor]],
+    *,
+    logits: Logits | None,
+    meta: Mapping[str, str],
+) -> dict[str, Any]:
+    """Train, export and measure; or, for a dry run, only say what it would cost.
+
+    The accuracies are of single noisy draws, one an image; the certified ones come from the certifier.
+    """
+    request = ground.request
+    parameters = sum(p.numel() for group in task.optimiser.param_groups for p in group["params"])
+    report: dict[str, Any] = {
+        "method": request.method,
+        "stage": request.stage,
+        "dataset": request.dataset,
+        "sigma": request.sigma,
+        "preset": ground.preset.name,
+        "settings": plain(ground.settings),
+        "reaches": ground.preset.reaches,
+        "steps": task.steps,
+        "parameters": parameters,
+    }
+    with _threads(ground.settings.threads if request.device == "cpu" else 0):
+        if request.dry_run:
+            return {**report, "dry_run": True, "seconds": probe(task)}
+        return {**report, **_train(ground, task, tensors, logits, meta)}
+
+
+def _train(
+    ground: Ground,
+    task: Task,
+    tensors: Callable[[], Mapping[str, Tensor]],
+    logits: Logits | None,
+    meta: Mapping[str, str],
+) -> dict[str, Any]:
+    request = ground.request
+    report: dict[str, Any] = {"seconds": run(task, request.out, resume=request.resume)}
+    path = weights_path(request)
+    report["sha256"] = export(path, tensors(), {**stamp(ground), **meta})
+    report["weights"] = str(path)
+    if logits is not None:
+        for module in task.modules.values():
+            module.eval()
+        report |= accuracies(ground, logits)
+    return report
+
+
+def weights_path(request: TrainRequest) -> Path:
+    """Where a stage leaves its weights."""
+    sigma = "" if request.sigma is None else f"-{request.sigma:.2f}"
+    return request.out / f"{request.method}-{request.stage}{sigma}.safetensors"
+
+
+def stamp(ground: Ground) -> dict[str, str]:
+    """What weights say of their origin."""
+    request = ground.request
+    words = {"preset": ground.preset.name, "seed": str(request.seed), "dataset": request.dataset}
+    words |= {"method": request.method, "stage": request.stage}
+    return words if request.sigma is None else {**words, "sigma": str(request.sigma)}
+
+
+def noisy_accuracy(
+    logits: Logits, dataset: Dataset, span: Sequence[int], *, sigma: float, seed: int, device: str
+) -> float:
+    """Share of images, each with one draw of noise, that get their class."""
+    spaced = span[:: max(1, -(-len(span) // EVALUATED))]
+    right = 0
+    for block, first in enumerate(range(0, len(spaced), BATCH)):
+        images, labels = zip(*(load(dataset, 1, index) for index in spaced[first : first + BATCH]), strict=True)
+        x = torch.cat(images).to(device)
+        x = x + sigma * noise_like(x, f"evaluate {dataset.split}", seed, block)
+        with torch.inference_mode():
+            right += int((logits(x).argmax(dim=1).cpu() == torch.cat(labels)).sum())
+    return right / len(spaced)
+
+
+def accuracies(ground: Ground, logits: Logits) -> dict[str, float | None]:
+    """Shares of images that one noisy draw each gets right; of clean ones where the stage has no noise.
+
+    Training images, and held-out ones where there are any, else test images.
+    """
+    request, sigma = ground.request, ground.request.sigma or 0.0
+
+    def measured(dataset: Dataset, span: range) -> float:
+        return noisy_accuracy(logits, dataset, span, sigma=sigma, seed=request.seed, device=request.device)
+
+    count, total = ground.feed.count, len(ground.dataset)
+    report: dict[str, float | None] = {"train_accuracy": measured(ground.dataset, range(count))}
+    if count < total:
+        # Settings are being chosen: the test split stays out of sight.
+        return {**report, "hold_out_accuracy": measured(ground.dataset, range(count, total)), "test_accuracy": None}
+    try:
+        test = open_split(request, "test")
+        return {**report, "test_accuracy": measured(test, range(len(test)))}
+    except DataError:  # a folder of training images alone is fine to train on
+        return {**report, "test_accuracy": None}
+
+
+def open_split(request: TrainRequest, split: str) -> Dataset:
+    """A split of the request's data set."""
+    return source_of(request).open(request.data_root, None, split)
+
+
+def source_of(request: TrainRequest) -> DatasetSource:
+    """The request's data set, unopened.
+
+    Raises: UsageError for an unknown one.
+    """
+    points = {point.name: point for point in entry_points(group="rrcm_bench.datasets")}
+    if request.dataset not in points:
+        raise UsageError(f"no data set named {request.dataset!r}. Known: {', '.join(sorted(points))}")
+    source: DatasetSource = points[request.dataset].load()
+    return source
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def parameters_of(module: nn.Module) -> list[dict[str, Any]]:
+    """All trainable parameters, as one group."""
+    return [{"params": [p for p in module.parameters() if p.requires_grad]}]

@@ -1,0 +1,164 @@
+"""Training a classifier on noisy images, all but the loss, which is each method's own. One process, one device.
+
+The authors of SmoothAdv, Consistency and SmoothMix cut a batch of B images into m mini-batches of B / m images, each in
+m noisy copies, with an optimiser step for each: here `batch` is B / m, so that a step sees as many copies, and an epoch
+has as many steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from bench.checkpoints import load_tensors, sha256_of, strip_prefixes
+from bench.errors import WeightsError
+from bench.types import TrainRequest
+from methods.nets.architectures import build_network
+from methods.nets.normalisers import Normaliser
+from methods.training import schedules
+from methods.training.feed import Batch
+from methods.training.keys import borrowed
+from methods.training.loop import Task
+from methods.training.presets import settle
+from methods.training.settings import Denoising, Schooling
+from methods.training.stage import (
+    Logits,
+    adamw,
+    carry_out,
+    identity,
+    noise_like,
+    parameters_of,
+    prepare,
+    sgd,
+)
+
+HEADS = ("fc.", "linear.", "head.")  # of the networks that `build_network` knows
+
+Loss = Callable[[int, Batch], dict[str, Tensor]]
+Kind = TypeVar("Kind", bound=Schooling)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pupil:
+    """A network in training, as a loss sees it."""
+
+    network: nn.Module
+    logits: Logits  # the network behind its normaliser
+    sigma: float
+    seed: int
+    steps_per_epoch: int
+    num_classes: int
+
+    def epoch(self, step: int) -> int:
+        """The epoch of a step, from 0."""
+        return step // self.steps_per_epoch
+
+    def warm(self, step: int, epochs: int) -> float:
+        """Share of a strength that grows by the epoch: 1 / epochs in the first, 1 in the last of them and after."""
+        return min(1.0, (self.epoch(step) + 1) / max(epochs, 1))
+
+    def noises(self, x: Tensor, copies: int, step: int) -> Tensor:
+        """The step's noise, (M, B, C, H, W), scaled by sigma."""
+        drawn = noise_like(x.repeat(copies, 1, 1, 1), "noise", self.seed, step)
+        return self.sigma * drawn.view(copies, *x.shape)
+
+    def copies(self, x: Tensor, noises: Tensor) -> Tensor:
+        """Logits of noisy copies, (M, B, K), in one pass."""
+        return self.logits((x + noises).flatten(0, 1)).unflatten(0, noises.shape[:2])
+
+
+def teach(
+    request: TrainRequest,
+    kind: type[Kind],
+    objective: Callable[[Pupil, Kind], Loss],
+    *,
+    sigma: float,
+    check: Callable[[Kind, tuple[int, ...]], None] = lambda _settings, _shape: None,
+) -> dict[str, Any]:
+    """Train a network of the preset by an objective, from random weights or from those of `request.init`.
+
+    `check` refuses settings that do not fit the shape of the images.
+    Differs: an epoch's last incomplete batch is left out.
+    Raises: UsageError, DataError, WeightsError, TrainingError.
+    """
+    preset, settings = settle(kind, request)
+    ground = prepare(request, preset, settings)
+    shape, num_classes = ground.dataset.shape, ground.dataset.num_classes
+    check(settings, shape)
+    with borrowed("initialise", request.seed):
+        network = build_network(settings.arch, num_classes=num_classes, shape=shape)
+    begun = {} if request.init is None else {"init": begin_from(network, request.init, settings.arch)}
+    network = network.to(request.device).train()
+    normalise = Normaliser(settings.normaliser, request.dataset, channels=shape[0]).to(request.device)
+
+    def logits(x: Tensor) -> Tensor:
+        answer: Tensor = network(normalise(x))
+        return answer
+
+    pupil = Pupil(
+        network=network,
+        logits=logits,
+        sigma=sigma,
+        seed=request.seed,
+        steps_per_epoch=ground.feed.steps_per_epoch,
+        num_classes=num_classes,
+    )
+    make = sgd if settings.optimiser == "sgd" else adamw
+    task = Task(
+        modules={"network": network},
+        optimiser=make(parameters_of(network), lr=settings.lr, weight_decay=settings.weight_decay),
+        batches=ground.feed.batches,
+        loss=objective(pupil, settings),
+        rate=rate(settings, pupil.steps_per_epoch),
+        steps=settings.epochs * pupil.steps_per_epoch,
+        settings=identity(ground, **begun),
+        clip=settings.clip,
+        bf16=settings.precision == "bf16",
+        device=request.device,
+    )
+    meta = {"arch": settings.arch, "normaliser": settings.normaliser, **begun}
+    return carry_out(ground, task, network.state_dict, logits=logits, meta=meta)
+
+
+def rate(settings: Schooling | Denoising, per_epoch: int) -> Callable[[int], float]:
+    """Share of the learning rate by the step."""
+
+    def share(step: int) -> float:
+        if settings.decay == "step":
+            return schedules.step_decay(step // per_epoch, every=settings.lr_every)
+        return schedules.warmup_cosine(step / per_epoch, warmup=settings.warmup_epochs, total=settings.epochs)
+
+    return share
+
+
+def begin_from(network: nn.Module, path: Path, arch: str) -> str:
+    """Fill a network from a file, its last layer only where it has as many classes; the file's sha256.
+
+    Raises: WeightsError for weights of another network.
+    """
+    tensors = strip_prefixes(load_tensors(path)[0])
+    wanted = network.state_dict()
+    state = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+    differing = {
+        name
+        for name, tensor in wanted.items()
+        if name.startswith(HEADS) and getattr(state.get(name), "shape", None) != tensor.shape
+    }
+    if differing:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
+    for name in sorted(wanted.keys() | state.keys()):
+        if name.endswith("num_batches_tracked") or (differing and name.startswith(HEADS)):
+            continue
+        came = tuple(state[name].shape) if name in state else "none"
+        expected = tuple(wanted[name].shape) if name in wanted else "none"
+        if came != expected:
+            raise WeightsError(
+                f"weights {str(path)!r}: expected those of {arch!r} with {name!r} of shape {expected}, got {came}; "
+                "give --init FILE of that network, or leave it out"
+            )
+    network.load_state_dict({**wanted, **state})
+    return sha256_of(path)
