@@ -156,6 +156,21 @@ def test_a_plan_file_is_read_and_options_go_over_it(cli, tmp_path: Path) -> None
     assert [(r["sigma"], r["n"], r["images"]) for r in runs] == [(0.5, 50, 2), (1.0, 50, 2)]
 
 
+def test_all_methods_that_can_be_are_run_and_the_others_named(cli) -> None:
+    how = ("--n", "50", "--n0", "10", "--limit", "1", "--random-weights", "--sigma", "1", "--batch", "50")
+    found = cli("run", "--methods", "all", *how, "--json")
+    planned = {run["method"] for run in found.json["runs"]}
+    assert planned >= {"gaussian", "consistency", "rrcm"}
+    assert "vit_gaussian" not in planned
+    assert "left out  vit_gaussian" in found.err
+
+
+def test_methods_without_a_dataset_are_run_on_the_embedded_images(cli) -> None:
+    found = cli("run", "--methods", "gaussian", "--n", "50", "--limit", "2", "--sigma", "0.25", "--json")
+    (run,) = found.json["runs"]
+    assert (run["dataset"], run["images"], run["n"], run["random_weights"]) == ("digits", 2, 50, False)
+
+
 def test_a_method_of_a_file_is_checked(cli) -> None:
     found = cli("check", TOY, "--json")
     assert found.code == 0
@@ -183,7 +198,7 @@ MISTAKES = [
     (("run", "--n", "many"), 2, "--n"),
     (("run", "--batch", "0"), 2, "expected auto or a positive number"),
     (("run", "--device", "tpu"), 1, "no device 'tpu'"),
-    (("run", "--methods", "gaussian"), 2, "no --dataset given"),
+    (("run", "--dataset", "digits"), 2, "no --methods given"),
     (("run", "--plan", "nowhere.toml"), 2, "cannot be read"),
     (("run", "--subset", "every:3"), 1, "skip:"),
     (("run", "--set", "colour=red"), 2, "no method of this run has 'colour'"),

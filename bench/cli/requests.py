@@ -37,17 +37,15 @@ KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
 def requests(options: Mapping[str, Any], plan: Path | None) -> tuple[list[RunRequest], str | None]:
     """Run requests from the options given (None: not given), over a plan file; and the plan's name if one was used.
 
-    Without a plan, a method or a dataset, the embedded plan is taken.
+    Without a plan and a dataset, the embedded plan is taken: methods alone are certified on its images.
     Raises: UsageError for a plan that cannot be read or says something unknown.
     """
     given = {key: value for key, value in options.items() if value is not None}
-    if plan is None and "methods" not in given and "dataset" not in given:
+    if plan is None and "dataset" not in given:
         plan = EMBEDDED
     if plan is None:
         if "methods" not in given:
-            raise UsageError("no --methods given; expected some of those that `rrcm-bench methods` lists")
-        if "dataset" not in given:
-            raise UsageError("no --dataset given; expected one of those that `rrcm-bench datasets` lists")
+            raise UsageError("no --methods given; expected all, or some of those that `rrcm-bench methods` lists")
         return [_request(given)], None
     tables = _read(plan)
     return [_request({**table, **given}) for table in tables], "the embedded default" if plan == EMBEDDED else str(plan)

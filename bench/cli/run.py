@@ -11,6 +11,7 @@ from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
 
 if TYPE_CHECKING:
+    from bench.plan import RunRequest
     from bench.run import ImageCertifier, Job
     from bench.store import Run
     from bench.types import Execution
@@ -22,7 +23,7 @@ def run(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, with commas between; or file.py:NAME.",
+            help="Methods, with commas between; all; or file.py:NAME.",
             show_default="embedded plan",
             autocompletion=complete.methods,
         ),
@@ -85,7 +86,7 @@ def run(
     """Certify methods on a dataset; without options, the embedded default on real handwritten digits."""
     from bench.cli.requests import numbers, requests
     from bench.execution.environment import parse_devices
-    from bench.plan import plan as make_jobs
+    from bench.plan import plan as plan_jobs
     from bench.types import Execution
 
     options: dict[str, Any] = {
@@ -96,7 +97,9 @@ def run(
     }  # fmt: skip
     asked, source = requests(options, plan)
     execution = Execution(parse_devices(device), parse_batch(batch))
-    jobs = [job for request in asked for job in make_jobs(request)]
+    jobs = [
+        job for request in asked for job in (make_all(request) if request.methods == ("all",) else plan_jobs(request))
+    ]
     if source:
         remark(f"plan {source}: {len(jobs)} runs")
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
@@ -106,6 +109,23 @@ def run(
         return
     runs = compute(jobs, execution, out)
     show(runs, out, json)
+
+
+def make_all(request: RunRequest) -> list[Job]:
+    """Jobs of every installed method that can be run so; the others are named, with their reason."""
+    from dataclasses import replace
+
+    from bench.errors import MethodError, WeightsError
+    from bench.plan import plan
+    from bench.registry import method_names
+
+    jobs = []
+    for name in method_names():
+        try:
+            jobs += plan(replace(request, methods=(name,)))
+        except (MethodError, WeightsError) as error:
+            remark(f"left out  {str(error).partition(';')[0]}")
+    return jobs
 
 
 def parse_batch(words: str) -> int | None:
