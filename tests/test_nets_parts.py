@@ -150,10 +150,11 @@ def test_every_architecture_is_recognised_by_its_tensors(arch: str, prefix: str)
     assert recognition.vit_size(shapes_of(network)) is None
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", DENOISERS)
-def test_every_denoiser_is_recognised_by_its_tensors(name: str) -> None:
+def test_every_denoiser_is_recognised_by_its_tensors(name: str, channels: int) -> None:
     with torch.device("meta"):
-        shapes = shapes_of(build_denoiser(name, in_channels=3, sigma=0.25))
+        shapes = shapes_of(build_denoiser(name, in_channels=channels, sigma=0.25))
     assert recognition.denoiser_arch(shapes) == name
     assert recognition.classifier_arch(shapes) is None
 

@@ -12,6 +12,7 @@ from methods.nets.sizes import SIZES
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_FFDNETS = {96: "ffdnet", 32: "ffdnet_digits"}  # by width
 _WRAPPERS = ("1.", "module.")  # Sequential(normaliser, network), DataParallel: in either order
 
 
@@ -55,9 +56,9 @@ def denoiser_arch(shapes: Shapes) -> str | None:
     if "dncnn.0.weight" in tensors:
         return {64: "dncnn", 128: "dncnn_wide"}.get(tensors["dncnn.0.weight"][0])
     first = tensors.get("model.0.weight", (0, 0))
-    if first[1] % 4 == 1:  # the channels of 2x2 pixels, and the noise level
-        return {96: "ffdnet", 32: "ffdnet_digits"}.get(first[0])
-    return "dncnn_blind" if first[:1] == (64,) else None
+    if first[0] in _FFDNETS and first[1] % 4 == 1:  # the channels of 2x2 pixels, and the noise level
+        return _FFDNETS[first[0]]
+    return "dncnn_blind" if first[0] == 64 else None
 
 
 def vit_size(shapes: Shapes) -> str | None:

@@ -22,9 +22,10 @@ from methods.training import losses
 from methods.training.feed import Batch
 from methods.training.keys import borrowed
 from methods.training.loop import Task
+from methods.training.optimisers import adam, parameters_of
 from methods.training.presets import settle
 from methods.training.settings import Classical, Denoising
-from methods.training.stage import adam, carry_out, identity, noise_like, parameters_of, prepare, sigma_of
+from methods.training.stage import carry_out, identity, noise_like, prepare, sigma_of
 from methods.training.teaching import Loss, Pupil, rate, teach
 
 

@@ -25,9 +25,10 @@ from methods.training.encoder import load_encoder
 from methods.training.feed import Batch
 from methods.training.keys import borrowed, generator
 from methods.training.loop import Task
+from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import settle
 from methods.training.settings import Finetune, Pretrain
-from methods.training.stage import adamw, carry_out, identity, noise_like, parameters_of, prepare, sigma_of
+from methods.training.stage import carry_out, identity, noise_like, prepare, sigma_of
 
 SCALE = 2.0  # from [0, 1] pixels to [-1, 1]
 FINEST = 81  # grid points at the end of pre-training, on which fine-tuning picks its time

@@ -23,18 +23,10 @@ from methods.training import schedules
 from methods.training.feed import Batch
 from methods.training.keys import borrowed
 from methods.training.loop import Task
+from methods.training.optimisers import adamw, parameters_of, sgd
 from methods.training.presets import settle
 from methods.training.settings import Denoising, Schooling
-from methods.training.stage import (
-    Logits,
-    adamw,
-    carry_out,
-    identity,
-    noise_like,
-    parameters_of,
-    prepare,
-    sgd,
-)
+from methods.training.stage import Logits, carry_out, identity, noise_like, prepare
 
 HEADS = ("fc.", "linear.", "head.")  # of the networks that `build_network` knows
 
@@ -68,7 +60,7 @@ class Pupil:
 
     def copies(self, x: Tensor, noises: Tensor) -> Tensor:
         """Logits of noisy copies, (M, B, K), in one pass."""
-        return self.logits((x + noises).flatten(0, 1)).unflatten(0, noises.shape[:2])
+        return self.logits((x + noises).flatten(0, 1)).view(*noises.shape[:2], -1)
 
 
 def teach(

@@ -1,0 +1,37 @@
+"""Optimisers as the loop wants them: each group of parameters carries its full learning rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def sgd(parameters: list[dict[str, Any]], *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with momentum 0.9, the classical methods' choice."""
+    return _with_base_lr(torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay), lr)
+
+
+def adamw(parameters: list[dict[str, Any]], *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW with the betas and epsilon of Loshchilov & Hutter 2019."""
+    return _with_base_lr(
+        torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay), lr
+    )
+
+
+def adam(parameters: list[dict[str, Any]], *, lr: float) -> torch.optim.Optimizer:
+    """Adam without weight decay, the denoisers' choice (Kingma & Ba 2015)."""
+    return _with_base_lr(torch.optim.Adam(parameters, lr=lr), lr)
+
+
+def _with_base_lr(optimiser: torch.optim.Optimizer, lr: float) -> torch.optim.Optimizer:
+    # The loop sets lr = base_lr * rate(step); a group's "scale" is its share (layer-wise decay).
+    for group in optimiser.param_groups:
+        group["base_lr"] = lr * group.get("scale", 1.0)
+    return optimiser
+
+
+def parameters_of(module: nn.Module) -> list[dict[str, Any]]:
+    """All trainable parameters, as one group."""
+    return [{"params": [p for p in module.parameters() if p.requires_grad]}]
