@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: tests run side by side, their threads must not spin
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: tests run side by side, their threads must not spin
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 
