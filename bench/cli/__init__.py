@@ -8,9 +8,9 @@ import sys
 
 def main() -> None:
     """The script's entry: every failure becomes one line on stderr and an exit code."""
-    # Before torch is loaded: its threads spin while they wait for each other, by default for so long that two are 2 to 15
-    # times slower than one as soon as another program wants a core. A short spin is as fast on an idle machine (64 000
-    # samples/s against 66 000, tiny net, 2 cores; no spin at all: 37 000).
+    # Before torch is loaded: its threads spin while they wait for each other, by default for so long that two are 2 to
+    # 15 times slower than one as soon as another program wants a core. A short spin is as fast on an idle machine
+    # (64 000 samples/s against 66 000, tiny net, 2 cores; no spin at all: 37 000).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from bench.cli.app import app
     from bench.errors import BenchError
