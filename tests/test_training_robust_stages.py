@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from interrupted import Stage, whole_and_parts
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -24,8 +24,6 @@ from methods.training import boosting, classical, denoising, macer, ordering, sm
 from methods.training.loop import METRICS
 from methods.training.presets import FOLDER, presets, settle
 from methods.training.settings import Boosting, Classical, Denoising, Feeding, Macer, SmoothAdv, SmoothMix, Stability
-
-Stage = Callable[[TrainRequest], Mapping[str, Any]]
 
 STAGES: dict[tuple[str, str], tuple[Stage, type[Feeding]]] = {
     ("smoothadv", "train"): (smoothadv.train, SmoothAdv),
@@ -79,24 +77,14 @@ def meta_of(path: str) -> dict[str, str]:
 def test_interrupting_and_resuming_a_stage_changes_no_bit(
     method: str, stage: str, clean_classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from methods.training import stage as around
-    from methods.training.loop import Pace, run
-
     few = {"members": "2"} if method == "boosting" else {}
-    asked = request(method, stage, tmp_path / "parts", overrides=overrides(stage, clean_classifier, **few))
-    train = STAGES[method, stage][0]
-    whole = train(dataclasses.replace(asked, out=tmp_path / "whole"))
+    asked = request(method, stage, tmp_path, overrides=overrides(stage, clean_classifier, **few))
+    whole, parts = whole_and_parts(STAGES[method, stage][0], asked, tmp_path, monkeypatch)
     assert json.loads(json.dumps(whole)) == whole
     assert whole["steps"] == 3 * (2 if method == "boosting" else 1)
     assert {"method": method, "stage": stage, "dataset": "digits", "seed": "0"}.items() <= meta_of(
         whole["weights"]
     ).items()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(around, "run", lambda task, out, resume: run(task, out, resume=resume, pace=Pace(stop_after=2)))
-        with pytest.raises(KeyboardInterrupt):
-            train(asked)
-    parts = train(dataclasses.replace(asked, resume=True))
     assert parts["sha256"] == whole["sha256"]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from interrupted import whole_and_parts
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -112,20 +112,10 @@ def test_an_untrained_head_starts_at_ln_ten(pretrained: Path, tmp_path: Path) ->
 def test_interrupting_and_resuming_a_stage_changes_no_bit(
     method: str, stage: str, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from methods.training import stage as around
-    from methods.training.loop import Pace, run
-
     changes = SHORT_PRETRAIN if stage == "pretrain" else SHORT
     init = pretrained if stage == "finetune" else None
-    asked = request(method, stage, tmp_path / "parts", overrides=changes, init=init)
-    train = STAGES[method, stage][0]
-    whole = train(dataclasses.replace(asked, out=tmp_path / "whole"))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(around, "run", lambda task, out, resume: run(task, out, resume=resume, pace=Pace(stop_after=2)))
-        with pytest.raises(KeyboardInterrupt):
-            train(asked)
-    parts = train(dataclasses.replace(asked, resume=True))
+    asked = request(method, stage, tmp_path, overrides=changes, init=init)
+    whole, parts = whole_and_parts(STAGES[method, stage][0], asked, tmp_path, monkeypatch)
     assert parts["sha256"] == whole["sha256"]
 
 
@@ -138,6 +128,8 @@ def test_a_dry_run_counts_and_writes_nothing(method: str, stage: str, pretrained
     assert report["dry_run"] is True
     assert report["seconds"] > 0
     assert report["steps"] > 0
+    assert report["world_size"] == 1
+    assert report["images_per_second"] * report["seconds"] == pytest.approx(64 * report["steps"])
     assert report["parameters"] > 10_000
     assert not (tmp_path / "run").exists()
 

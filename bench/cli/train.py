@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +14,32 @@ import typer
 from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
 
+# Seconds that a process waits with its complaint: torchrun ends all once one has failed, so that a line of the first
+# one, which all have come to, is not told by each.
+LISTENING = 5.0
 
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Among several processes the first one speaks; another only where it alone has failed."""
+    from bench.errors import BenchError
+
+    rank = os.environ.get("RANK", "0")
+    try:
+        yield
+    except BenchError as error:
+        if rank == "0":
+            raise
+        time.sleep(LISTENING)
+        remark(f"rrcm-bench: process {rank}: {error}")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        if rank == "0":
+            raise
+        raise typer.Exit(130) from None
+
+
+@_one_voice()
 def train(
     method: Annotated[str, typer.Argument(help="Method, see `rrcm-bench methods`.", autocompletion=complete.methods)],
     stage: Annotated[
@@ -33,13 +62,18 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the preset.", show_default="none")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto | cpu | cuda:0; under torchrun auto or cuda is one GPU a process.")
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of initialisation, order, noise and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if there is one.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Train a method's networks by its authors' recipe; killed, the same command resumes."""
+    """Train a method's networks by its authors' recipe; killed, the same command resumes.
+
+    On several GPUs: torchrun --nproc_per_node N -m bench train ...; the batch is divided among the processes.
+    """
     from bench import registry
     from bench.errors import UsageError
     from bench.execution.environment import parse_devices
@@ -69,13 +103,18 @@ def train(
         init=init,
         out=out or Path("results/train") / f"{method}-{stage}-{dataset}{suffix}",
         overrides=words,
-        device=parse_devices(device)[0],
+        device=parse_devices(_own(device))[0],
         seed=seed,
         resume=resume,
         dry_run=dry_run,
     )
+    if os.environ.get("RANK", "0") != "0":
+        found.train[stage](request)
+        _leave()
+        return
     with resumable("the last checkpoint is kept, the same command goes on from it"):
         result = found.train[stage](request)
+    _leave()
     if json:
         print_json(dict(result))
         return
@@ -83,6 +122,31 @@ def train(
         remark(f"trained  {method} {stage}  {dataset}  -> {request.out}")
     for key, value in result.items():
         stdout().print(f"{key:>24}  {value}", markup=False)
+
+
+def _own(device: str) -> str:
+    """The device of this process: among several, each takes a GPU of its own.
+
+    Raises: UsageError where all were given the same.
+    """
+    import torch
+
+    from bench.errors import UsageError
+
+    local = os.environ.get("LOCAL_RANK", "0")
+    if os.environ.get("WORLD_SIZE", "1") == "1" or device == "cpu" or not torch.cuda.is_available():
+        return device
+    if device not in ("auto", "cuda"):
+        raise UsageError(f"every process needs a device of its own, got {device!r} for all; give --device auto or cpu")
+    return f"cuda:{local}"
+
+
+def _leave() -> None:
+    """Part from the other processes, where there are any; after a failure torchrun parts them."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def trainable() -> list[str]:

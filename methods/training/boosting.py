@@ -48,6 +48,8 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
         if request.dry_run:
             return {**reports[0], "seconds": reports[0]["seconds"] * settings.members}
     ground = prepare(request, preset, settings)
+    if not ground.world.leads:
+        return reports[0]  # the first process packs and tells
     by = "hold_out_accuracy" if settings.hold_out else "train_accuracy"
     order = sorted(range(settings.members), key=lambda i: (-reports[i][by], i))
     members = [load_tensors(Path(reports[i]["weights"]))[0] for i in order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,13 +15,14 @@ from bench.errors import TrainingError
 from bench.types import Dataset
 from methods.training.augment import Name, View, batch_views, colour_views
 from methods.training.keys import borrowed, generator
+from methods.training.share import Share
 
 IN_MEMORY = 2**28  # values; CIFAR-10 fits (0.6 GiB), ImageNet does not
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images of one step, each in one or more views."""
+    """Images of one step, or of a share of it, each in one or more views."""
 
     views: tuple[Tensor, ...]  # each (B, C, H, W) float32 in [0, 1]
     labels: Tensor  # (B,) int64
@@ -28,7 +30,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """A training set cut into batches for ever: an epoch is a permutation, its last incomplete batch is left out."""
+    """A training set cut into batches for ever: an epoch is a permutation, its last incomplete batch is left out.
+
+    Each step yields the shares of its batch that this process trains on, one after the other.
+    """
 
     dataset: Dataset
     count: int  # the first `count` images are used
@@ -37,6 +42,7 @@ class Feed:
     seed: int
     workers: int
     device: str
+    shares: tuple[Share, ...] = (Share(),)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -80,7 +86,10 @@ class Feed:
         while True:
             chosen = self.indices(step).to(self.device)
             source = generator("cpu", "view", self.seed, step)
-            yield Batch(tuple(view(images[chosen], source) for view in views), labels[chosen])
+            # The whole batch, for its views are one draw; these images are small.
+            whole = tuple(view(images[chosen], source) for view in views)
+            for share in self.shares:
+                yield Batch(tuple(share.take(view) for view in whole), share.take(labels[chosen]))
             step += 1
 
     def _streamed(self, step: int) -> Iterator[Batch]:
@@ -93,7 +102,7 @@ class Feed:
         loader: Any = torch.utils.data.DataLoader(
             cast("Any", _Items(self.dataset, views, self.seed)),  # a data set by its methods, not by descent
             batch_sampler=_Slots(self, step),
-            num_workers=self.workers,
+            num_workers=min(self.workers, os.cpu_count() or 1),  # torch warns of more, and their number changes nothing
             collate_fn=_collate,
             pin_memory=self.device.startswith("cuda"),
             generator=generator("cpu", "loader", self.seed),  # else it draws from the global one
@@ -120,7 +129,9 @@ class _Slots:
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         step = self.first
         while True:
-            yield [(step, slot, index) for slot, index in enumerate(self.feed.indices(step).tolist())]
+            indices = self.feed.indices(step).tolist()
+            for share in self.feed.shares:
+                yield [(step, slot, indices[slot]) for slot in share.slots(len(indices)).tolist()]
             step += 1
 
 

@@ -1,7 +1,8 @@
 """The one training loop: steps, checkpoints, metrics, resumption; knows no method, no data set, no loss.
 
 A run is a function of its settings and seed alone: all randomness is keyed by the step (keys.py), so a checkpoint needs
-no generator state, and N steps equal k steps, a resumption and N - k steps, to the last bit on one device.
+no generator state, and N steps equal k steps, a resumption and N - k steps, to the last bit on one device. Several
+processes (parallel.py) take the same steps together; the first of them writes and speaks.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import TrainingError
+from methods.training import parallel
+from methods.training.parallel import ALONE, World
 from methods.training.progress import Progress
+from methods.training.share import Share, sharing
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
@@ -37,7 +41,7 @@ class Task:
 
     modules: Mapping[str, nn.Module]  # all that a checkpoint must hold
     optimiser: torch.optim.Optimizer  # each group carries "base_lr"
-    batches: Callable[[int], Iterator[Any]]  # the batches from a step on
+    batches: Callable[[int], Iterator[Any]]  # the batches from a step on, `accumulate` of them a step
     loss: Callable[[int, Any], Mapping[str, Tensor]]  # "loss" is minimised; the others are reported
     rate: Callable[[int], float]  # share of the full learning rate
     steps: int
@@ -45,8 +49,10 @@ class Task:
     after: Callable[[int], None] = lambda _step: None  # after each optimiser step: the EMA
     clip: float = 0.0  # largest gradient norm; 0: none
     clip_from: int = 0  # first step that is clipped
-    bf16: bool = False  # autocast; CUDA only
+    bf16: bool = False  # autocast
     device: str = "cpu"
+    accumulate: int = 1  # micro-batches of a step, one after the other
+    world: World = ALONE  # processes of a step, side by side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +69,8 @@ class Pace:
 class _State:
     step: int = 0
     seconds: float = 0.0
-    stop: bool = False
+    asked: bool = False  # to stop, in this process
+    stop: bool = False  # all processes together
     sums: dict[str, float] = field(default_factory=dict)
     summed: int = 0
 
@@ -86,12 +93,20 @@ def run(task: Task, out: Path, *, resume: bool, pace: Pace | None = None) -> flo
         raise TrainingError(f"cannot make the folder {out}: {error}; give another --out") from error
     if checkpoint.exists():
         state = _restore(task, checkpoint)
-    _trim_metrics(out / METRICS, state.step)
+    if not parallel.same_everywhere(state.step, task.world):
+        raise TrainingError(
+            f"all processes must see the same {checkpoint}, this one goes on from step {state.step}; "
+            "give an --out on a disk that they share"
+        )
+    leads = task.world.leads
+    if leads:
+        _trim_metrics(out / METRICS, state.step)
     if state.step >= task.steps:
         return state.seconds
-    with Progress(task.steps, state.step) as progress, _deferred_interrupt(state):
+    with Progress(task.steps, state.step, quiet=not leads) as progress, _deferred_interrupt(state, task.world):
         _steps(task, out, state, pace, progress)
-    _save(task, checkpoint, state)
+    if leads:
+        _save(task, checkpoint, state)
     if state.step < task.steps:
         raise KeyboardInterrupt
     return state.seconds
@@ -100,10 +115,10 @@ def run(task: Task, out: Path, *, resume: bool, pace: Pace | None = None) -> flo
 def probe(task: Task, steps: int = 3) -> float:
     """Estimated seconds of the whole run, from a few steps, which change the modules; nothing is saved."""
     batches = task.batches(0)
-    _train_step(task, 0, next(batches))  # the first one warms caches and allocators
+    _train_step(task, 0, batches, _State())  # the first one warms caches and allocators
     began = time.perf_counter()
     for step in range(1, steps + 1):
-        _train_step(task, step, next(batches))
+        _train_step(task, step, batches, _State())
     return (time.perf_counter() - began) / steps * task.steps
 
 
@@ -111,9 +126,10 @@ def _steps(task: Task, out: Path, state: _State, pace: Pace, progress: Progress)
     batches = task.batches(state.step)
     began = time.perf_counter() - state.seconds
     saved = time.perf_counter()
-    with (out / METRICS).open("a", encoding="utf-8") as metrics:
+    leads = task.world.leads
+    with (out / METRICS if leads else Path(os.devnull)).open("a", encoding="utf-8") as metrics:
         while state.step < task.steps and not state.stop:
-            parts, rate = _train_step(task, state.step, next(batches))
+            parts, rate, wanted = _train_step(task, state.step, batches, state)
             state.step += 1
             state.seconds = time.perf_counter() - began
             for name, value in parts.items():
@@ -126,33 +142,54 @@ def _steps(task: Task, out: Path, state: _State, pace: Pace, progress: Progress)
                 metrics.flush()
                 progress.advance(state.step, means)
                 state.sums, state.summed = {}, 0
-            if state.step % pace.save_every == 0 or time.perf_counter() - saved > pace.save_seconds:
+            due = state.step % pace.save_every == 0 or time.perf_counter() - saved > pace.save_seconds
+            if due and leads:
                 _save(task, out / CHECKPOINT, state)
                 saved = time.perf_counter()
+            # Among several processes a wish to stop counts in the step that all have learnt of it, else some would wait
+            # for the others for ever.
+            state.stop = wanted if task.world.size > 1 else state.asked
             if pace.stop_after is not None and state.step >= pace.stop_after:
                 state.stop = True
 
 
-def _train_step(task: Task, step: int, batch: Any) -> tuple[dict[str, float], float]:
+def _train_step(task: Task, step: int, batches: Iterator[Any], state: _State) -> tuple[dict[str, float], float, bool]:
+    """Means of the losses, the learning rate, and whether a process wants to stop."""
     factor = task.rate(step)
     for group in task.optimiser.param_groups:
         group["lr"] = group["base_lr"] * factor
-    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=task.bf16 and task.device.startswith("cuda")):
-        losses = task.loss(step, batch)
-    parts = {name: float(value.detach()) for name, value in losses.items()}
+    task.optimiser.zero_grad(set_to_none=True)
+    sums: dict[str, float] = {}
+    for micro in range(task.accumulate):
+        share = Share(task.world.rank * task.accumulate + micro, task.world.size * task.accumulate)
+        for name, value in _gradients(task, step, next(batches), share).items():
+            sums[name] = sums.get(name, 0.0) + value
+    means = {name: value / task.accumulate for name, value in sums.items()}
+    parts, wanted = parallel.agree(means, state.asked, task.world)
     if not math.isfinite(parts["loss"]):
         raise TrainingError(
-            f"the loss must stay finite, got {parts['loss']} at step {step}; the last checkpoint is kept: lower lr "
-            "(--set lr=...), or clip gradients (--set clip=1.0), and start in another --out"
+            f"the loss must stay finite, got {parts['loss']} at step {step}; stopped, and a checkpoint saved before "
+            "stays: lower lr (--set lr=...), or clip gradients (--set clip=1.0), and start in another --out"
         )
-    task.optimiser.zero_grad(set_to_none=True)
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    parameters = [p for group in task.optimiser.param_groups for p in group["params"]]
+    if task.world.size > 1:
+        parallel.average_gradients(parameters, task.world)
     if task.clip > 0 and step >= task.clip_from:
-        parameters = [p for group in task.optimiser.param_groups for p in group["params"]]
         parts["grad_norm"] = float(nn.utils.clip_grad_norm_(parameters, task.clip))
     task.optimiser.step()
     task.after(step)
-    return parts, max(group["lr"] for group in task.optimiser.param_groups)
+    return parts, max(group["lr"] for group in task.optimiser.param_groups), wanted
+
+
+def _gradients(task: Task, step: int, batch: Any, share: Share) -> dict[str, float]:
+    """Losses of a share of the batch, whose part of the gradient is added to what is there."""
+    device = torch.device(task.device).type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=task.bf16), sharing(share):
+        losses = task.loss(step, batch)
+    loss = losses["loss"]
+    # Shares are equal, so the mean of their means is the mean over the batch.
+    (loss if task.accumulate == 1 else loss / task.accumulate).backward()  # type: ignore[no-untyped-call]
+    return {name: float(value.detach()) for name, value in losses.items()}
 
 
 def _save(task: Task, path: Path, state: _State) -> None:
@@ -218,16 +255,17 @@ def _trim_metrics(path: Path, step: int) -> None:
 
 
 @contextmanager
-def _deferred_interrupt(state: _State) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for a stop between two steps; a second one stops at once, unsaved."""
+def _deferred_interrupt(state: _State, world: World) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for a stop between two steps; a second one stops a single process at once, unsaved."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
-        if state.stop:
+        # torchrun passes on what the terminal has already sent to all: a second signal is then not a second wish.
+        if state.asked and world.size == 1:
             raise KeyboardInterrupt
-        state.stop = True
+        state.asked = True
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

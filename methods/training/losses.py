@@ -23,39 +23,43 @@ class ConsistencyParts:
     entropy: Tensor  # of the average
 
 
-def info_nce(f: Tensor, g: Tensor, tau: float) -> Tensor:
+def info_nce(f: Tensor, g: Tensor, tau: float, *, first: int = 0) -> Tensor:
     """Contrastive loss of each row of f, whose positive is the same row of g and whose negatives are the other rows.
 
-    Shapes: f, g (B, D), of any length: they are normalised here; result (B,). No gradient is stopped here.
+    Where f is part of a batch and g all of it, row i of f belongs to row `first` + i of g.
+    Shapes: f (B, D), g (B or more, D), of any length: they are normalised here; result (B,). No gradient is stopped
+    here.
     Source: van den Oord et al. 2018, Eq. 4; rRCM paper, Eq. 7-8. Without the 2 * tau factor of MoCo-v3.
     """
     f = functional.normalize(at_least_float32(f), dim=1)
     g = functional.normalize(at_least_float32(g), dim=1)
     with torch.autocast(f.device.type, enabled=False):  # bf16 would round similarities over tau to two digits
         logits = f @ g.T / tau
-    return torch.logsumexp(logits, dim=1) - logits.diagonal()
+    return torch.logsumexp(logits, dim=1) - logits.diagonal(first)[: len(f)]
 
 
-def contrastive(online: Sequence[Tensor], target: Sequence[Tensor], tau: float) -> Tensor:
+def contrastive(online: Sequence[Tensor], target: Sequence[Tensor], tau: float, *, first: int = 0) -> Tensor:
     """rRCM's contrastive loss, summed over the directions given, mean over the images.
 
     online[i] is the projection of one view, target[i] the EMA network's projection of the *other* view. One pair is the
     one-sided form (rRCM paper, Algorithm 1), two pairs the symmetric one (authors' later code: summed, not halved).
+    A target may hold the whole batch of which the online rows are those from `first` on.
     Source: rRCM paper, Eq. 9 (second term) and Algorithm 1.
     """
     if len(online) != len(target) or not online:
         raise ValueError(f"one target for each online projection, got {len(online)} and {len(target)}")
-    pairs = [info_nce(p, q.detach(), tau).mean() for p, q in zip(online, target, strict=True)]
+    pairs = [info_nce(p, q.detach(), tau, first=first).mean() for p, q in zip(online, target, strict=True)]
     return torch.stack(pairs).sum()
 
 
-def trajectory_consistency(noisier: Tensor, cleaner: Tensor, tau: float) -> Tensor:
+def trajectory_consistency(noisier: Tensor, cleaner: Tensor, tau: float, *, first: int = 0) -> Tensor:
     """rRCM's consistency loss: neighbours on a noise trajectory attract, other images repel; mean over the images.
 
-    Shapes: features (B, D) at t_i and at t_{i+1} < t_i; the second is the target and gets no gradient (EMA rate 0).
+    Shapes: features (B, D) at t_i and at t_{i+1} < t_i; the second is the target and gets no gradient (EMA rate 0), and
+    may hold the whole batch, of which the first are the rows from `first` on.
     Source: rRCM paper, Eq. 9 (first term) and Eq. 11.
     """
-    return info_nce(noisier, cleaner.detach(), tau).mean()
+    return info_nce(noisier, cleaner.detach(), tau, first=first).mean()
 
 
 def gaussian(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:

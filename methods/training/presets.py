@@ -54,7 +54,8 @@ def settle(kind: type[Settings], request: TrainRequest) -> tuple[Preset, Setting
     preset = _find(request)
     by_sigma = preset.sigma.get(f"{request.sigma:g}", {}) if request.sigma is not None else {}
     values = {**preset.values, **by_sigma}
-    types = get_type_hints(kind)
+    hints = get_type_hints(kind)
+    types = {field.name: hints[field.name] for field in fields(kind)}
     for key, text in request.overrides.items():
         if key not in types:
             close = difflib.get_close_matches(key, types, n=1)
@@ -118,3 +119,5 @@ def _check(settings: Feeding) -> None:
             raise UsageError(
                 f"{field.name} must be at least {least}, got {value!r}; change it by --set {field.name}=..."
             )
+    if settings.ema >= 1:
+        raise UsageError(f"ema is a decay below 1, such as 0.999, or 0 for none, got {settings.ema!r}")

@@ -14,7 +14,8 @@ EVERY = 30.0  # seconds between two plain lines
 class Progress:
     """Shows how far a run is; holds the terminal while it is open."""
 
-    def __init__(self, steps: int, done: int) -> None:
+    def __init__(self, steps: int, done: int, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._steps = steps
         self._first = done
         self._began = time.monotonic()
@@ -23,7 +24,7 @@ class Progress:
         self._bar_task: Any = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._quiet:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -42,6 +43,8 @@ class Progress:
 
     def advance(self, step: int, parts: Mapping[str, float]) -> None:
         """Tell a step, its loss, the rate since the start of this process, and the seconds left."""
+        if self._quiet:
+            return
         now = time.monotonic()
         rate = (step - self._first) / max(now - self._began, 1e-9)
         words = f"loss {parts['loss']:.4f}  {rate:.1f} steps/s"

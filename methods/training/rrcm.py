@@ -1,14 +1,15 @@
-"""rRCM's two stages: pre-training along noise trajectories, fine-tuning at one noise level. One process, one device.
+"""rRCM's two stages: pre-training along noise trajectories, fine-tuning at one noise level.
 
-The authors trained on 8 to 32 GPUs, with negatives gathered from all of them: here a batch's negatives are the batch,
-and a paper-scale batch (4096 images of 224) does not fit one device; --set batch=... makes it fit, and another method.
+A batch's negatives are the batch, gathered from all processes as the authors did on 8 to 32 GPUs. A paper-scale batch
+(4096 images of 224) does not fit one device; --set batch=... makes it fit, and another method.
 Pixels are normalised to [-1, 1] before the noise, which is the certifier's noise at twice its sigma.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,12 +21,14 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.sizes import SIZES
 from methods.nets.vit import TimeTokenClassifier, TimeTokenViT, karras_grid, nearest_time
 from methods.training import losses, schedules
+from methods.training.arrangement import compiled
 from methods.training.augment import mix
 from methods.training.encoder import load_encoder
 from methods.training.feed import Batch
 from methods.training.keys import borrowed, generator
 from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of
+from methods.training.parallel import World, gathered
 from methods.training.presets import settle
 from methods.training.settings import Finetune, Pretrain
 from methods.training.stage import carry_out, identity, noise_like, prepare, sigma_of
@@ -57,9 +60,16 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
     # Stays in training mode: its batch norms use the batch, and only parameters are averaged.
     target = copy.deepcopy(online).requires_grad_(False)
     half = Normaliser("half", request.dataset).to(request.device)
+    nets = _Nets(
+        online=online,
+        target=target,
+        features=compiled(online.features, settings),
+        target_features=compiled(target.features, settings),
+        world=ground.world,
+    )
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
-        return _pretrain_loss(online, target, [half(view) for view in batch.views], settings, request.seed, step)
+        return _pretrain_loss(nets, [half(view) for view in batch.views], settings, request.seed, step)
 
     def update_target(step: int) -> None:
         rate = schedules.ema_rate(
@@ -86,9 +96,18 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
     return carry_out(ground, task, online.state_dict, logits=None, meta={"size": settings.size, "normaliser": "half"})
 
 
-def _pretrain_loss(
-    online: TimeTokenViT, target: TimeTokenViT, views: list[Tensor], settings: Pretrain, seed: int, step: int
-) -> dict[str, Tensor]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Nets:
+    """What the pre-training loss runs, and who else runs it."""
+
+    online: TimeTokenViT
+    target: TimeTokenViT
+    features: Callable[..., Tensor]  # of the online network
+    target_features: Callable[..., Tensor]
+    world: World
+
+
+def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: int, step: int) -> dict[str, Tensor]:
     x, a1, a2 = views
     eps = noise_like(x, "noise", seed, step)  # one draw for all that a step does
     n = schedules.num_scales(
@@ -103,14 +122,17 @@ def _pretrain_loss(
     # One pass over all that needs a gradient: the encoder has no batch norm, so the others in a batch change nothing.
     inputs = [x + noisy * eps, *augmented[: 2 if symmetric else 1]]
     times = torch.tensor([noisy, *[clean] * (len(inputs) - 1)], dtype=torch.float64, device=x.device)
-    features = online.features(torch.cat(inputs), times.repeat_interleave(len(x)), final_norm=True).chunk(len(inputs))
-    projections = [_project(online, view) for view in features[1:]]
+    features = nets.features(torch.cat(inputs), times.repeat_interleave(len(x)), final_norm=True).chunk(len(inputs))
+    projections = [_project(nets.online, view) for view in features[1:]]
     with torch.no_grad():
-        goal = online.features(x + cleaner * eps, cleaner, final_norm=True)
+        goal = nets.features(x + cleaner * eps, cleaner, final_norm=True)
         others = [augmented[1], augmented[0]][: len(projections)]  # the other view of each
-        goals = [_project(target, target.features(view, clean, final_norm=True)) for view in others]
-    contrastive = losses.contrastive(projections, goals, settings.tau)
-    consistency = losses.trajectory_consistency(features[0], goal, settings.tau)
+        goals = [_project(nets.target, nets.target_features(view, clean, final_norm=True)) for view in others]
+        # Negatives of all processes. They are targets, which get no gradient, so that none has to travel back.
+        goal, *goals = [gathered(rows, nets.world) for rows in (goal, *goals)]
+    first = nets.world.rank * len(x)
+    contrastive = losses.contrastive(projections, goals, settings.tau, first=first)
+    consistency = losses.trajectory_consistency(features[0], goal, settings.tau, first=first)
     return {"loss": contrastive + consistency, "contrastive": contrastive, "consistency": consistency}
 
 
@@ -129,6 +151,12 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
             "rrcm finetune starts from a pre-trained network, got none; give --init FILE, made by rrcm pretrain"
         )
     ground = prepare(request, preset, settings)
+    mixing = settings.mixup > 0 or settings.cutmix > 0
+    if mixing and len(ground.feed.shares[0].slots(settings.batch)) % 2 and ground.feed.shares[0].of > 1:
+        raise UsageError(
+            f"mixup and cutmix pair the images of a share, which must be of even length, got batch={settings.batch} in "
+            f"{ground.feed.shares[0].of} shares; change --set batch=... or --set accumulate=..."
+        )
     num_classes = ground.dataset.num_classes
     with borrowed("initialise", request.seed):
         encoder = _encoder(settings.size, ground.dataset.shape, 0, False, projector=False)
@@ -142,11 +170,11 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x, labels = batch.views[0], batch.labels
-        if settings.mixup > 0 or settings.cutmix > 0:
+        if mixing:
             source = generator("cpu", "mix", request.seed, step)
             x, labels = mix(x, labels, source, num_classes=num_classes, mixup=settings.mixup, cutmix=settings.cutmix)
         twice = x.repeat(2, 1, 1, 1)
-        logits = model(half(twice + sigma * noise_like(twice, "noise", request.seed, step)), time)
+        logits = model(half(twice + sigma * noise_like(twice, "noise", request.seed, step, copies=2)), time)
         parts = losses.consistency(
             logits.chunk(2), labels, lbd=settings.lbd, eta=settings.eta, smoothing=settings.smoothing
         )

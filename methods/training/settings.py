@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from methods.training.augment import Name as Augment
 
@@ -19,6 +19,7 @@ AT_LEAST_ONE = (
     "copies",
     "members",
     "attack_steps",
+    "accumulate",
 )
 
 
@@ -30,14 +31,26 @@ class Feeding:
     batch: int  # images a step; views and copies come on top
     hold_out: int  # last training images that are left out and evaluated on: to choose settings without the test split
     workers: int  # processes that decode and augment
-    precision: Literal["fp32", "bf16"]  # bf16: autocast on CUDA
+    precision: Literal["fp32", "bf16"]  # bf16: autocast
     threads: int  # of torch on a CPU; 0: its own choice. One is fastest for tiny networks, and free of the core count
     clip: float  # largest gradient norm; 0: none
+    # How the steps are carried out; no recipe needs to name them.
+    accumulate: int = 1  # micro-batches of a step, one after the other; batch norm sees one at a time
+    compile: bool = False  # torch.compile
+    ema: float = 0.0  # decay of the average of the weights that is exported; 0: the last weights
+    sync_bn: bool = True  # whether batch norm sees the images of all processes
+
+    # Whether the loss of a stage may see part of a batch: all that it draws for images must then be taken by share.
+    in_turn: ClassVar[bool] = False  # accumulate > 1
+    side_by_side: ClassVar[bool] = False  # several processes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schooling(Feeding):
     """Settings of training a classifier from scratch, whatever its loss."""
+
+    in_turn: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
 
     arch: str
     normaliser: str
@@ -115,6 +128,9 @@ class Stability(Schooling):
 class Denoising(Feeding):
     """A denoiser before a frozen classifier."""
 
+    in_turn: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
+
     denoiser: str
     objective: Literal["mse", "clf", "stab", "stab_mse"]  # stab_mse: stab, from a denoiser that mse has trained
     classifier: str  # its architecture
@@ -130,6 +146,9 @@ class Denoising(Feeding):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pretrain(Feeding):
     """rRCM's first stage; gradients are clipped after the warm-up only."""
+
+    in_turn: ClassVar[bool] = False  # every image is told apart from all others of the batch
+    side_by_side: ClassVar[bool] = True  # which are gathered
 
     size: str
     projector: int  # hidden width of the projector; 0: the size's own
@@ -152,6 +171,9 @@ class Pretrain(Feeding):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finetune(Feeding):
     """rRCM's second stage."""
+
+    in_turn: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
 
     size: str
     lr: float  # of the top layer

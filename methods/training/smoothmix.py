@@ -16,6 +16,7 @@ from methods.training import attacks, losses
 from methods.training.feed import Batch
 from methods.training.keys import generator
 from methods.training.settings import SmoothMix
+from methods.training.share import at_hand
 from methods.training.stage import sigma_of
 from methods.training.teaching import Loss, Pupil, teach
 
@@ -60,7 +61,8 @@ def objective(pupil: Pupil, settings: SmoothMix) -> Loss:
                 max_norm=settings.max_norm or None,
             )
         clean, adversary = clean.detach(), adversary.detach()
-        drawn = torch.rand(len(x), generator=generator("cpu", "share", pupil.seed, step))
+        images = at_hand()
+        drawn = images.take(torch.rand(images.whole(len(x)), generator=generator("cpu", "share", pupil.seed, step)))
         share = LARGEST_SHARE * drawn.to(x.device)
         # Two passes: batch norm sees clean and mixed images apart, as the authors' does.
         answers = pupil.copies(clean, noises)

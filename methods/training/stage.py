@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,17 @@ from torch import Tensor
 
 from bench.errors import DataError, DeviceError, UsageError
 from bench.types import Dataset, DatasetSource, TrainRequest
+from methods.training import parallel
+from methods.training.arrangement import EXECUTION, arrange
 from methods.training.augment import THREE_VIEWS
 from methods.training.export import export
 from methods.training.feed import Feed, load
 from methods.training.keys import generator
 from methods.training.loop import Task, probe, run
+from methods.training.parallel import ALONE, World
 from methods.training.presets import Preset, plain
 from methods.training.settings import Feeding
+from methods.training.share import Share, at_hand
 
 EVALUATED = 10_000  # images at most, spread evenly
 BATCH = 500
@@ -37,11 +42,13 @@ class Ground:
     settings: Feeding
     dataset: Dataset  # the training split
     feed: Feed
+    world: World = ALONE
 
 
 def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: int = 1) -> Ground:
     """Open the training split and cut it into batches of images in one view, or in three.
 
+    Started by torchrun, meets the other processes; each then sees its share of every batch.
     Raises: DeviceError, DataError, TrainingError where the device, the images or the sizes do not do.
     """
     if (settings.augment in THREE_VIEWS) != (views == 3):
@@ -52,6 +59,7 @@ def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: 
         )
     if request.device.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(f"no CUDA device for device {request.device!r}; give --device cpu")
+    world = parallel.join(request.device)
     dataset = open_split(request, "train")
     count = len(dataset) - settings.hold_out
     feed = Feed(
@@ -62,16 +70,40 @@ def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: 
         seed=request.seed,
         workers=settings.workers,
         device=request.device,
+        shares=_shares(request, settings, world),
     )
     feed.check()
-    return Ground(request=request, preset=preset, settings=settings, dataset=dataset, feed=feed)
+    return Ground(request=request, preset=preset, settings=settings, dataset=dataset, feed=feed, world=world)
+
+
+def _shares(request: TrainRequest, settings: Feeding, world: World) -> tuple[Share, ...]:
+    """What this process trains on of each batch.
+
+    Raises: UsageError where the batch, or the objective, cannot be divided so.
+    """
+    stage, n = f"{request.method} {request.stage}", world.size * settings.accumulate
+    if settings.accumulate > 1 and not settings.in_turn:
+        raise UsageError(
+            f"{stage} has a loss of the whole batch, so accumulate must be 1, got {settings.accumulate}; "
+            "lower --set batch=... instead"
+        )
+    if world.size > 1 and not settings.side_by_side:
+        raise UsageError(f"{stage} trains in one process, got {world.size}; start it without torchrun")
+    if settings.batch % n:
+        raise UsageError(
+            f"batch must be divisible by the {world.size} processes times accumulate={settings.accumulate}, got "
+            f"batch={settings.batch}; give --set batch={-(-settings.batch // n) * n}"
+        )
+    return tuple(Share(world.rank * settings.accumulate + i, n) for i in range(settings.accumulate))
 
 
 def identity(ground: Ground, **more: Any) -> dict[str, Any]:
-    """What makes two training runs the same: all but the number of workers and the device."""
+    """What makes two training runs the same: all but the device, and how the steps are carried out on it."""
     request = ground.request
     words = {"method": request.method, "stage": request.stage, "dataset": request.dataset, "sigma": request.sigma}
-    chosen = {key: value for key, value in plain(ground.settings).items() if key != "workers"}
+    chosen = {key: value for key, value in plain(ground.settings).items() if key not in EXECUTION}
+    if not chosen["ema"]:
+        del chosen["ema"]  # checkpoints that are older than the setting go on
     return {**words, "seed": request.seed, "images": ground.feed.count, **chosen, **more}
 
 
@@ -88,10 +120,16 @@ def sigma_of(request: TrainRequest) -> float:
     return request.sigma
 
 
-def noise_like(x: Tensor, purpose: str, seed: int, step: int) -> Tensor:
-    """Standard normals of a step."""
+def noise_like(x: Tensor, purpose: str, seed: int, step: int, *, copies: int = 1) -> Tensor:
+    """Standard normals of a step.
+
+    In the loss of a share, the share's part of what is drawn for the whole batch.
+    Shapes: x (copies * B, ...), copy by copy; the result is like it.
+    """
+    share = at_hand()
     source = generator(str(x.device), purpose, seed, step)
-    return torch.randn(x.shape, generator=source, device=x.device, dtype=x.dtype)
+    drawn = torch.randn((share.whole(len(x)), *x.shape[1:]), generator=source, device=x.device, dtype=x.dtype)
+    return share.take(drawn, copies)
 
 
 def carry_out(
@@ -106,7 +144,7 @@ def carry_out(
 
     The accuracies are of single noisy draws, one an image; the certified ones come from the certifier.
     """
-    request = ground.request
+    request, settings, world = ground.request, ground.settings, ground.world
     parameters = sum(p.numel() for group in task.optimiser.param_groups for p in group["params"])
     report: dict[str, Any] = {
         "method": request.method,
@@ -114,18 +152,29 @@ def carry_out(
         "dataset": request.dataset,
         "sigma": request.sigma,
         "preset": ground.preset.name,
-        "settings": plain(ground.settings),
+        "settings": plain(settings),
         "reaches": ground.preset.reaches,
         "steps": task.steps,
         "parameters": parameters,
+        "world_size": world.size,
     }
-    with _threads(ground.settings.threads if request.device == "cpu" else 0):
+    with _threads(settings.threads if request.device == "cpu" else 0):
+        task, finish = arrange(task, settings, world)
+        sees = task.settings.get("batch_norm_sees")
+        if sees and world.leads:
+            print(f"! batch norm sees {sees} images at a time, not the batch of {settings.batch}", file=sys.stderr)
         if request.dry_run:
-            return {**report, "dry_run": True, "seconds": probe(task)}
-        return {**report, **_train(ground, task, tensors, logits, meta)}
+            seconds = probe(task)
+            speed = settings.batch * task.steps / seconds
+            return {**report, "dry_run": True, "seconds": seconds, "images_per_second": speed}
+        seconds = run(task, request.out, resume=request.resume)
+        finish()
+        # The first process writes and measures; the others learn what it found.
+        told = _written(ground, task, tensors, logits, meta) if world.leads else None
+        return {**report, "seconds": seconds, **parallel.from_first(told, world)}
 
 
-def _train(
+def _written(
     ground: Ground,
     task: Task,
     tensors: Callable[[], Mapping[str, Tensor]],
@@ -133,7 +182,7 @@ def _train(
     meta: Mapping[str, str],
 ) -> dict[str, Any]:
     request = ground.request
-    report: dict[str, Any] = {"seconds": run(task, request.out, resume=request.resume)}
+    report: dict[str, Any] = {}
     path = weights_path(request)
     report["sha256"] = export(path, tensors(), {**stamp(ground), **meta})
     report["weights"] = str(path)

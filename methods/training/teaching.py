@@ -1,4 +1,4 @@
-"""Training a classifier on noisy images, all but the loss, which is each method's own. One process, one device.
+"""Training a classifier on noisy images, all but the loss, which is each method's own.
 
 The authors of SmoothAdv, Consistency and SmoothMix cut a batch of B images into m mini-batches of B / m images, each in
 m noisy copies, with an optimiser step for each: here `batch` is B / m, so that a step sees as many copies, and an epoch
@@ -55,7 +55,7 @@ class Pupil:
 
     def noises(self, x: Tensor, copies: int, step: int) -> Tensor:
         """The step's noise, (M, B, C, H, W), scaled by sigma."""
-        drawn = noise_like(x.repeat(copies, 1, 1, 1), "noise", self.seed, step)
+        drawn = noise_like(x.repeat(copies, 1, 1, 1), "noise", self.seed, step, copies=copies)
         return self.sigma * drawn.view(copies, *x.shape)
 
     def copies(self, x: Tensor, noises: Tensor) -> Tensor:

@@ -1,0 +1,120 @@
+"""How a task is carried out: over processes, in micro-batches, compiled, its weights averaged; no loss, no step.
+
+The settings that arrange a run stand in `Feeding`. With one process, one micro-batch and no average, a task stays as it
+was given, to the last bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import TrainingError
+from methods.training import parallel
+from methods.training.loop import Task
+from methods.training.parallel import World
+from methods.training.settings import Feeding
+
+BACKEND = "inductor"  # of torch.compile
+AVERAGED = "averaged"  # a module of that name is a stage's own average: another is not made
+# Settings of Feeding that cannot change a weight but by rounding. Where batch norm is there, the number of images that
+# it sees together can: `arrange` notes that one instead.
+EXECUTION = ("workers", "compile", "accumulate", "sync_bn")
+
+
+def arrange(task: Task, settings: Feeding, world: World) -> tuple[Task, Callable[[], None]]:
+    """The task as the settings want it carried out, and what puts the averaged weights in place after the last step.
+
+    Raises: TrainingError where batch norm cannot be shared.
+    """
+    trained = dict(task.modules)
+    modules, after = dict(trained), [task.after]
+    identity = dict(task.settings)
+    averaged: dict[str, nn.Module] = {}
+    if settings.ema > 0 and AVERAGED not in trained:
+        learning = {
+            name: module for name, module in trained.items() if any(p.requires_grad for p in module.parameters())
+        }
+        averaged = {name: copy.deepcopy(module).requires_grad_(False) for name, module in learning.items()}
+        modules |= {f"{name}.{AVERAGED}": module for name, module in averaged.items()}
+        after.append(lambda step: _follow(averaged, learning, settings.ema, step))
+    together = settings.batch // settings.accumulate
+    if any(parallel.norms(module) for module in trained.values()):
+        if not settings.sync_bn:
+            together //= world.size
+        if together != settings.batch:
+            identity["batch_norm_sees"] = together
+    if world.size > 1:
+        parallel.alike(modules.values())
+        if settings.sync_bn:
+            for module in trained.values():
+                parallel.share_statistics(module, world)
+        else:
+            after.insert(0, lambda _step: parallel.average_buffers(trained.values(), world))
+    loss = task.loss
+    if settings.compile:
+        for module in trained.values():
+            module.compile(backend=BACKEND)  # in place: the names of the weights stay
+        loss = _named_failure(loss)
+
+    def all_after(step: int) -> None:
+        for each in after:
+            each(step)
+
+    def finish() -> None:
+        for name, module in averaged.items():
+            trained[name].load_state_dict(module.state_dict())
+
+    arranged = replace(
+        task,
+        modules=modules,
+        loss=loss,
+        after=all_after,
+        settings=identity,
+        accumulate=settings.accumulate,
+        world=world,
+    )
+    return arranged, finish
+
+
+def compiled(function: Callable[..., Any], settings: Feeding) -> Callable[..., Any]:
+    """A method of a network that a loss calls beside `forward`, compiled where the settings say so."""
+    made: Callable[..., Any] = torch.compile(function, backend=BACKEND) if settings.compile else function
+    return made
+
+
+def _follow(averaged: Mapping[str, nn.Module], trained: Mapping[str, nn.Module], decay: float, step: int) -> None:
+    """Move averages towards the weights: parameters and running statistics alike; counters are copied.
+
+    The decay grows from 0.1 as (1 + step) / (10 + step), so that a short run does not export its initial weights.
+    Source: Tarvainen & Valpola 2017, Section 2.
+    """
+    rate = 1 - min(decay, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for name, module in averaged.items():
+            now = trained[name].state_dict()
+            for key, slow in module.state_dict().items():
+                if slow.is_floating_point():
+                    slow.lerp_(now[key], rate)
+                else:
+                    slow.copy_(now[key])
+
+
+def _named_failure(loss: Callable[[int, Any], Mapping[str, Tensor]]) -> Callable[[int, Any], Mapping[str, Tensor]]:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def guarded(step: int, batch: Any) -> Mapping[str, Tensor]:
+        try:
+            return loss(step, batch)
+        except TorchDynamoException as error:
+            told = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
+            raise TrainingError(
+                f"compile=true needs a compiler that torch.compile can use, got {told!r}; leave --set compile out"
+            ) from error
+
+    return guarded

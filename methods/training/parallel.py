@@ -1,0 +1,233 @@
+"""Several processes that train one network together: they meet, add up gradients, share words; knows no loss.
+
+Every process holds all weights and sees its share of each batch. Gradients are summed after the backward pass by plain
+all-reduces: a loss is a closure over any number of modules, called in any order, which DistributedDataParallel cannot
+wrap. The price is that communication waits for the backward pass instead of overlapping it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+from bench.errors import TrainingError
+from methods.training.losses import at_least_float32
+
+BUCKET = 2**23  # values of one all-reduce: few calls, and little memory on top
+PATIENCE = timedelta(hours=2)  # the others wait for the first to evaluate and to write
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes of a run, and which this one is."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and speaks."""
+        return self.rank == 0
+
+
+ALONE = World()
+
+
+def join(device: str) -> World:
+    """Meet the other processes that torchrun started; alone where there are none.
+
+    Raises: TrainingError where they cannot be met.
+    """
+    if not dist.is_available():
+        return ALONE
+    if dist.is_initialized():
+        return World(dist.get_rank(), dist.get_world_size())
+    if _count("WORLD_SIZE", 1) == 1:
+        return ALONE
+    cuda = device.startswith("cuda")
+    if cuda:
+        torch.cuda.set_device(device)
+    try:
+        # Words go by gloo on either device: they need no kernel, and no wait for those in progress.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise TrainingError(
+            f"cannot meet the other {_count('WORLD_SIZE', 1) - 1} processes ({told}); start them by "
+            "torchrun --nproc_per_node N -m bench train ..., or unset WORLD_SIZE to train in one"
+        ) from error
+    return World(dist.get_rank(), dist.get_world_size())
+
+
+def _count(name: str, otherwise: int) -> int:
+    text = os.environ.get(name, str(otherwise))
+    if not text.isdigit():
+        raise TrainingError(f"{name} must be a whole number, as torchrun sets it, got {text!r}; unset it")
+    return int(text)
+
+
+def alike(modules: Iterable[nn.Module]) -> None:
+    """Give every process the weights of the first."""
+    with torch.no_grad():
+        for tensor in (tensor for module in modules for tensor in module.state_dict().values()):
+            plain = tensor.contiguous()  # a channels-last weight travels in another order
+            dist.broadcast(plain, 0)
+            tensor.copy_(plain)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
+    """Replace each gradient by its mean over the processes.
+
+    Which parameters have one is the same everywhere: the same loss has built the graph.
+    """
+    _average([p.grad for p in parameters if p.grad is not None], world)
+
+
+def average_buffers(modules: Iterable[nn.Module], world: World) -> None:
+    """Replace running statistics by their means over the processes, which have seen different images."""
+    buffers = [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
+    _average(buffers, world)
+
+
+def _average(tensors: list[Tensor], world: World) -> None:
+    with torch.no_grad():
+        for bucket in _buckets(tensors):
+            flat = _flatten_dense_tensors(bucket)  # type: ignore[no-untyped-call]
+            dist.all_reduce(flat)
+            flat /= world.size
+            means = _unflatten_dense_tensors(flat, bucket)  # type: ignore[no-untyped-call]
+            for tensor, mean in zip(bucket, means, strict=True):
+                tensor.copy_(mean)
+
+
+def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and (bucket[0].dtype != tensor.dtype or sum(t.numel() for t in bucket) + tensor.numel() > BUCKET):
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+def agree(parts: Mapping[str, float], stop: bool, world: World) -> tuple[dict[str, float], bool]:
+    """Means of what each process measured, and whether any wants to stop; NaN anywhere is NaN everywhere."""
+    if world.size == 1:
+        return dict(parts), stop
+    told = torch.tensor([*parts.values(), float(stop)], dtype=torch.float64)
+    dist.all_reduce(told)
+    *means, stops = told.tolist()
+    return {name: mean / world.size for name, mean in zip(parts, means, strict=True)}, stops > 0
+
+
+def same_everywhere(number: int, world: World) -> bool:
+    """Whether all processes have the same number; none goes on before all have answered."""
+    if world.size == 1:
+        return True
+    numbers: list[Any] = [None] * world.size
+    dist.all_gather_object(numbers, number)
+    return len(set(numbers)) == 1
+
+
+def from_first(record: dict[str, Any] | None, world: World) -> dict[str, Any]:
+    """The first process's record, for all of them."""
+    words: list[Any] = [record]
+    if world.size > 1:
+        dist.broadcast_object_list(words, 0, device=torch.device("cpu"))
+    assert words[0] is not None  # noqa: S101 - the first process always gives one
+    told: dict[str, Any] = words[0]
+    return told
+
+
+def gathered(x: Tensor, world: World) -> Tensor:
+    """Rows of all processes, in their order; no gradient flows through it.
+
+    Shapes: x (B / size, D); result (B, D).
+    """
+    if world.size == 1:
+        return x
+    rows = x.detach().contiguous()
+    parts = [torch.empty_like(rows) for _ in range(world.size)]
+    dist.all_gather(parts, rows)
+    return torch.cat(parts)
+
+
+def share_statistics(module: nn.Module, world: World) -> None:
+    """Let batch norms see the batches of all processes; names of weights stay.
+
+    Own code, for torch's SyncBatchNorm wants CUDA, and other modules in the place of these.
+    Raises: TrainingError for a batch norm that does more than normalise.
+    """
+    for name, norm in norms(module):
+        if type(norm) not in NORMS:
+            raise TrainingError(
+                f"sync_bn knows torch's own BatchNorm layers, got {type(norm).__name__} at {name!r}; "
+                "give --set sync_bn=false"
+            )
+        norm.forward = partial(_normalised, norm, world)
+
+
+def norms(module: nn.Module) -> list[tuple[str, Any]]:
+    """Batch norms of a network, by name."""
+    return [(name, part) for name, part in module.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over the processes; so is its gradient, since each one's input is in every one's output."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _normalised(norm: Any, world: World, x: Tensor) -> Tensor:
+    """Batch normalisation over the images of all processes, each of which has as many.
+
+    Source: Ioffe & Szegedy 2015, Algorithm 1.
+    """
+    if not norm.training:
+        evaluated: Tensor = type(norm).forward(norm, x)
+        return evaluated
+    wide = at_least_float32(x)
+    dims = [0, *range(2, x.dim())]
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    count = x.numel() // x.shape[1] * world.size
+    mean = _summed(wide.sum(dims)) / count
+    # Twice over the images: the difference of two large sums of squares would cancel.
+    centred = wide - mean.view(shape)
+    variance = _summed(centred.square().sum(dims)) / count
+    result = centred * (variance + norm.eps).rsqrt().view(shape)
+    if norm.affine:
+        result = result * norm.weight.view(shape) + norm.bias.view(shape)
+    if norm.track_running_stats:
+        with torch.no_grad():
+            norm.num_batches_tracked += 1
+            rate = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
+            norm.running_var.lerp_((variance * (count / max(count - 1, 1))).to(norm.running_var.dtype), rate)
+    narrow: Tensor = result.to(x.dtype)
+    return narrow
+
+
+def _summed(x: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(x)
+    return total
