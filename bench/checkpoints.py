@@ -144,9 +144,10 @@ def _read_torch(file: Path) -> tuple[dict[str, Tensor], dict[str, Scalar]]:
     import torch
 
     try:
-        with warnings.catch_warnings():
+        # As a stream: given a path, torch goes by the suffix, and reads what is called .safetensors as such.
+        with file.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the pickle protocol: what it cannot read is refused below
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         asked = re.search(r"GLOBAL ([\w.]+)", str(problem))
         if (asked or "Unsupported" in str(problem)) and _pickles_are_whole(file):

@@ -118,9 +118,8 @@ def check_request(request: RunRequest) -> None:
 
 
 def _open(request: RunRequest, size: int | None) -> tuple[Dataset, str, tuple[int, ...], str]:
-    source = registry.dataset(request.dataset)
-    dataset = source.open(request.data_root, size, "test")
-    words, indices = parse_subset(request.subset or source.default_subset, len(dataset))
+    dataset = registry.open_dataset(request.dataset, request.data_root, size, "test")
+    words, indices = parse_subset(request.subset or registry.dataset(request.dataset).default_subset, len(dataset))
     if request.limit is not None and request.limit < len(indices):
         words, indices = f"{words},limit:{request.limit}", take(indices, request.limit)
     return dataset, words, indices, subset_fingerprint(dataset, indices)

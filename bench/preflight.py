@@ -5,15 +5,18 @@ No checkpoint says how its pixels were normalised, and the wrong guess costs acc
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bench import registry
 from bench.errors import BenchError
 from bench.run import ImageCertifier, Job, build
 from bench.smoothing import NoiseKey, draw
-from bench.types import BaseClassifier
+from bench.types import BaseClassifier, Scalar
 
 IMAGES, COPIES = 32, 2
+SECONDS = 20.0  # of looking at one choice: a method that takes minutes a copy is not looked at for hours
 STAGE = "preflight"  # noise of its own: a look must not be a draw of the certificate's
 # Better by this share of copies, another choice is no accident: 13 of 64, beyond 3 standard deviations of a difference.
 BETTER = 0.2
@@ -31,13 +34,14 @@ class Look:
 def look(job: Job, worker: ImageCertifier) -> Look:
     """Noisy accuracy of the job's network on its first images; of its alternatives where no checkpoint tells.
 
-    Warns where it is near chance, and where another choice of an untold setting is right far more often.
+    Warns where it is near chance, and where another choice of an untold setting is right far more often. Other choices
+    are tried only where the first look was over in time: on few copies, or hours later, they would tell nothing.
     """
     accuracy, copies = _accuracy(job, worker, worker.classifier)
     warnings = []
     chance = 1 / worker.dataset.num_classes
     limit = chance + 3 * (chance * (1 - chance) / copies) ** 0.5
-    others = _others(job, worker)
+    others = _others(job, worker) if copies == COPIES * len(job.indices[:IMAGES]) else []
     best = max(others, key=lambda other: other[1], default=None)
     fits = f"; with --set {best[0]} it is {100 * best[1]:.0f} %" if best and best[1] > accuracy + BETTER else ""
     seen = f"{job.spec.method} is right on {100 * accuracy:.0f} % of {copies} noisy copies at sigma {job.spec.sigma:g}"
@@ -58,20 +62,34 @@ def _others(job: Job, worker: ImageCertifier) -> list[tuple[str, float]]:
         for choice in param.choices:
             if choice == str(job.spec.params[param.name]):
                 continue
-            spec = replace(job.spec, params={**job.spec.params, param.name: choice})
             try:
-                other = build(replace(job, spec=spec), worker.device, worker.dataset)
+                other = _with(job, worker, param.name, choice)
             except BenchError:  # a choice that this network does not have
                 continue
             found.append((f"{param.name}={choice}", _accuracy(job, worker, other)[0]))
     return found
 
 
+def _with(job: Job, worker: ImageCertifier, name: str, choice: str) -> BaseClassifier:
+    """The worker's classifier under another choice: its own networks where it can, which may fill the device, else new.
+
+    Raises: BenchError for a choice that it does not have.
+    """
+    adjusted: Callable[[str, Scalar], BaseClassifier | None] | None = getattr(worker.classifier, "adjusted", None)
+    if adjusted is not None and (other := adjusted(name, choice)) is not None:
+        return other
+    spec = replace(job.spec, params={**job.spec.params, name: choice})
+    return build(replace(job, spec=spec), worker.device, worker.dataset)
+
+
 def _accuracy(job: Job, worker: ImageCertifier, classifier: BaseClassifier) -> tuple[float, int]:
     import torch
 
     right = copies = 0
+    until = time.monotonic() + SECONDS
     for index in job.indices[:IMAGES]:
+        if copies and time.monotonic() > until:
+            break
         image = worker.dataset[index]
         key = NoiseKey(job.spec.seed, image.fingerprint, job.spec.sigma, STAGE)
         x = torch.from_numpy(image.pixels).to(worker.device)

@@ -1,19 +1,23 @@
-"""Methods and datasets by name: entry points, or `file.py:NAME` for a stranger's own."""
+"""Methods, datasets and converters by name: entry points, or `file.py:NAME` for a stranger's own."""
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from bench.errors import BenchError, DataError, MethodError
-from bench.types import DatasetSource, Method
+from bench.errors import BenchError, DataError, MethodError, WeightsError
+from bench.types import Dataset, DatasetSource, Method
+
+if TYPE_CHECKING:
+    from bench.conversion import Converter
 
 METHODS, DATASETS = "rrcm_bench.methods", "rrcm_bench.datasets"
+CONVERTERS = "rrcm_bench.converters"
 
 
 def method_names() -> tuple[str, ...]:
@@ -51,6 +55,32 @@ def dataset(name: str) -> DatasetSource:
     if not isinstance(found, DatasetSource):
         raise DataError(f"dataset {name!r} must be a bench.types.DatasetSource, got {type(found).__name__}")
     return found
+
+
+def converter_names() -> tuple[str, ...]:
+    """Names of all installed converters of checkpoints, without importing them."""
+    return tuple(sorted(_points(CONVERTERS)))
+
+
+def converter(name: str) -> Converter:
+    """The converter of that name, or the one in `file.py:NAME`.
+
+    Raises: WeightsError with the closest names.
+    """
+    found = _find(name, CONVERTERS, "converter", WeightsError)
+    if not callable(found):
+        raise WeightsError(f"converter {name!r} must be a function of tensors by name, got {type(found).__name__}")
+    return cast("Converter", found)
+
+
+@lru_cache(maxsize=2)
+def open_dataset(name: str, root: Path | None, size: int | None, split: str) -> Dataset:
+    """A split of the dataset of that name, images cropped to `size`; the last ones opened are kept.
+
+    Opening ImageNet reads its list of 50 000 files: the plan and each of its runs share one.
+    Raises: DataError.
+    """
+    return dataset(name).open(root, size, split)
 
 
 def _find(name: str, group: str, kind: str, error: type[BenchError]) -> Any:

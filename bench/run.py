@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from bench import registry
-from bench.errors import DeviceError, MethodError
+from bench.errors import BenchError, MethodError
 from bench.execution.environment import environment, set_precision
 from bench.execution.local import processes
 from bench.smoothing import SELECT, NoiseKey, autocast, draw, largest_batch, sample
 from bench.store import RowWriter, Run, open_run, read_run
-from bench.types import BaseClassifier, Dataset, Execution, Image, Row, RunSpec, Setting, WeightsFile
+from bench.types import BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
 
 CPU_BATCHES = (8, 4096)  # between which a CPU's best is looked for: past its cache, larger is slower
 CPU_SEARCH_SECONDS = 0.3  # a pass that takes longer ends the search
 CUDA_BATCH_VALUES = 512 * 3 * 224 * 224  # where the search for a batch that fits begins
+# What building or classifying without numbers may raise in a stranger's method.
+_NEEDS_NUMBERS = (
+    BenchError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +53,12 @@ class Cost:
     passes: int  # forward passes of the base classifier, all images
     flops: int | None  # of one pass, 2 x MAC with attention; None where torch cannot count it
     seconds: float  # of the whole job on this device, extrapolated from the probe
+    calls: Mapping[str, int] = field(default_factory=dict)  # network -> its own passes in one; empty where not told
 
 
 def open_dataset(job: Job) -> Dataset:
     """The job's images."""
-    return registry.dataset(job.spec.dataset).open(job.data_root, job.size, job.spec.split)
+    return registry.open_dataset(job.spec.dataset, job.data_root, job.size, job.spec.split)
 
 
 def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
@@ -75,9 +88,9 @@ def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
     return classifier
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ImageCertifier:
-    """A worker: the network on its device, the images, and how to draw."""
+    """A worker: the network on its device, the images, and how to draw; it learns which batch fits the memory."""
 
     spec: RunSpec
     classifier: BaseClassifier
@@ -92,24 +105,26 @@ class ImageCertifier:
         spec, image = self.spec, self.dataset[index]
         started = time.perf_counter()
         x = torch.from_numpy(image.pixels).to(self.device)
-        try:
-            selection, estimation = sample(
-                self.classifier,
-                x,
-                seed=spec.seed,
-                fingerprint=image.fingerprint,
-                sigma=spec.sigma,
-                n0=spec.n0,
-                n=spec.n,
-                batch=self.batch,
-                precision=spec.precision,
-            )
-        except torch.OutOfMemoryError:
-            raise DeviceError(
-                f"a batch of {self.batch} copies does not fit the memory of {self.device}; "
-                "give a smaller --batch, or --batch auto"
-            ) from None
+        selection, estimation = sample(
+            self.classifier,
+            x,
+            seed=spec.seed,
+            fingerprint=image.fingerprint,
+            sigma=spec.sigma,
+            n0=spec.n0,
+            n=spec.n,
+            batch=self.batch,
+            precision=spec.precision,
+            shrunk=self._shrink,
+        )
         return Row(index, image.fingerprint, image.label, selection, estimation, time.perf_counter() - started)
+
+    def _shrink(self, batch: int) -> None:
+        # Logged, not printed: a worker process has no progress bar to print around.
+        logging.getLogger(__name__).warning(
+            "! out of memory on %s: going on with a batch of %d, which moves no vote", self.device, batch
+        )
+        self.batch = batch
 
 
 def make_worker(job: Job, device: str, batch: int | None) -> ImageCertifier:
@@ -132,7 +147,7 @@ def auto_batch(job: Job, classifier: BaseClassifier, device: str) -> int:
         return largest_batch(classifier, x, key=key, start=start, precision=job.spec.precision)
     # One thread beside all: on a machine that others use too, two threads that wait for each other are slower than one.
     threads = torch.get_num_threads()
-    found = []
+    found: list[tuple[float, int, int]] = []
     for count in dict.fromkeys((1, threads)):
         torch.set_num_threads(count)
         found.append((*_fastest_batch(partial(draw, classifier, x, key=key, precision=job.spec.precision)), count))
@@ -143,8 +158,13 @@ def auto_batch(job: Job, classifier: BaseClassifier, device: str) -> int:
 
 def _fastest_batch(draws: Callable[..., object]) -> tuple[float, int]:
     """Copies a second, and the batch that gives them; doubled until it no longer pays."""
+    draws(n=1, batch=1)  # warm-up
+    started = time.perf_counter()
+    draws(n=1, batch=1)
+    if (elapsed := time.perf_counter() - started) > 10 * CPU_SEARCH_SECONDS:  # a network that fills the CPU by itself
+        return 1 / elapsed, 1
     best, best_rate, copies = CPU_BATCHES[0], 0.0, CPU_BATCHES[0]
-    draws(n=copies, batch=copies)  # warm-up
+    draws(n=copies, batch=copies)
     while copies <= CPU_BATCHES[1]:
         started = time.perf_counter()
         draws(n=copies, batch=copies)
@@ -196,8 +216,7 @@ def probe(job: Job, device: str, batch: int | None, seconds: float = 2.0) -> Cos
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
     copies = batch or auto_batch(job, classifier, device)
-    image = dataset[job.indices[0]]
-    x = torch.from_numpy(image.pixels).to(device)
+    x = torch.from_numpy(dataset[job.indices[0]].pixels).to(device)
     key = NoiseKey(job.spec.seed, "probe", job.spec.sigma, SELECT)
     draw(classifier, x, key=key, n=copies, batch=copies, precision=job.spec.precision)
     started, done = time.perf_counter(), 0
@@ -206,11 +225,23 @@ def probe(job: Job, device: str, batch: int | None, seconds: float = 2.0) -> Cos
         done += copies
     elapsed = time.perf_counter() - started
     passes = job.spec.images * (job.spec.n0 + job.spec.n)
-    return Cost(passes=passes, flops=_flops(classifier, image, job, device), seconds=passes * elapsed / done)
+    return Cost(
+        passes=passes,
+        flops=_flops(classifier, dataset, job, device),
+        seconds=passes * elapsed / done,
+        calls=dict(getattr(classifier, "calls", {})),
+    )
 
 
-def _flops(classifier: BaseClassifier, image: Image, job: Job, device: str) -> int | None:
-    """Floating-point operations of one copy's forward pass, 2 x MAC."""
+def _flops(classifier: BaseClassifier, dataset: Dataset, job: Job, device: str) -> int | None:
+    """Floating-point operations of one copy, 2 x MAC: counted by shapes alone where the method can be built so."""
+    try:
+        return _counted(build(job, "meta", dataset), job, "meta")
+    except _NEEDS_NUMBERS:
+        return _counted(classifier, job, device)
+
+
+def _counted(classifier: BaseClassifier, job: Job, device: str) -> int | None:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
@@ -218,7 +249,7 @@ def _flops(classifier: BaseClassifier, image: Image, job: Job, device: str) -> i
     from bench.smoothing import MethodNoise
 
     counter = FlopCounterMode(display=False)
-    x = torch.from_numpy(image.pixels).to(device)[None]
+    x = torch.zeros(1, *job.spec.shape, device=device)
     # The CPU's flash attention is not in torch's register of countable operations; the plain one is.
     with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad(), autocast(x.device.type, job.spec.precision):
         classifier.predict(x, MethodNoise(0, 0, 1, device))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -114,17 +115,22 @@ def sample(
     n: int,
     batch: int,
     precision: str = "fp32",
+    shrunk: Callable[[int], None] | None = None,
 ) -> tuple[Counts, Counts]:
     """Votes of both stages of one image: selection (n0 copies) and estimation (n further, independent copies).
 
+    A batch that does not fit the memory is halved, here and for the rest of the image, and `shrunk` is told: the keys
+    of the noise make it the same votes. Without `shrunk` it is an error.
     Shapes: x (C, H, W) float32 in [0, 1] on the classifier's device.
-    Raises: as `draw`.
+    Raises: as `draw`; DeviceError where a single copy does not fit.
     """
     stages = ((SELECT, n0), (ESTIMATE, n))
-    votes = [
-        _votes(classifier, x, NoiseKey(seed, fingerprint, sigma, stage), copies, batch, precision, 0)
-        for stage, copies in stages
-    ]
+    votes = []
+    for stage, copies in stages:
+        counted, batch = _votes(
+            classifier, x, NoiseKey(seed, fingerprint, sigma, stage), copies, batch, precision, 0, shrunk
+        )
+        votes.append(counted)
     selection, estimation = _counts(classifier, votes)
     return selection, estimation
 
@@ -138,7 +144,7 @@ def draw(
     normalisation comes before the noise (Cohen et al. 2019, Section 3.2.2).
     Raises: MethodError if the classifier breaks its protocol.
     """
-    return _counts(classifier, [_votes(classifier, x, key, n, batch, precision, first)])[0]
+    return _counts(classifier, [_votes(classifier, x, key, n, batch, precision, first)[0]])[0]
 
 
 def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start: int, precision: str) -> int:
@@ -153,16 +159,27 @@ def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start
         try:
             draw(classifier, x, key=key, n=batch, batch=batch, precision=precision)
         except torch.OutOfMemoryError as error:
-            if batch == 1:
-                raise DeviceError(
-                    f"one copy of shape {tuple(x.shape)} does not fit the memory of {x.device}; "
-                    f"expected a smaller network or a larger device ({str(error).splitlines()[0]})"
-                ) from None
-            batch //= 2
-            if x.device.type == "cuda":
-                torch.cuda.empty_cache()
+            batch = _half(batch, x, str(error))
         else:
             return batch
+
+
+def _half(batch: int, x: Tensor, said: str) -> int:
+    """Half of a batch that did not fit, and its memory given back.
+
+    Raises: DeviceError when it was a single copy.
+    """
+    import torch
+
+    if batch == 1:
+        first_line = (said.splitlines() or ["out of memory"])[0]
+        raise DeviceError(
+            f"one copy of shape {tuple(x.shape)} does not fit the memory of {x.device}; "
+            f"expected a smaller network or a larger device ({first_line})"
+        ) from None
+    if x.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return batch // 2
 
 
 def autocast(device_type: str, precision: str) -> AbstractContextManager[Any]:
@@ -192,22 +209,44 @@ def _tally(labels: Tensor, copies: int, classifier: BaseClassifier) -> Tensor:
 
 
 def _votes(
-    classifier: BaseClassifier, x: Tensor, key: NoiseKey, n: int, batch: int, precision: str, first: int
-) -> Tensor:
-    """Votes per class, (K + 1,) int64, still on the device: nothing here waits for it."""
+    classifier: BaseClassifier,
+    x: Tensor,
+    key: NoiseKey,
+    n: int,
+    batch: int,
+    precision: str,
+    first: int,
+    shrunk: Callable[[int], None] | None = None,
+) -> tuple[Tensor, int]:
+    """Votes per class, (K + 1,) int64, still on the device: nothing here waits for it; and the batch that fitted."""
     import torch
 
     votes = torch.zeros(classifier.num_classes + 1, dtype=torch.int64, device=x.device)
-    smoothing, own = key.philox("smoothing"), key.philox("method")
-    device, done = str(x.device), 0
+    done = 0
     with torch.inference_mode(), autocast(x.device.type, precision):
         while done < n:
-            copies = min(batch, n - done)
-            eps = normals(smoothing, 0, first + done, copies, tuple(x.shape), device)
-            noise = MethodNoise(own, first + done, copies, device)
-            votes += _tally(classifier.predict(eps.mul_(key.sigma).add_(x), noise), copies, classifier)
-            done += copies
-    return votes
+            copies, unfit = min(batch, n - done), None
+            try:
+                votes += _pass(classifier, x, key, first + done, copies)
+            except torch.OutOfMemoryError as error:
+                if shrunk is None:
+                    raise
+                unfit = str(error)
+            # Not in the handler: its traceback keeps the tensors of the failed pass alive.
+            if unfit is None:
+                done += copies
+            elif shrunk is not None:
+                batch = _half(copies, x, unfit)
+                shrunk(batch)
+    return votes, batch
+
+
+def _pass(classifier: BaseClassifier, x: Tensor, key: NoiseKey, first: int, copies: int) -> Tensor:
+    """Votes per class of one forward pass, on copies `first` to `first + copies`."""
+    device = str(x.device)
+    eps = normals(key.philox("smoothing"), 0, first, copies, tuple(x.shape), device)
+    noise = MethodNoise(key.philox("method"), first, copies, device)
+    return _tally(classifier.predict(eps.mul_(key.sigma).add_(x), noise), copies, classifier)
 
 
 def _counts(classifier: BaseClassifier, votes: list[Tensor]) -> list[Counts]:

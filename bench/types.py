@@ -41,6 +41,22 @@ class BaseClassifier(Protocol):
         """
 
 
+class Counted(Protocol):
+    """A base classifier that says what a copy costs it; an attribute more, which none needs to have."""
+
+    calls: Mapping[str, int]  # network -> forward passes that one copy takes: {"unet": 15, "classifier": 3}
+
+
+class Adjustable(Protocol):
+    """A base classifier that can try another value of a setting without loading its networks twice; none needs to."""
+
+    def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
+        """The same networks under that value of the setting; None where it takes a new build.
+
+        Raises: BenchError for a value that these networks cannot have.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Param:
     """One setting of a method, part of what is measured."""
@@ -90,7 +106,7 @@ class Setting:
     weights: Mapping[str, WeightsFile]  # by role; empty when random_weights
     random_weights: bool  # build with random weights, the same for the same seed
     seed: int
-    device: str  # "cpu", "cuda:0"
+    device: str  # "cpu", "cuda:0"; "meta": shapes without numbers, to count what a sample costs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

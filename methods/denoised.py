@@ -39,8 +39,17 @@ def build(setting: Setting) -> BaseClassifier:
         arch=classifier,
         recognise=classifier_arch,
     )
-    normaliser = Normaliser(str(setting.params["normaliser"]), setting.dataset, channels=channels)
-    return HardLabels(nn.Sequential(front, normaliser, back), num_classes=setting.num_classes, device=setting.device)
+
+    def chain(_name: str, kind: Scalar) -> nn.Module:
+        return nn.Sequential(front, Normaliser(str(kind), setting.dataset, channels=channels), back)
+
+    return HardLabels(
+        chain("normaliser", setting.params["normaliser"]),
+        num_classes=setting.num_classes,
+        device=setting.device,
+        calls={"denoiser": 1, "classifier": 1},
+        adjust=chain,
+    )
 
 
 def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:

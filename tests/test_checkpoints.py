@@ -40,6 +40,11 @@ def test_safetensors_tell_of_themselves_whatever_they_are_called(tmp_path):
     assert meta == {"arch": "small", "sigma": "0.25"}
 
 
+def test_torch_format_called_safetensors_is_read_all_the_same(tmp_path):
+    tensors, _ = weights.load_tensors(saved(tmp_path / "misnamed.safetensors", state()))
+    assert torch.equal(tensors["fc.weight"], state()["fc.weight"])
+
+
 def test_a_pre_training_folder_stands_for_its_online_network(tmp_path):
     saved(tmp_path / "600000.ckpt" / "nnet.pth", state())
     saved(tmp_path / "600000.ckpt" / "nnet_ema.pth", state(9))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from bench import preflight
 from bench.plan import RunRequest, plan
 from bench.preflight import look
 from bench.run import make_worker
@@ -70,3 +73,39 @@ def test_a_choice_that_is_only_worse_is_named_too() -> None:
     assert len(warnings) == 1
     assert "--set scale=right" in warnings[0]
     assert "chance" not in warnings[0]
+
+
+class Shared(ByScale):
+    """One that tries another scale with the images that it has."""
+
+    built = 0
+
+    def __init__(self, scale: str) -> None:
+        super().__init__(scale)
+        Shared.built += 1
+
+    def adjusted(self, name: str, value: str) -> ByScale:
+        assert name == "scale"
+        return ByScale(value)
+
+
+SHARED = replace(SCALED, name="shared", build=lambda setting: Shared(str(setting.params["scale"])))
+
+
+def test_a_network_that_can_be_adjusted_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = RunRequest(methods=(f"{HERE}:SHARED",), dataset="digits", sigmas=(0.1,), n=100, subset="first:40")
+    job = plan(replace(request, params=("scale=wrong",)))[0]
+    worker = make_worker(job, "cpu", 2)
+    shared = type(worker.classifier)  # of the file as the registry reads it, another module than this one
+    assert shared.built == 1
+    assert "--set scale=right" in look(job, worker).warnings[0]
+    assert shared.built == 1
+
+
+def test_a_slow_network_is_looked_at_once_and_no_alternative_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "SECONDS", 0.0)
+    request = RunRequest(methods=(f"{HERE}:SCALED",), dataset="digits", sigmas=(0.1,), n=100, subset="first:40")
+    job = plan(replace(request, params=("scale=wrong",)))[0]
+    found = look(job, make_worker(job, "cpu", 2))
+    assert found.copies == preflight.COPIES
+    assert "--set" not in " ".join(found.warnings)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from bench import registry
 from bench.errors import DataError, MethodError, SpecError, UsageError
 from bench.plan import RunRequest, plan
-from bench.run import Job, certify, probe
+from bench.run import Job, certify, open_dataset, probe
 from bench.store import Run, find_runs
-from bench.types import Execution, Row
+from bench.types import Dataset, Execution, Row
 
 TOY = f"{Path(__file__).with_name('toy_method.py')}:TOY"
 REQUEST = RunRequest(methods=(TOY,), dataset="digits", sigmas=(0.5,), n0=20, n=200, subset="first:6")
@@ -53,6 +54,21 @@ def test_the_order_of_images_moves_no_vote(job: Job, reference: list[Row], tmp_p
 
 def test_two_worker_processes_give_the_same_rows(job: Job, reference: list[Row], tmp_path: Path) -> None:
     assert votes(compute(job, tmp_path, devices=("cpu", "cpu"))) == reference
+
+
+def test_the_plan_and_its_runs_open_a_dataset_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, opened = registry.dataset("digits"), []
+
+    def open_digits(root: Path | None, size: int | None, split: str) -> Dataset:
+        opened.append((root, size, split))
+        return source.open(root, size, split)
+
+    registry.open_dataset.cache_clear()
+    monkeypatch.setattr(registry, "dataset", lambda name: replace(source, open=open_digits))
+    for job in plan(replace(REQUEST, sigmas=(0.25, 0.5))):
+        open_dataset(job)
+    registry.open_dataset.cache_clear()
+    assert len(opened) == 1
 
 
 def test_the_company_of_an_image_moves_no_vote_of_it(reference: list[Row], tmp_path: Path) -> None:

@@ -202,7 +202,8 @@ def show_cost(jobs: list[Job], execution: Execution, json: bool) -> None:
             {
                 "plan": [
                     {"digest": job.spec.digest(), "spec": job.spec.as_json(), "passes": cost.passes,
-                     "flops_per_pass": cost.flops, "seconds": cost.seconds, "device": execution.devices[0]}
+                     "flops_per_pass": cost.flops, "calls_per_pass": dict(cost.calls), "seconds": cost.seconds,
+                     "device": execution.devices[0]}
                     for job, cost in costs
                 ]
             }
@@ -211,16 +212,25 @@ def show_cost(jobs: list[Job], execution: Execution, json: bool) -> None:
     from rich.table import Table
 
     table = Table(title=f"plan on {execution.devices[0]}, estimated from a probe of about 2 s each")
-    for column in ("method", "dataset", "sigma", "images", "n0 + n", "forward passes", "FLOP a pass", "time"):
+    for column in (
+        "method",
+        "dataset",
+        "sigma",
+        "images",
+        "n0 + n",
+        "samples",
+        "calls a sample",
+        "GMAC a sample",
+        "time",
+    ):
         table.add_column(column, justify="left" if column in ("method", "dataset") else "right")
     for job, cost in costs:
         spec = job.spec
-        flops = f"{cost.flops:.3g}" if cost.flops else "not countable"
+        macs = f"{cost.flops / 2e9:.4g}" if cost.flops else "not countable"
+        calls = ", ".join(f"{count} {network}" for network, count in cost.calls.items()) or "not told"
         table.add_row(
             spec.method + (" (random weights)" if spec.random_weights else ""), spec.dataset, f"{spec.sigma:g}",
-            str(spec.images), f"{spec.n0 + spec.n}", f"{cost.passes:,}", flops, duration(cost.seconds),
+            str(spec.images), f"{spec.n0 + spec.n}", f"{cost.passes:,}", calls, macs, duration(cost.seconds),
         )  # fmt: skip
     stdout().print(table)
-    stdout().print(
-        f"all: {sum(c.passes for _, c in costs):,} forward passes, {duration(sum(c.seconds for _, c in costs))}"
-    )
+    stdout().print(f"all: {sum(c.passes for _, c in costs):,} samples, {duration(sum(c.seconds for _, c in costs))}")

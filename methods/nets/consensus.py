@@ -35,6 +35,7 @@ class Ensemble:
         self.network = nn.ModuleList(members).to(device).eval().requires_grad_(False)
         self.aggregate = aggregate
         self.consensus = consensus
+        self.calls = {"classifier": len(members)}  # at most, where a consensus may end it
 
     def predict(self, x: Tensor, noise: Noise) -> Tensor:
         """Hard labels of noisy copies; deterministic, so `noise` is not drawn from.

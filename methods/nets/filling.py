@@ -14,6 +14,7 @@ from bench.types import Setting, WeightsFile
 from bench.weights import load_tensors, strip_prefixes
 from methods.nets.architectures import temper
 
+META = "meta"
 _COUNTER = "num_batches_tracked"  # inference never reads it, and checkpoints before PyTorch 0.4.1 lack it
 
 
@@ -28,9 +29,13 @@ def furnish(
 ) -> nn.Module:
     """The network that `make` builds, holding the setting's weights for that role.
 
-    `select` leaves out the tensors of a file that inference does not use, or refuses the file.
+    `select` leaves out the tensors of a file that inference does not use, or refuses the file. On the device "meta" the
+    network has shapes but no numbers, whatever the weights: enough to count its cost.
     Raises: WeightsError where there is no file for the role, or one of another architecture.
     """
+    if setting.device == META:
+        with torch.device(META):
+            return make()
     with seeded(setting.seed, role):
         network = make()
     if setting.random_weights:

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
 from bench.errors import MethodError
-from bench.types import Noise
+from bench.types import BaseClassifier, Noise, Scalar
 
 
 class HardLabels:
     """The class of the largest logit of a network that takes noisy [0, 1] pixels."""
 
-    def __init__(self, network: nn.Module, *, num_classes: int, device: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        num_classes: int,
+        device: str,
+        calls: Mapping[str, int] | None = None,
+        adjust: Callable[[str, Scalar], nn.Module] | None = None,
+    ) -> None:
         self.num_classes = num_classes
         self.network = network.to(device).eval().requires_grad_(False)
+        self.calls = calls or {"classifier": 1}
+        self._adjust, self._device = adjust, device
+
+    def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
+        """The same networks under another value of a setting; None where that takes a new build."""
+        if self._adjust is None or name != "normaliser":
+            return None
+        return HardLabels(
+            self._adjust(name, value),
+            num_classes=self.num_classes,
+            device=self._device,
+            calls=self.calls,
+            adjust=self._adjust,
+        )
 
     def predict(self, x: Tensor, noise: Noise) -> Tensor:
         """Hard labels of noisy copies; deterministic, so `noise` is not drawn from.
@@ -34,6 +58,8 @@ def refuse_nonfinite(logits: Tensor) -> None:
 
     Raises: MethodError.
     """
+    if logits.is_meta:  # counted, not computed
+        return
     if not bool(torch.isfinite(logits).all()):
         bad = int((~torch.isfinite(logits)).any(dim=1).sum())
         raise MethodError(
