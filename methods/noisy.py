@@ -15,7 +15,7 @@ ARCHITECTURES: Mapping[str, Scalar] = {
     "digits": "digits_resnet",
     "folder": "resnet50",
 }
-NORMALISERS = ("mean_std", "mean", "none", "half", "mean_std_imagenet")
+NORMALISERS = ("mean_std", "mean", "none", "half", "mean_std_imagenet", "mean_std_pixels")
 
 
 def normaliser_param(default: str = "mean_std", by_dataset: Mapping[str, Scalar] | None = None) -> Param:
@@ -49,7 +49,8 @@ def noise_trained(
         name="arch",
         default=arch or "resnet50",
         by_dataset={} if arch else ARCHITECTURES,
-        help="cifar_resnetN or akamaster_resnetN (N = 6n+2), resnet50, vit_base_patch16_224, digits_resnet",
+        help="cifar_resnetN or akamaster_resnetN (N = 6n+2), resnet50, vit_base_patch16_224, mae_vit_base_patch16, "
+        "mae_vit_large_patch16, digits_resnet",
     )
     return Method(
         name=name,
@@ -68,25 +69,42 @@ def noise_trained(
 def build(setting: Setting) -> BaseClassifier:
     """Normaliser -> network -> argmax, on the setting's device.
 
+    The ViTs of masked autoencoders see small images enlarged to 224, after the noise (Wu et al. 2023, CIFAR-10).
     Raises: MethodError for an unknown architecture, WeightsError for weights that do not fit it.
     """
     from torch import nn
 
     from methods.nets.architectures import build_network
+    from methods.nets.backbones import backbone
     from methods.nets.filling import furnish
     from methods.nets.hard_labels import HardLabels
     from methods.nets.normalisers import Normaliser
+    from methods.nets.resized import Resized
 
-    arch = str(setting.params["arch"])
+    arch, channels = str(setting.params["arch"]), setting.shape[0]
+    side = backbone(arch).side if arch.startswith("mae_vit_") else None
     network = furnish(
         setting,
         "network",
-        lambda: build_network(arch, num_classes=setting.num_classes, shape=setting.shape),
+        lambda: build_network(
+            arch, num_classes=setting.num_classes, shape=setting.shape if side is None else (channels, side, side)
+        ),
         arch=arch,
         recognise=classifier_arch,
     )
-    normaliser = Normaliser(str(setting.params["normaliser"]), setting.dataset, channels=setting.shape[0])
-    return HardLabels(nn.Sequential(normaliser, network), num_classes=setting.num_classes, device=setting.device)
+
+    def chain(_name: str, kind: Scalar) -> nn.Module:
+        normaliser = Normaliser(str(kind), setting.dataset, channels=channels)
+        if side is None:
+            return nn.Sequential(normaliser, network)
+        return Resized(network, normaliser, side=side, resize="bicubic")
+
+    return HardLabels(
+        chain("normaliser", setting.params["normaliser"]),
+        num_classes=setting.num_classes,
+        device=setting.device,
+        adjust=chain,
+    )
 
 
 def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
@@ -118,6 +136,13 @@ def _no_patches(dataset: str, shape: tuple[int, int, int], num_classes: int) -> 
     return (
         f"its ViT-B takes colour images of 224x224, these are {height}x{width} with {channels} channels; use gaussian"
     )
+
+
+def _no_colours(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:
+    del dataset, num_classes
+    if shape[0] == 3 and shape[1] == shape[2]:
+        return None
+    return f"its ViT takes square colour images, these are {shape[1]}x{shape[2]} with {shape[0]} channels; use gaussian"
 
 
 def stage(module: str, name: str) -> Callable[[TrainRequest], Mapping[str, Any]]:
@@ -184,4 +209,14 @@ VIT_GAUSSIAN = noise_trained(
     normalisers={"imagenet": "half", "folder": "half"},
     declines=_no_patches,
     train={"train": stage("classical", "gaussian")},
+)
+
+# Fine-tuned networks are not published, only the autoencoders that they start from.
+DMAE = noise_trained(
+    "dmae",
+    "Denoising masked autoencoder",
+    "Wu, Ye, Gu, Zhang, Wang & He 2023, Denoising Masked AutoEncoders Help Robust Classification",
+    arch="mae_vit_base_patch16",
+    normalisers={"cifar10": "mean_std_pixels"},
+    declines=_no_colours,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bench.cli import catalogue, doctor, report, run, runs, train
+from bench.cli import catalogue, conversion, doctor, report, run, runs, train
 
 app = typer.Typer(
     name="rrcm-bench",
@@ -22,10 +22,13 @@ app.command("datasets")(catalogue.datasets)
 app.command("check")(catalogue.check)
 app.command("doctor")(doctor.doctor)
 
-weights = typer.Typer(help="Known weights: list them, verify them, add your own.", no_args_is_help=True)
+weights = typer.Typer(
+    help="Known weights: list them, verify them, add your own, convert published ones.", no_args_is_help=True
+)
 weights.command("list")(catalogue.weights_list)
 weights.command("verify")(catalogue.weights_verify)
 weights.command("add")(catalogue.weights_add)
+weights.command("convert")(conversion.weights_convert)
 app.add_typer(weights, name="weights")
 
 app.command("train")(train.train)

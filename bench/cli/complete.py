@@ -17,6 +17,13 @@ def datasets(incomplete: str) -> list[str]:
     return [name for name in dataset_names() if name.startswith(incomplete)]
 
 
+def converters(incomplete: str) -> list[str]:
+    """Converters of checkpoints."""
+    from bench.registry import converter_names
+
+    return [name for name in converter_names() if name.startswith(incomplete)]
+
+
 def precisions(incomplete: str) -> list[str]:
     """Precisions of a run."""
     from bench.execution.environment import PRECISIONS

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bench.errors import MethodError
 
-KINDS = ("mean_std", "mean", "none", "half", "mean_std_imagenet")
+KINDS = ("mean_std", "mean", "none", "half", "mean_std_imagenet", "mean_std_pixels")
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -22,11 +22,16 @@ STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
+# CIFAR-10 with the deviation of all its pixels, which others than Cohen et al. divide by: DMAE, wide ResNets.
+_PIXELS = ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
+
+
 class Normaliser(nn.Module):
     """An affine map of each channel, without tensors in the state dict, as the published checkpoints have none.
 
     "mean_std": (x - mean) / std; "mean": x - mean; "half": (x - 0.5) / 0.5; "none": x; "mean_std_imagenet": as
-    "mean_std", with ImageNet's numbers whatever the dataset, as some CIFAR-10 networks were trained.
+    "mean_std", with ImageNet's numbers whatever the dataset, as some CIFAR-10 networks were trained; "mean_std_pixels":
+    CIFAR-10's, with the deviation of all pixels.
     Raises: MethodError where the dataset's mean is not known, ValueError for another kind.
     """
 
@@ -43,6 +48,8 @@ class Normaliser(nn.Module):
             mean, std = _statistics(dataset, channels)
         elif kind == "mean_std_imagenet":
             mean, std = _statistics("imagenet", channels)
+        elif kind == "mean_std_pixels":
+            mean, std = _pixel_statistics(dataset)
         self.identity = kind == "none"
         self.register_buffer("shift", _column(mean), persistent=False)
         self.register_buffer("scale", _column((1.0,) if kind == "mean" else std), persistent=False)
@@ -65,6 +72,12 @@ def _statistics(dataset: str, channels: int) -> tuple[tuple[float, ...], tuple[f
             "choose normaliser 'half' or 'none'"
         )
     return mean, std
+
+
+def _pixel_statistics(dataset: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if dataset != "cifar10":
+        raise MethodError(f"normaliser 'mean_std_pixels' is CIFAR-10's, got {dataset!r}; choose normaliser 'mean_std'")
+    return _PIXELS
 
 
 def _column(values: tuple[float, ...]) -> Tensor:

@@ -36,6 +36,8 @@ def classifier_arch(shapes: Shapes) -> str | None:
     stages = [_count(tensors, f"layer{i}") for i in (1, 2, 3, 4)]
     if stem and "layer1.0.conv3.weight" in tensors:
         return "resnet50" if stages == [3, 4, 6, 3] and tensors.get("fc.weight", (0, 0))[1] == 2048 else None
+    if stem == (32, 3, 3, 3) and stages == [1, 1, 1, 0] and "fc.weight" in tensors:
+        return "cifar_small_resnet"
     if stem and stem[0] == 16 and stem[2:] == (3, 3) and stages[0] > 0 and stages == [stages[0]] * 3 + [0]:
         depth = 6 * stages[0] + 2
         if "linear.weight" in tensors:
@@ -43,8 +45,12 @@ def classifier_arch(shapes: Shapes) -> str | None:
         if "fc.weight" in tensors:
             # The strided stem of the digits' network leaves no trace in the shapes; its single channel does.
             return "digits_resnet" if (depth, stem[1]) == (8, 1) else f"cifar_resnet{depth}"
-    if "head.weight" in tensors and tensors.get("patch_embed.proj.weight") == (768, 3, 16, 16):
-        return "vit_base_patch16_224" if _count(tensors, "blocks") == 12 else None
+    if "vit.embeddings.cls_token" in tensors:
+        width = tensors["vit.embeddings.cls_token"][-1]
+        return "vit_base_patch16_224_hf" if width == 768 and "classifier.weight" in tensors else None
+    patches = tensors.get("patch_embed.proj.weight", ())
+    if "head.weight" in tensors and patches[1:] == (3, 16, 16):
+        return _transformer(tensors, width=patches[0], depth=_count(tensors, "blocks"))
     return None
 
 
@@ -69,6 +75,17 @@ def vit_size(shapes: Shapes) -> str | None:
         return None
     found = (encoder["pos_embed"][-1], _count(encoder, "blocks"))
     return next((name for name, row in SIZES.items() if (row.embed_dim, row.depth) == found), None)
+
+
+def _transformer(tensors: Shapes, *, width: int, depth: int) -> str | None:
+    # DeiT has the ViT's tensors: its name is an option, the ViT's is what they show.
+    size = {(768, 12): "base", (1024, 24): "large"}.get((width, depth))
+    if bias := tensors.get("blocks.0.attn.relative_position_bias_table"):
+        # (2w - 1)^2 offsets between w x w patches, and 3 for the class token
+        return {732: "beit_large_patch16_224", 3972: "beit_large_patch16_512"}.get(bias[0]) if size == "large" else None
+    if "fc_norm.weight" in tensors:
+        return f"mae_vit_{size}_patch16" if size else None
+    return "vit_base_patch16_224" if size == "base" else None
 
 
 def _count(names: Iterable[str], stem: str) -> int:

@@ -1,0 +1,42 @@
+"""`rrcm-bench weights convert`: a checkpoint of another project as a file that the methods here load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli import complete
+from bench.cli.output import JSON_OPTION, print_json, stdout
+
+
+def weights_convert(
+    source: Annotated[
+        Path, typer.Argument(help="The checkpoint: .pt, .pth, .bin or .safetensors, without code in it.")
+    ],
+    target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    converter: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Whose checkpoint it is: guided-diffusion, improved-diffusion, hf-vit, or file.py:NAME.",
+            autocompletion=complete.converters,
+        ),
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Rewrite a published checkpoint under the names that the methods here know."""
+    from bench import registry
+    from bench.conversion import convert_file
+
+    done = convert_file(source, target, converter, registry.converter(converter), force=force)
+    if json:
+        print_json(done.as_json())
+        return
+    arch = done.meta.get("arch", "network")
+    stdout().print(
+        f"{arch}  {done.parameters:,} parameters  {done.tensors} tensors   -> {done.path}\nsha256 {done.sha256}",
+        markup=False,
+    )

@@ -1,0 +1,1 @@
+"""Diffusion models as denoisers: schedules, networks, samplers, and converters of published checkpoints."""

@@ -1,0 +1,110 @@
+"""Noise-prediction UNets, built by name; their layers are those of diffusers.
+
+A network sees z = 2x - 1 and a level of its schedule, and predicts the noise eps; where it learned variances, their
+interpolation v besides (Nichol & Dhariwal 2021, equation 15).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.errors import MethodError, WeightsError
+from methods.diffusion.architectures import UNETS, UNetRecord, unet_arch
+from methods.diffusion.schedules import Schedule, schedule
+
+__all__ = ["UNETS", "UNet", "UNetRecord", "build_unet", "prediction_of", "unet_arch"]
+
+
+class UNet(nn.Module):
+    """A noise-prediction network and the schedule that it was trained with.
+
+    Its tensors have diffusers' names, without a prefix.
+    """
+
+    def __init__(self, config: Mapping[str, Any], *, schedule: Schedule, learned_sigma: bool, patch: int = 1) -> None:
+        super().__init__()
+        from diffusers.models.unets.unet_2d import UNet2DModel
+
+        network = UNet2DModel(**config)
+        # Held in a tuple, torch does not see the network; its parts are this module's, so no name gets a prefix.
+        self._network = (network,)
+        for name, part in network.named_children():
+            self.add_module(name, part)
+        if any(True for _ in network.parameters(recurse=False)):
+            raise AssertionError("diffusers' UNet2DModel has tensors outside of its parts")
+        self.schedule = schedule
+        self.learned_sigma = learned_sigma
+        self.patch = patch
+        self.prediction: Literal["eps", "v"] = "eps"  # what the weights give; whoever calls the network gets eps
+
+    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """Predicted noise, and behind it v where variances were learned.
+
+        Shapes: x (B, C, H, W), a state of the diffusion, scaled as there; t one level for all, or (B,), fractions
+        allowed; result (B, C or 2C, H, W).
+        """
+        state, levels = x, torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(x.shape[0])
+        if self.patch > 1:
+            x = F.pixel_unshuffle(x, self.patch)
+        y: Tensor = self._network[0](x, levels * self.schedule.time_scale, return_dict=False)[0]
+        y = F.pixel_shuffle(y, self.patch) if self.patch > 1 else y
+        return y if self.prediction == "eps" else self._as_noise(y, state, levels)
+
+    def _as_noise(self, y: Tensor, x: Tensor, levels: Tensor) -> Tensor:
+        """eps = sqrt(abar) v + sqrt(1 - abar) x_t, at the nearest level. Source: Salimans & Ho 2022, Appendix D."""
+        abar = self.schedule.alphas_bar
+        signal, noise = (torch.from_numpy(np.sqrt(part)).to(x)[levels.round().long()] for part in (abar, 1 - abar))
+        velocity, rest = torch.split(y, [x.shape[1], y.shape[1] - x.shape[1]], dim=1)
+        return torch.cat([signal.view(-1, 1, 1, 1) * velocity + noise.view(-1, 1, 1, 1) * x, rest], dim=1)
+
+
+def build_unet(arch: str, *, shape: tuple[int, int, int]) -> UNet:
+    """The UNet of that name, with fresh weights, for images of that shape.
+
+    Raises: MethodError for an unknown name, or images that the network cannot take.
+    """
+    if arch not in UNETS:
+        close = difflib.get_close_matches(arch, UNETS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise MethodError(f"no diffusion network named {arch!r}.{hint} Known: {', '.join(UNETS)}")
+    record = UNETS[arch]
+    channels, height, width = shape
+    if channels != record.channels:
+        raise MethodError(
+            f"diffusion network {arch!r} takes images of {record.channels} channels, got {channels}; choose another one"
+        )
+    divisor = record.patch * 2 ** (len(record.config["block_out_channels"]) - 1)
+    if height % divisor or width % divisor or min(height, width) < divisor:
+        raise MethodError(
+            f"diffusion network {arch!r} takes images of sides divisible by {divisor}, got {height}x{width}; crop "
+            "them, or choose another one"
+        )
+    unet = UNet(
+        record.config, schedule=schedule(record.schedule), learned_sigma=record.learned_sigma, patch=record.patch
+    )
+    return unet.to(memory_format=torch.channels_last) if record.channels_last else unet
+
+
+def prediction_of(path: Path) -> Literal["eps", "v"]:
+    """What the weights in a file were trained to give: its metadata's `prediction`; published files have none, and eps.
+
+    Raises: WeightsError where it is neither.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as opened:
+            said = (opened.metadata() or {}).get("prediction", "eps")
+    except SafetensorError:  # torch's own format, which tells nothing
+        return "eps"
+    if said not in ("eps", "v"):
+        raise WeightsError(f"weights {str(path)!r}: expected prediction eps or v, got {said!r}; give another file")
+    return cast('Literal["eps", "v"]', said)

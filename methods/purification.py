@@ -1,0 +1,246 @@
+"""What methods share that put a diffusion model in front of a classifier: settings, weights, and the two networks.
+
+How noise becomes a label is each method's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bench.errors import MethodError, WeightsError
+from bench.types import Param, Role, Scalar, Setting, WeightsFile
+from methods.nets.backbones import backbone
+from methods.nets.recognition import Shapes, classifier_arch
+from methods.noisy import NORMALISERS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from methods.diffusion.unets import UNet
+    from methods.nets.normalisers import Normaliser
+    from methods.nets.resized import Resized
+
+PUBLISHED, SIZE_MATCHED = "as_published", "size_matched"
+BY_TRACK, BY_CLASSIFIER = "by_track", "by_classifier"
+DENOISERS: Mapping[str, Scalar] = {"digits": "digits_unet", "cifar10": "improved_cifar10"}
+_PHOTOGRAPHS = {"imagenet", "folder"}
+
+ROLES = (
+    Role("denoiser", "the diffusion model's UNet: the authors' file, or one converted to diffusers' names"),
+    Role("classifier", "the classifier behind it"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """What a method does where no setting says otherwise."""
+
+    method: str
+    classifiers: Mapping[str, Mapping[str, str]]  # track -> dataset -> architecture
+    resize: Mapping[str, str]  # dataset -> kind of methods.nets.resized
+    side: int  # of the published ImageNet crop
+    resize_published: Mapping[str, str] = field(default_factory=dict)  # where the published track differs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """Both networks on the setting's device: frozen, in eval mode."""
+
+    unet: UNet
+    head: Resized  # pixels in [0, 1] -> logits
+
+
+def shared_params(*, classifier: str) -> tuple[Param, ...]:
+    """Settings of every method of this kind; `classifier` tells what the one behind was trained on."""
+    return (
+        Param(
+            name="track",
+            default=SIZE_MATCHED,
+            choices=(PUBLISHED, SIZE_MATCHED),
+            help="networks and procedure of the method's own paper, or of the rRCM paper's comparison at equal size; "
+            "never to be ranked together",
+        ),
+        Param(
+            name="denoiser",
+            default="adm_256",
+            by_dataset=DENOISERS,
+            help="the diffusion model: adm_256, improved_cifar10, cifar10_small_unet, digits_unet",
+        ),
+        Param(
+            name="classifier",
+            default=BY_TRACK,
+            help=f"the network behind it, {classifier}: by_track, beit_large_patch16_512, deit_base_patch16_224, "
+            "vit_base_patch16_224, vit_base_patch16_224_hf, resnet50, akamaster_resnetN, cifar_resnetN, digits_resnet",
+        ),
+        Param(
+            name="normaliser",
+            default=BY_CLASSIFIER,
+            choices=(BY_CLASSIFIER, *NORMALISERS),
+            help="scale that the classifier was trained on; by_classifier: as its family was",
+            untold=True,
+        ),
+    )
+
+
+def check_track(setting: Setting, habits: Habits) -> str:
+    """The setting's track.
+
+    Raises: MethodError where nothing was published for these images.
+    """
+    track = str(setting.params["track"])
+    if track != PUBLISHED:
+        return track
+    if setting.dataset not in habits.classifiers[PUBLISHED]:
+        raise MethodError(
+            f"{habits.method}: track 'as_published' exists for {' and '.join(habits.classifiers[PUBLISHED])}, got "
+            f"{setting.dataset!r}; set track={SIZE_MATCHED}"
+        )
+    _, height, width = setting.shape
+    if setting.dataset == "imagenet" and (height, width) != (habits.side, habits.side):
+        # The radius lives in the crop's pixels: another crop is another certificate.
+        raise MethodError(
+            f"{habits.method}: track 'as_published' certifies crops of {habits.side}x{habits.side}, got "
+            f"{height}x{width}; give --size {habits.side}, or set track={SIZE_MATCHED}"
+        )
+    return track
+
+
+def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int] | None = None) -> Parts:
+    """The denoiser, for images of `shape` if it sees others than the certifier's, and the classifier.
+
+    Raises: MethodError for names or images that do not go together, WeightsError for weights that do not fit.
+    """
+    from methods.diffusion.conversion import as_unet_state
+    from methods.diffusion.unets import UNet, build_unet, prediction_of, unet_arch
+    from methods.nets.architectures import build_network
+    from methods.nets.filling import furnish
+    from methods.nets.resized import Resized
+
+    track, channels = check_track(setting, habits), setting.shape[0]
+    arch, name = str(setting.params["denoiser"]), classifier_name(setting, habits)
+    unet = furnish(
+        setting,
+        "denoiser",
+        lambda: build_unet(arch, shape=shape or setting.shape),
+        arch=arch,
+        recognise=unet_arch,
+        select=lambda state, file: _named(as_unet_state, state, arch, file),
+    )
+    assert isinstance(unet, UNet)  # noqa: S101  furnish gives back what it was given to make
+    if "denoiser" in setting.weights:
+        unet.prediction = prediction_of(setting.weights["denoiser"].path)
+    side = backbone(name).side
+    if side is not None and channels != 3:
+        raise MethodError(
+            f"classifier {name!r} takes colour images of {side}x{side}, these have {channels} channels, which no "
+            "resize changes; set classifier=digits_resnet, or another that takes them"
+        )
+    seen = setting.shape if side is None else (channels, side, side)
+    network = furnish(
+        setting,
+        "classifier",
+        lambda: build_network(name, num_classes=setting.num_classes, shape=seen),
+        arch=name,
+        recognise=classifier_arch,
+        select=_as_timm,
+    )
+    kinds = {**habits.resize, **(habits.resize_published if track == PUBLISHED else {})}
+    resize = kinds.get(setting.dataset, kinds["imagenet"])
+    head = Resized(network, normaliser(setting, name), side=side, resize=resize)
+    for part in (unet, head):
+        part.to(setting.device).eval().requires_grad_(False)
+    return Parts(unet, head)
+
+
+def classifier_name(setting: Setting, habits: Habits) -> str:
+    """The architecture behind the denoiser: the setting's, or the track's for the dataset."""
+    name = str(setting.params["classifier"])
+    if name != BY_TRACK:
+        return name
+    by_dataset = habits.classifiers[str(setting.params["track"])]
+    return by_dataset.get(setting.dataset, by_dataset["imagenet"])
+
+
+def normaliser(setting: Setting, classifier: str, kind: str | None = None) -> Normaliser:
+    """The normaliser in front of the classifier: of that kind, else the setting's, else its family's."""
+    from methods.nets.normalisers import Normaliser
+
+    chosen = str(setting.params["normaliser"]) if kind is None else kind
+    if chosen == BY_CLASSIFIER:
+        chosen = backbone(classifier).normaliser
+    return Normaliser(chosen, setting.dataset, channels=setting.shape[0])
+
+
+def denoised(unet: UNet, x: Tensor, t: int, *, padding: int = 0) -> Tensor:
+    """Noisy pixels -> clean ones in one step, both in [0, 1] units; the result is clamped to [0, 1].
+
+    The state is sqrt(abar_t) (2x - 1): the image keeps its gain, and the network is told a noise that is too large by
+    at most one level, 0.7 %. By 1 / sqrt(1 + 4 sigma^2) it would be the other way round: the noise right, the contrast
+    off by as much.
+    Shapes: (B, C, H, W) -> (B, C, H, W).
+    """
+    import torch.nn.functional as F
+
+    from methods.diffusion.denoising import one_shot
+
+    z = 2 * x - 1
+    if padding:
+        z = F.pad(z, (padding,) * 4, mode="reflect")
+    z = one_shot(unet, float(unet.schedule.alphas_bar[t]) ** 0.5 * z, t)
+    if padding:
+        z = z[:, :, padding:-padding, padding:-padding]
+    return (z + 1) / 2
+
+
+def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """The architecture of either part, from its tensors."""
+    if role == "denoiser":
+        from methods.diffusion.architectures import unet_arch
+
+        arch = unet_arch(shapes)
+        return {} if arch is None else {"denoiser": arch}
+    found = classifier_arch(shapes)
+    if found == "vit_base_patch16_224" and meta.get("converter") == "hf-vit":
+        found = "vit_base_patch16_224_hf"  # the same tensors; its norms have another eps
+    return {} if found is None else {"classifier": found}
+
+
+def declines(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:
+    """Why no diffusion model here can be run on such images; None if one can."""
+    del num_classes
+    channels, height, width = shape
+    if dataset == "digits" or (channels == 3 and height == width and height % 32 == 0):
+        return None
+    return (
+        "its diffusion models are for digits and for square colour images of a side divisible by 32, these are "
+        f"{height}x{width} with {channels} channels; use gaussian, or another --size"
+    )
+
+
+def size(dataset: str) -> int | None:
+    """224 for photographs, where the rRCM paper compares; else the dataset's own."""
+    return 224 if dataset in _PHOTOGRAPHS else None
+
+
+def _named(
+    convert: Callable[[Mapping[str, Tensor], str], dict[str, Tensor]],
+    state: Mapping[str, Tensor],
+    arch: str,
+    file: WeightsFile,
+) -> dict[str, Tensor]:
+    """What the converter makes of a file's tensors; its refusal names the file."""
+    try:
+        return convert(state, arch)
+    except WeightsError as refusal:
+        raise WeightsError(f"weights {file.name!r}: {refusal}") from None
+
+
+def _as_timm(state: dict[str, Tensor], file: WeightsFile) -> dict[str, Tensor]:
+    """Hugging Face's names as timm's; without the index tables that BEiT's authors stored and timm computes."""
+    if "vit.embeddings.cls_token" in state:
+        from methods.diffusion.vit_conversion import convert_hf_vit
+
+        return _named(lambda tensors, _arch: convert_hf_vit(tensors), state, "", file)
+    return {key: tensor for key, tensor in state.items() if not key.endswith(".relative_position_index")}
