@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bench.cli import catalogue, conversion, doctor, report, run, runs, train
+from bench.cli import catalogue, conversion, doctor, logs, report, run, runs, train
 
 app = typer.Typer(
     name="rrcm-bench",
@@ -30,5 +30,10 @@ weights.command("verify")(catalogue.weights_verify)
 weights.command("add")(catalogue.weights_add)
 weights.command("convert")(conversion.weights_convert)
 app.add_typer(weights, name="weights")
+
+published = typer.Typer(help="Published certification logs: audit them, import them.", no_args_is_help=True)
+published.command("audit")(logs.audit)
+published.command("import")(logs.import_)
+app.add_typer(published, name="logs")
 
 app.command("train")(train.train)

@@ -15,7 +15,8 @@ RUNS = Path("results/runs")
 
 def report(
     runs: Annotated[
-        list[Path] | None, typer.Option(help="Run folders, or folders of them; repeatable.", show_default=str(RUNS))
+        list[Path] | None,
+        typer.Option(help="Run folders, imported logs, or folders of them; repeatable.", show_default=str(RUNS)),
     ] = None,
     table: Annotated[
         int | None, typer.Option(help="1 (ImageNet) or 2 (CIFAR-10): beside the published rows.", show_default="none")
@@ -38,6 +39,7 @@ def report(
 ) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
     from bench.errors import UsageError
+    from bench.logs.archive import find_imports
     from bench.report.build import build, write
     from bench.report.render import as_csv, as_json, terminal
     from bench.report.render import markdown as as_markdown
@@ -52,7 +54,7 @@ def report(
         raise UsageError("--html is a page with pictures; give --out FOLDER")
     # Without --runs an absent default folder is no mistake: --table 1 alone shows the published rows.
     paths = runs or ([RUNS] if RUNS.is_dir() else [])
-    made = build(find_runs(paths), table=table, bound=bound, alpha=alpha)
+    made = build(find_runs(paths), imports=find_imports(paths), table=table, bound=bound, alpha=alpha)
     if out is not None:
         for path in write(made, out, [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf"]):
             remark(f"wrote {path}")

@@ -23,6 +23,8 @@ from bench.store import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from bench.logs.archive import Imported
+
 FORMATS = ("md", "csv", "json", "tex", "html", "png", "pdf")
 _TITLE = "rrcm-bench report"
 
@@ -44,9 +46,17 @@ class Report:
     pictures: tuple[Picture, ...]
 
 
-def build(runs: Sequence[Run], *, table: int | None = None, bound: str = "pa", alpha: float | None = None) -> Report:
+def build(
+    runs: Sequence[Run],
+    *,
+    imports: Sequence[Imported] = (),
+    table: int | None = None,
+    bound: str = "pa",
+    alpha: float | None = None,
+) -> Report:
     """The report of some runs: best sigma per radius, each sigma by itself, and the figures.
 
+    `imports`: published logs, in tables of their own; their bound is "pa", so that they are left out of "papb".
     `table`: 1 or 2, to stand beside that published table; runs of other datasets are then left out, and said to be.
     `bound`: "pa", "papb", or "both", in tables of their own. `alpha`: other than the runs' own, from the same votes.
     Raises: ReportError for nothing to report, or runs that cannot stand in a table.
@@ -55,7 +65,8 @@ def build(runs: Sequence[Run], *, table: int | None = None, bound: str = "pa", a
         raise ReportError(f"expected the bound {', '.join(BOUNDS)} or both, got {bound!r}")
     published = None if table is None else published_table(table)
     started = [run for run in runs if run.rows]  # a run that has just begun has nothing to say yet
-    if not started and published is None:
+    logs = [i for i in imports if bound != "papb" and (published is None or i.origin.dataset == published.dataset)]
+    if not started and not logs and published is None:
         state = f"no certified image yet (runs found: {len(runs)})" if runs else "no runs"
         raise ReportError(
             f"{state}: expected run folders with rows, run `rrcm-bench run` first, or give --table 1 or 2"
@@ -74,6 +85,10 @@ def build(runs: Sequence[Run], *, table: int | None = None, bound: str = "pa", a
             name = f"accuracy-{slug(group.dataset)}-{each}" + (f"-{number}" if number > 1 else "")
             title = f"{group.dataset}: certified accuracy over the radius, bound {each}"
             pictures.append(Picture(name, title, partial(_curves, group)))
+    if logs:
+        from bench.report.imported import imported_tables
+
+        tables += imported_tables(logs, alpha)
     if published is not None:
         name = f"latency-{slug(published.dataset)}"
         pictures.append(Picture(name, f"{published.title}: accuracy over latency", partial(_latency, published)))

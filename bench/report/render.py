@@ -21,7 +21,7 @@ CSV_FIELDS = (
 
 
 def terminal(table: Table, *, intervals: bool = False) -> RichTable:
-    """A table for a terminal; quoted rows dim, below a rule.
+    """A table for a terminal; rows that were not measured dim, below a rule.
 
     `intervals`: show each cell's interval too, which asks for about 140 letters of width.
     """
@@ -53,7 +53,7 @@ def terminal(table: Table, *, intervals: bool = False) -> RichTable:
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """Tables in GitHub's Markdown; quoted rows in italics."""
+    """Tables in GitHub's Markdown; rows that were not measured in italics."""
     from tabulate import tabulate
 
     parts = []
@@ -73,7 +73,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """One line a cell, fractions at full precision, with source, interval, counts, n and the run's digest."""
+    """One line a cell, fractions at full precision, with source, interval, counts, n and the run's or log's digest."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_FIELDS)
@@ -81,13 +81,13 @@ def as_csv(tables: Sequence[Table]) -> str:
         for number, row in enumerate(table.rows):
             row_note = next((c.note for c, col in zip(row, table.columns, strict=True) if col.key == "method"), "")
             for column, cell in zip(table.columns, row, strict=True):
-                measured = cell.source == "measured"
+                quoted = cell.source == "quoted"
                 writer.writerow(
                     "" if field is None else repr(field) if isinstance(field, float) else field
                     for field in (
                         *(table.name, number, column.key, column.radius, cell.value, cell.unit, cell.source),
                         *(cell.low, cell.high, cell.successes, cell.images, cell.n, cell.note, row_note),
-                        *((cell.origin, "") if measured else ("", cell.origin)),
+                        *(("", cell.origin) if quoted else (cell.origin, "")),
                     )
                 )
     return out.getvalue()
@@ -100,7 +100,7 @@ def as_json(tables: Sequence[Table]) -> str:
 
 def _markdown_cell(cell: Cell) -> str:
     first, *rest = (_markdown_text(line) for line in cell.lines())
-    text = f"*{first}*" if cell.source == "quoted" else first
+    text = first if cell.source == "measured" else f"*{first}*"
     return " ".join((text, *(f"<sub>{line}</sub>" for line in rest)))
 
 

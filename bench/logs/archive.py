@@ -1,0 +1,154 @@
+"""Folders of imported logs: imported.json says what is known of a log and how, rows.jsonl holds what it printed.
+
+Never mistaken for a run: there are no votes in it, another file name, another record, and reports call it `imported`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bench.errors import StoreError
+from bench.logs.grid import Sampling
+from bench.logs.records import ImportedRow
+
+FORMAT = 1
+FILE, ROWS = "imported.json", "rows.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What is known of an imported log, and how."""
+
+    source: str  # the file, as it was named on import
+    sha256: str  # of the file
+    layout: tuple[str, ...]
+    method: str  # as named on import: no log says it
+    dataset: str
+    split: str
+    subset: str
+    expected: int | None  # images that the subset has; None where nothing tells
+    order: str
+    rows: int
+    sigma: float
+    n: int
+    alpha: float
+    sigma_by: str  # stated | path | radii
+    sampling_by: str  # stated | radii
+    significant: int  # digits of the printed radii
+    decimals: int
+    findings: tuple[str, ...]
+
+    @property
+    def sampling(self) -> Sampling:
+        """What its radii came by."""
+        return Sampling(self.n, self.alpha, self.sigma)
+
+    def digest(self) -> str:
+        """sha256 of all but the file's name: the same log, understood in the same way, is the same import."""
+        record = {key: value for key, value in asdict(self).items() if key != "source"}
+        return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """An imported log as read from its folder."""
+
+    path: Path
+    origin: Origin
+    rows: tuple[ImportedRow, ...]
+
+    @property
+    def name(self) -> str:
+        """What a message or a footnote calls it."""
+        return f"log {self.origin.digest()[:10]} ({self.origin.method}, sigma {self.origin.sigma:g})"
+
+
+def folder_name(origin: Origin) -> str:
+    """The name of an import's folder."""
+    method = "".join(c if c.isalnum() or c in "-_." else "-" for c in origin.method)
+    return f"imported-{origin.dataset}-{method}-s{origin.sigma:g}-{origin.digest()[:10]}"
+
+
+def write(out: Path, origin: Origin, rows: Sequence[ImportedRow]) -> Path:
+    """The folder of an import under `out`, whole or not at all; one that is there already is left as it is.
+
+    Raises: StoreError where it cannot be written.
+    """
+    folder = out / folder_name(origin)
+    if (folder / FILE).is_file():
+        read(folder)
+        return folder
+    temporary = out / f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    text = "".join(json.dumps(row.as_json(), separators=(",", ":")) + "\n" for row in rows)
+    record = {
+        "format": FORMAT,
+        "digest": origin.digest(),
+        "rows_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "origin": asdict(origin),
+    }
+    try:
+        temporary.mkdir(parents=True)
+        (temporary / ROWS).write_text(text, encoding="utf-8")
+        (temporary / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.rename(folder)
+    except OSError as error:
+        raise StoreError(f"cannot write {str(folder)!r}: {error.strerror}; give --out another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def read(folder: Path) -> Imported:
+    """An imported log.
+
+    Raises: StoreError where the folder is none, of another format, or was changed since.
+    """
+    again = "delete the folder and import the log again"
+    try:
+        record = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        text = (folder / ROWS).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise StoreError(f"no {Path(error.filename).name} in {str(folder)!r}; {again}") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{str(folder)!r} cannot be read: {error}; {again}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else type(record).__name__
+        raise StoreError(
+            f"{str(folder / FILE)!r} has format {found!r}, expected {FORMAT}; use the version that wrote it"
+        )
+    try:
+        origin = _origin(record["origin"])
+        rows = tuple(ImportedRow.from_json(json.loads(line)) for line in text.splitlines())
+        unchanged = (origin.digest(), hashlib.sha256(text.encode()).hexdigest()) == (
+            record["digest"],
+            record["rows_sha256"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{str(folder)!r} holds no complete import: {error!r}; {again}") from error
+    if not unchanged or len(rows) != origin.rows:
+        raise StoreError(f"{str(folder)!r} was edited since the import: its digests do not fit; {again}")
+    return Imported(path=folder, origin=origin, rows=rows)
+
+
+def find_imports(paths: Sequence[Path]) -> list[Imported]:
+    """All imported logs in the given folders: each an import's folder, or a folder of them; none is no mistake."""
+    folders: list[Path] = []
+    for path in paths:
+        folders += [path] if (path / FILE).is_file() else sorted(p.parent for p in path.glob(f"[!.]*/{FILE}"))
+    found = [read(folder) for folder in dict.fromkeys(folders)]
+    return sorted(found, key=lambda i: (i.origin.dataset, i.origin.method, i.origin.sigma, i.origin.digest()))
+
+
+def _origin(record: Mapping[str, Any]) -> Origin:
+    known = {field.name for field in fields(Origin)}
+    if set(record) != known:
+        raise ValueError(f"fields {sorted(set(record) ^ known)} are missing or unknown")
+    return Origin(**{**record, "layout": tuple(record["layout"]), "findings": tuple(record["findings"])})

@@ -1,0 +1,275 @@
+"""What is odd about published logs, found from their rows alone, and what they would read at the stated alpha."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from bench.logs.grid import Reading, infer, on_grid
+from bench.logs.records import Log, Precision, printed_radii
+from bench.logs.scores import Score, rounded_up, score
+from bench.logs.subsets import Subset, sigma_of, subset_of
+
+STATED_ALPHA = 0.001  # what the field's papers say they used
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a reader of a log should know."""
+
+    kind: str  # alpha, sampling, incomplete, subset, order, rounding, correct, repeated, duplicate, ...
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """One log and what was found in it."""
+
+    log: Log
+    sigma: float | None  # by its path, or by its radii where these tell
+    sigma_in_path: bool
+    subset: Subset
+    reading: Reading
+    printed: Score
+    rebounded: Score | None  # at the stated alpha, where the log was made at a larger one
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The best of several logs on the same images, at each radius: how published rows are made."""
+
+    subset: Subset
+    logs: int
+    radii: tuple[float, ...]
+    printed: tuple[float, ...]  # fractions
+    rebounded: tuple[float, ...] | None  # at the stated alpha; None where no log needs it
+    untold: int  # logs whose alpha is not known: they count there as printed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """An audit of some logs."""
+
+    alpha: float  # the stated one
+    logs: tuple[Audited, ...]
+    best: tuple[Best, ...]
+    damaged: Mapping[Path, str]
+    others: Mapping[Path, str]  # files in the folders that are no logs, and why
+
+
+def audit(
+    logs: Sequence[Log],
+    radii_of: Callable[[str], tuple[float, ...]],
+    *,
+    alpha: float = STATED_ALPHA,
+    damaged: Mapping[Path, str] | None = None,
+    others: Mapping[Path, str] | None = None,
+) -> Audit:
+    """Findings of each log, and of all of them together. `radii_of`: the table's radii of a dataset."""
+    single = [_one(log, radii_of, alpha) for log in logs]
+    twins = _twins(logs)
+    foreign = _foreign(single)
+    made = tuple(
+        replace(each, findings=(*each.findings, *twins.get(each.log.path, ()), *foreign.get(each.log.path, ())))
+        for each in single
+    )
+    return Audit(alpha=alpha, logs=made, best=_best(made), damaged=damaged or {}, others=others or {})
+
+
+def reading_of(log: Log) -> tuple[float | None, Reading]:
+    """The noise level of a log and what its radii say: at the path's sigma first, then at any that fits."""
+    stated = sigma_of(log.path)
+    reading = infer(log.rows, stated)
+    if stated is None:
+        return (reading.sampling.sigma if reading.sampling else None), reading
+    return stated, reading
+
+
+def _one(log: Log, radii_of: Callable[[str], tuple[float, ...]], alpha: float) -> Audited:
+    subset = subset_of(log)
+    sigma, reading = reading_of(log)
+    radii = radii_of(subset.dataset)
+    sampling = reading.sampling
+    stricter = sampling is not None and sampling.alpha > alpha * (1 + 1e-9)
+    findings = (
+        *_sampling(log, sigma, reading, alpha),
+        *_images(log, subset),
+        *_columns(log),
+        *_rounding(log, radii),
+        *_piles(log, reading),
+    )
+    return Audited(
+        log=log,
+        sigma=sigma,
+        sigma_in_path=sigma_of(log.path) is not None,
+        subset=subset,
+        reading=reading,
+        printed=score(log.rows, radii, sampling),
+        rebounded=score(log.rows, radii, sampling, alpha) if stricter else None,
+        findings=findings,
+    )
+
+
+def _sampling(log: Log, sigma: float | None, reading: Reading, alpha: float) -> list[Finding]:
+    found = reading.sampling
+    if found is None:
+        words = reading.reason
+        if reading.fits:
+            words += ": " + "; ".join(f"N={s.n}, alpha={s.alpha:g}, sigma={s.sigma:g}" for s in reading.fits[:4])
+        if reading.ranges:
+            words += ": " + "; ".join(f"alpha={a:g} would need N={low} to {high}" for a, low, high in reading.ranges)
+        findings = [Finding("sampling", f"N and alpha unknown: {words}")]
+        if sigma is not None and not reading.fits:
+            other = infer(log.rows).sampling
+            if other is not None and other.sigma != sigma:
+                findings.append(
+                    Finding("sigma", f"its path says sigma {sigma:g}, its radii are those of sigma {other.sigma:g}")
+                )
+        return findings
+    if abs(found.alpha / alpha - 1) > 1e-9:
+        on, of = on_grid(log.rows, replace(found, alpha=alpha))
+        words = f"{reading.reason}; on that of alpha={alpha:g}, {on} of {of}"
+        return [Finding("alpha", f"alpha={found.alpha:g}, not {alpha:g}: {words}")]
+    return []
+
+
+def _images(log: Log, subset: Subset) -> list[Finding]:
+    findings = []
+    have = len(log.rows) - subset.repeated
+    if subset.expected is not None and have < subset.expected:
+        last = max(row.index for row in log.rows if row.index is not None)
+        first = min(row.index for row in log.rows if row.index is not None)
+        findings.append(
+            Finding("incomplete", f"{have} of the {subset.expected} images of {subset.words}, index {first} to {last}")
+        )
+    if subset.repeated:
+        findings.append(Finding("repeated", f"{subset.repeated} rows are of an image that came before"))
+    if subset.unusual:
+        findings.append(Finding("subset", f"{subset.words}: not the images of the field's tables on {subset.dataset}"))
+    usual = {"imagenet": "class-sorted", "cifar10": "mixed classes"}.get(subset.dataset)
+    if usual and subset.order and subset.order != usual:
+        why = " (file-name order?)" if subset.dataset == "imagenet" else ""
+        findings.append(Finding("order", f"{subset.order}{why}: the field's {subset.dataset} is {usual}"))
+    labels = [row.label for row in log.rows if row.label is not None]
+    if subset.dataset == "imagenet" and len(labels) >= 100 and max(labels) < 100:
+        findings.append(
+            Finding(
+                "subset", f"labels 0 to {max(labels)} only: the first images of a class-sorted folder, not a sample"
+            )
+        )
+    return findings
+
+
+def _columns(log: Log) -> list[Finding]:
+    findings = []
+    if log.correct_column == "cumulative":
+        findings.append(Finding("correct", "its column `correct` is a running total; right is label == predict here"))
+    elif log.contradicted:
+        findings.append(
+            Finding("correct", f"its column `correct` is not label == predict in {log.contradicted} rows; that counts")
+        )
+    if all(row.label is None for row in log.rows):
+        findings.append(Finding("labels", "radii only: which images, their labels and its abstentions are not known"))
+    if "radius proved" in log.layout:
+        findings.append(
+            Finding("radius", "adaptive: one radius was tried, larger ones read 0 and smaller ones too low")
+        )
+    if log.torn:
+        findings.append(Finding("torn", log.torn))
+    return findings
+
+
+def _rounding(log: Log, radii: Sequence[float]) -> list[Finding]:
+    close = rounded_up(log.rows, radii)
+    if not close:
+        return []
+    words = ", ".join(f"{count} at r={r:g}" for r, count in close.items())
+    digits = Precision.of(printed_radii(log.rows)).significant
+    return [Finding("rounding", f"printed with {digits} digits: may have been rounded up to the radius: {words}")]
+
+
+def _piles(log: Log, reading: Reading) -> list[Finding]:
+    """Radii that far too many images share, below the largest: ends of other grids in the same file."""
+    radii = printed_radii(log.rows)
+    precision = Precision.of(radii)
+    texts = list(radii)
+    spreads = [precision.spread(text) for text in texts]
+    density = [times / max(high - low, 1e-12) for times, (low, high) in zip(radii.values(), spreads, strict=True)]
+    grid_end = 0
+    if reading.sampling is not None:  # the first points of its own grid are far apart, each with many images
+        import numpy as np
+
+        third = float(reading.sampling.radius(np.array([reading.sampling.n - 3]))[0])
+        grid_end = sum(high >= third for _, high in spreads)
+    piles = []
+    for k in range(max(grid_end, 3), len(texts)):
+        around = [*density[max(0, k - 5) : k], *density[k + 1 : k + 6]]
+        if radii[texts[k]] >= 10 and len(around) >= 5 and density[k] > 8 * median(around):
+            piles.append(texts[k])
+    if not piles:
+        return []
+    words = ", ".join(f"{text} ({radii[text]} images)" for text in [texts[0], *piles[:4]])
+    return [Finding("mixed", f"several largest radii, {words}: rows of several sigma, N or alpha in one file")]
+
+
+def _twins(logs: Sequence[Log]) -> dict[Path, list[Finding]]:
+    """Logs with the same rows, whatever their times and their file."""
+    first: dict[str, Path] = {}
+    found: dict[Path, list[Finding]] = {}
+    for log in logs:
+        text = "\n".join(f"{r.index} {r.label} {r.predict} {r.correct} {r.radius}" for r in log.rows)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if key in first:
+            found[log.path] = [Finding("duplicate", f"the same rows as {first[key]}")]
+        first.setdefault(key, log.path)
+    return found
+
+
+def _foreign(logs: Sequence[Audited]) -> dict[Path, list[Finding]]:
+    """Logs that have other labels at the same indices than the first log on that dataset."""
+    labels: dict[tuple[str, str], dict[int, tuple[int, Path]]] = {}
+    found: dict[Path, list[Finding]] = {}
+    for each in logs:
+        if not each.subset.dataset:
+            continue
+        known = labels.setdefault((each.subset.dataset, each.subset.split), {})
+        other = []
+        for row in each.log.rows:
+            if row.index is not None and row.label is not None:
+                label, path = known.setdefault(row.index, (row.label, each.log.path))
+                if label != row.label:
+                    other.append((row.index, row.label, label, path))
+        if other:
+            index, label, before, path = other[0]
+            words = f"index {index} has label {label}, in {path} label {before}; {len(other)} such: other images"
+            found[each.log.path] = [Finding("images", words)]
+    return found
+
+
+def _best(logs: Sequence[Audited]) -> tuple[Best, ...]:
+    groups: dict[tuple[str, str, str, str], list[Audited]] = {}
+    for each in logs:
+        s = each.subset
+        groups.setdefault((s.dataset, s.split, s.words, s.order), []).append(each)
+    made = []
+    for members in groups.values():
+        if len(members) < 2:
+            continue
+        printed = [each.printed.fractions for each in members]
+        strict = [(each.rebounded or each.printed).fractions for each in members]
+        changed = any(each.rebounded for each in members)
+        made.append(
+            Best(
+                subset=members[0].subset,
+                logs=len(members),
+                radii=members[0].printed.radii,
+                printed=tuple(map(max, zip(*printed, strict=True))),
+                rebounded=tuple(map(max, zip(*strict, strict=True))) if changed else None,
+                untold=sum(each.reading.sampling is None for each in members),
+            )
+        )
+    return tuple(made)

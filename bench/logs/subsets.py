@@ -1,0 +1,106 @@
+"""Which images a log is of, as far as its indices, labels and path tell, and how many of them are missing."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from bench.logs.records import Log
+
+_SIZES = {("imagenet", "test"): 50_000, ("imagenet", "train"): 1_281_167, ("cifar10", "test"): 10_000}
+_SIZES["cifar10", "train"] = 50_000
+_USUAL = {"imagenet": ("skip:100", "skip:50"), "cifar10": ("skip:20", "all")}  # what the field's tables are made on
+_A_CLASS = 50  # images of each class in ImageNet's validation set: in class order the label is index // 50
+_NAMES = {"imagenet": re.compile("imagenet(?!32)"), "cifar10": re.compile("cifar[-_]?10(?!0)")}
+_SIGMA = re.compile(r"(?:noise|noise_sd|sigma|sig|certify_result)[_=-]?([0-9]*\.?[0-9]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subset:
+    """The images of a log."""
+
+    dataset: str  # "" where nothing tells
+    split: str
+    words: str  # as `--subset` has them where there are such words
+    expected: int | None  # images that those words name; None where nothing tells
+    order: str  # class-sorted | mixed classes | ""
+    repeated: int  # rows whose index came before
+
+    @property
+    def unusual(self) -> bool:
+        """Whether the field's tables on that dataset are made on other images."""
+        return self.dataset in _USUAL and self.words not in _USUAL[self.dataset] and self.split == "test"
+
+
+def sigma_of(path: Path) -> float | None:
+    """The noise level that a path states, its last one: training comes before certification in all of them."""
+    stated = [float(text) for text in _SIGMA.findall(path.as_posix().lower())]
+    return stated[-1] if stated and 0 < stated[-1] <= 5 else None
+
+
+def dataset_of(log: Log) -> str:
+    """The dataset that the path or the labels tell, or nothing where neither does or the path names two."""
+    parts = [part.lower() for part in log.path.parts]
+    for fits in (lambda name, part: name == part, lambda name, part: _NAMES[name].search(part) is not None):
+        named = {name for name in _NAMES for part in parts if fits(name, part)}
+        if len(named) == 1:
+            return named.pop()
+    labels = {row.label for row in log.rows}
+    return "imagenet" if _by_fifties(log) and len(labels) > 10 else ""
+
+
+def subset_of(log: Log, dataset: str | None = None) -> Subset:
+    """The images of a log; `dataset` where the user knows it."""
+    name = dataset or dataset_of(log)
+    split = "train" if "train" in log.path.parts[-3:] else "test"
+    size = _SIZES.get((name, split))
+    indices = [row.index for row in log.rows if row.index is not None]
+    order = _order(log)
+    if not indices:
+        words, expected = "unknown (no indices)", None
+    else:
+        words, expected = _words(sorted(set(indices)), size)
+        if any(b < a for a, b in pairwise(indices)):
+            words += ", not in index order"
+    return Subset(
+        dataset=name,
+        split=split,
+        words=words,
+        expected=expected,
+        order=order,
+        repeated=len(indices) - len(set(indices)),
+    )
+
+
+def _words(indices: list[int], size: int | None) -> tuple[str, int | None]:
+    """The words for some ascending indices, and how many images they stand for in a dataset of that size."""
+    first, last, count = indices[0], indices[-1], len(indices)
+    step = math.gcd(*(b - a for a, b in pairwise(indices))) or 1
+    if count == 1 or (size is not None and last >= size):
+        return f"{count} images from {first} to {last}", None
+    if (last - first) // step + 1 > 2 * count:  # more gaps than images: a list, not a stride
+        return f"{count} images of no regular stride, from {first} to {last}", None
+    if step == 1:
+        if first == 0 and count == size:
+            return "all", size
+        whole = last - first + 1
+        return (f"first:{whole}" if first == 0 else f"{first}:{last + 1}"), whole
+    offset = first % step
+    words = f"skip:{step}" + (f"+{offset}" if offset else "")
+    # Without the dataset's size only what is missing between the indices, or before them, can be told.
+    return words, len(range(offset, last + 1 if size is None else size, step))
+
+
+def _order(log: Log) -> str:
+    labels = [row.label for row in log.rows if row.index is not None and row.label is not None]
+    if len(set(labels)) < 2 or len(labels) < 20:
+        return ""
+    indexed = sorted((row.index, row.label) for row in log.rows if row.index is not None and row.label is not None)
+    return "class-sorted" if all(a[1] <= b[1] for a, b in pairwise(indexed)) else "mixed classes"
+
+
+def _by_fifties(log: Log) -> bool:
+    return all(row.index is not None and row.label == row.index // _A_CLASS for row in log.rows)

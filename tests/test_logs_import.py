@@ -1,0 +1,223 @@
+"""Imported logs are stored whole, marked as such, never among measured rows; bad ones leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import published_logs as made
+import pytest
+
+from bench.cli import main
+from bench.errors import StoreError
+from bench.logs.archive import find_imports, read
+from bench.logs.reading import read_log
+from bench.report.build import build
+from bench.report.imported import imported_tables
+from bench.report.render import as_csv, markdown
+from bench.store import find_runs
+
+
+class Outcome:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["rrcm-bench", "logs", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        found = capsys.readouterr()
+        code = left.value.code
+        return Outcome(code if isinstance(code, int) else 0, found.out, found.err)
+
+    return call
+
+
+ROWS = made.simulated(500, n=100_000, sigma=0.5)
+
+
+def imported(cli: Any, text: str | None = None, name: str = "cifar10/noise_0.50", **options: object) -> Path:
+    log = made.put(Path("published") / name, made.cohen(ROWS) if text is None else text)
+    words = [word for key, value in {"method": "gaussian", **options}.items() for word in (f"--{key}", value)]
+    outcome = cli("import", log, "--out", "store", *words)
+    assert outcome.code == 0, outcome.err
+    return next(
+        p
+        for p in Path("store").iterdir()
+        if json.loads((p / "imported.json").read_text())["origin"]["source"] == str(log)
+    )
+
+
+def test_an_import_gives_back_the_rows_of_the_log(cli: Any) -> None:
+    folder = imported(cli)
+    log = read(folder)
+    assert log.rows == read_log(Path("published/cifar10/noise_0.50")).rows
+    assert [(r.index, r.label, r.predict, float(r.radius)) for r in log.rows] == [
+        (i, y, p, float(f"{r:.3}")) for i, y, p, r, _ in ROWS
+    ]
+    origin = log.origin
+    assert (origin.dataset, origin.subset, origin.expected, origin.rows) == ("cifar10", "skip:20", 500, 500)
+    assert (origin.n, origin.alpha, origin.sigma) == (100_000, 0.001, 0.5)
+    assert (origin.sampling_by, origin.sigma_by, origin.significant) == ("radii", "path", 3)
+
+
+def test_importing_twice_is_importing_once(cli: Any) -> None:
+    first = imported(cli)
+    before = {p: p.read_bytes() for p in first.iterdir()}
+    assert imported(cli) == first
+    assert {p: p.read_bytes() for p in first.iterdir()} == before
+    assert len(list(Path("store").iterdir())) == 1
+
+
+def test_an_import_is_no_run_and_a_report_marks_every_cell(cli: Any) -> None:
+    imported(cli)
+    assert find_runs([Path("store")]) == []
+    report = build([], imports=find_imports([Path("store")]))
+    assert report.tables
+    assert {cell.source for table in report.tables for row in table.rows for cell in row} == {"imported"}
+    assert "not measured here" in markdown(report.tables)
+    assert ",imported," in as_csv(report.tables)
+    assert ",measured," not in as_csv(report.tables)
+
+
+def test_a_report_counts_what_the_rows_say(cli: Any) -> None:
+    imported(cli)
+    (table,) = imported_tables(find_imports([Path("store")]))
+    k = next(k for k, column in enumerate(table.columns) if column.radius == 0.5)
+    assert table.rows[0][k].successes == sum(y == p and float(f"{r:.3}") >= 0.5 for _, y, p, r, _ in ROWS)
+    assert table.rows[0][k].images == len(ROWS)
+
+
+def test_best_over_sigma_takes_the_larger_share_and_names_its_sigma(cli: Any) -> None:
+    imported(cli)
+    imported(cli, made.cohen(made.simulated(500, n=100_000, sigma=0.25)), "cifar10/noise_0.25")
+    best, single = imported_tables(find_imports([Path("store")]))
+    columns = [k for k, column in enumerate(best.columns) if column.radius is not None]
+    offset = len(single.columns) - len(best.columns)
+    for k in columns:
+        alone = [row[k + offset] for row in single.rows]
+        assert best.rows[0][k].value == max(cell.value for cell in alone)
+    assert "σ=0.50" in best.rows[0][columns[-1]].note  # sigma 0.25 cannot reach radius 1
+
+
+def test_a_report_at_another_alpha_comes_from_the_counts(cli: Any) -> None:
+    rows = made.simulated(500, n=100_000, sigma=0.5, alpha=0.01)
+    imported(cli, made.cohen(rows))
+    logs = find_imports([Path("store")])
+    loose, strict = imported_tables(logs)[0], imported_tables(logs, 0.001)[0]
+    assert "alpha=0.01;" in loose.caption
+    assert "alpha=0.001;" in strict.caption
+    assert all(a.value >= b.value for a, b in zip(loose.rows[0][-5:], strict.rows[0][-5:], strict=True))
+    imported_at_large = imported_tables(logs, 0.05)
+    assert imported_at_large == ()
+
+
+def test_the_report_command_reads_imports(cli: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    imported(cli)
+    monkeypatch.setattr(sys, "argv", ["rrcm-bench", "report", "--runs", "store", "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    assert {cell["source"] for table in tables for row in table["rows"] for cell in row} == {"imported"}
+
+
+def test_matlab_radii_are_imported_with_what_the_user_states(cli: Any, tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    savemat(tmp_path / "macer.mat", {"hard": [r if y == p else -1.0 for _, y, p, r, _ in ROWS]})
+    outcome = cli("import", "macer.mat", "--dataset", "cifar10", "--sigma", 0.5, "--method", "macer", "--json")
+    assert outcome.code == 0, outcome.err
+    (entry,) = outcome.json["imported"]
+    log = read(Path(entry["path"]))
+    assert (log.origin.n, log.origin.alpha, log.origin.sampling_by) == (100_000, 0.001, "radii")
+    (table,) = imported_tables([log])
+    assert next(c for c, col in zip(table.rows[0], table.columns, strict=True) if col.key == "abstain").value is None
+
+
+ABSTAINS = [(k * 20, 1, -1, 0.0, 1.0) for k in range(500)]
+SHIFTED = [(i, y, p, r * 0.9 if r > 0.5 else r, s) for i, y, p, r, s in made.simulated(500, n=1_000, sigma=0.5)]
+UNSATURATED = [row for row in ROWS if row[3] < 1.2]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (made.cohen(ROWS).rpartition("\t")[0], (), "it was cut off"),
+        (made.cohen(ROWS) + "0\t1\n", (), "expected 6 columns"),
+        (made.cohen(ROWS) + made.cohen(ROWS), (), "two logs in one file"),
+        (made.cohen(ROWS) + made.cohen(ROWS[:1], header=False), (), "an image that came before"),
+        (made.cohen(UNSATURATED), (), "do not tell N and alpha"),
+        (made.cohen(UNSATURATED), ("--n", "100000"), "give --alpha"),
+        (made.cohen(ABSTAINS), (), "no image is certified"),
+        ("words\n", (), "is not a certification log"),
+        (made.cohen(ROWS), ("--n", "10000", "--alpha", "0.001"), "above 1.599, the largest of n=10000"),
+        (made.cohen(ROWS), ("--n", "200000", "--alpha", "0.001"), "share its largest radius 1.91"),
+        (made.cohen(SHIFTED), ("--n", "1000", "--alpha", "0.001"), "largest radii can come of n=1000"),
+        (made.cohen(ROWS), ("--n", "5", "--alpha", "0.001"), "can never certify"),
+        (made.adaptive(ROWS, 0.5), (), "give --radius"),
+    ],
+)
+def test_a_bad_log_is_one_line_and_nothing_is_written(
+    cli: Any, text: str, options: tuple[str, ...], message: str
+) -> None:
+    log = made.put(Path("cifar10/noise_0.50"), text)
+    good = made.put(Path("cifar10/noise_0.25"), made.cohen(made.simulated(500, n=100_000, sigma=0.25)))
+    outcome = cli("import", good, log, "--out", "store", *options) if not options else cli("import", log, *options)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert not Path("store").exists()
+    assert not Path("results").exists()
+
+
+def test_a_folder_without_logs_is_one_line(cli: Any) -> None:
+    made.put(Path("folder/README.md"), "words\n")
+    for command in ("import", "audit"):
+        outcome = cli(command, "folder")
+        assert (outcome.code, len(outcome.err.splitlines())) == (1, 1)
+        assert "no certification log in" in outcome.err
+
+
+def test_a_log_whose_path_and_labels_tell_no_dataset_asks_for_it(cli: Any) -> None:
+    outcome = cli("import", made.put(Path("noise_0.50"), made.cohen(ROWS)))
+    assert outcome.code == 1
+    assert "give --dataset" in outcome.err
+
+
+def test_words_that_are_off_are_usage_errors(cli: Any) -> None:
+    assert cli("audit").code == 2
+    log = made.put(Path("cifar10/noise_0.50"), made.cohen(ROWS))
+    assert cli("audit", log, "--alpha", "0.7").code == 2
+    assert cli("import", log, "--n", "many").code == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "rows.jsonl").write_text(
+            (folder / "rows.jsonl").read_text().replace("true", "false", 1)
+        ),
+        lambda folder: (folder / "imported.json").write_text(
+            (folder / "imported.json").read_text().replace('"alpha": 0.001', '"alpha": 0.01')
+        ),
+        lambda folder: (folder / "imported.json").write_text("{"),
+        lambda folder: (folder / "rows.jsonl").unlink(),
+        lambda folder: (folder / "imported.json").write_text('{"format": 7}'),
+    ],
+)
+def test_an_import_that_was_edited_is_refused(cli: Any, change: Any) -> None:
+    folder = imported(cli)
+    change(folder)
+    with pytest.raises(StoreError, match="'store/imported"):
+        read(folder)
