@@ -191,3 +191,22 @@ class Finetune(Feeding):
     mixup: float
     cutmix: float
     smoothing: float  # of the labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diffusion(Feeding):
+    """A diffusion network, which denoises at every level of its schedule; no labels."""
+
+    in_turn: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
+
+    arch: str  # which brings its schedule
+    prediction: Literal["eps", "v"]  # what the network gives: the noise, or Salimans & Ho's velocity
+    largest_sigma: float  # levels above this smoothing sigma, [0, 1] pixels, are not trained; 0: all are
+    lbd: float  # share of the variational bound, which teaches the variances alone
+    dropout: float
+    lr: float
+    weight_decay: float
+    warmup_steps: int
+    decay: Literal["constant", "cosine"]
+    steps: int

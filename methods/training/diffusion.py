@@ -1,0 +1,197 @@
+"""Training a diffusion network, of which DDS, DensePure and DiffSmooth make a denoiser.
+
+The network sees images in [-1, 1]. Noise, levels and dropout are keyed by the step; of these only what dropout draws
+depends on how a batch is cut into shares.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import UsageError
+from bench.types import TrainRequest
+from methods.diffusion.denoising import one_shot
+from methods.diffusion.schedules import level, level_sigma
+from methods.diffusion.unets import UNet, build_unet
+from methods.training import schedules
+from methods.training.feed import Batch, load
+from methods.training.keys import borrowed, generator, seed_of
+from methods.training.likelihood import Tables, at, bound, noised, tables
+from methods.training.loop import Task
+from methods.training.losses import at_least_float32
+from methods.training.optimisers import adamw, parameters_of
+from methods.training.presets import settle
+from methods.training.settings import Diffusion
+from methods.training.share import at_hand
+from methods.training.stage import Ground, carry_out, identity, noise_like, prepare
+
+MEASURED = (0.25, 0.5, 1.0)  # sigmas at which a trained network is told how well it restores
+IMAGES = 500  # at most, for that
+
+
+def diffusion(request: TrainRequest) -> Mapping[str, Any]:
+    """Train a diffusion network on images without their labels, for all noise levels at once.
+
+    Source: Ho et al. 2020, Algorithm 1; Nichol & Dhariwal 2021, Section 3.1 (learned variances); Salimans & Ho 2022,
+    Section 4 (prediction "v"). Differs: with `largest_sigma`, only levels up to that one are trained, so that a small
+    network spends its capacity on those that certification uses.
+    Raises: UsageError, MethodError, DataError, TrainingError.
+    """
+    preset, settings = settle(Diffusion, request)
+    _check(request, settings)
+    ground = prepare(request, preset, settings)
+    with borrowed("initialise", request.seed):
+        unet = build_unet(settings.arch, shape=ground.dataset.shape)
+    silence(unet)
+    for module in unet.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = settings.dropout
+    unet = unet.to(request.device).train()
+    levels = levels_of(unet, settings.largest_sigma)
+    table = tables(unet.schedule, request.device)
+
+    def loss(step: int, batch: Batch) -> dict[str, Tensor]:
+        z = 2 * batch.views[0] - 1
+        t = _levels_like(z, levels, request.seed, step)
+        eps = noise_like(z, "noise", request.seed, step)
+        x_t = noised(table, z, eps, t)
+        with _keyed(settings.dropout, request, step):
+            output = unet(x_t, t)
+        return hybrid(
+            table, output, z, eps, x_t, t, prediction=settings.prediction, weight=settings.lbd * levels / 1000
+        )
+
+    def rate(step: int) -> float:
+        if settings.decay == "cosine":
+            return schedules.warmup_cosine(step, warmup=settings.warmup_steps, total=settings.steps)
+        return min(1.0, (step + 1) / max(settings.warmup_steps, 1))
+
+    task = Task(
+        modules={"unet": unet},
+        optimiser=adamw(parameters_of(unet), lr=settings.lr, weight_decay=settings.weight_decay),
+        batches=ground.feed.batches,
+        loss=loss,
+        rate=rate,
+        steps=settings.steps,
+        settings=identity(ground),
+        clip=settings.clip,
+        bf16=settings.precision == "bf16",
+        device=request.device,
+    )
+    meta = {"arch": settings.arch, "schedule": unet.schedule.name, "prediction": settings.prediction}
+    meta |= {"levels": str(levels), "largest_sigma": str(settings.largest_sigma), "ema": str(settings.ema)}
+    report = carry_out(ground, task, unet.state_dict, logits=None, meta=meta)
+    if request.dry_run:
+        return report
+    unet.prediction = settings.prediction  # the loss read what comes out as it is, a denoiser reads noise
+    return {**report, "rms_error": restoration(ground, unet.eval(), levels)}
+
+
+def hybrid(
+    table: Tables, output: Tensor, z: Tensor, eps: Tensor, x_t: Tensor, t: Tensor, *, prediction: str, weight: float
+) -> dict[str, Tensor]:
+    """L_simple, and the variational bound where the network tells variances as well.
+
+    `weight` is lambda times the levels that t is drawn from over 1000: the authors' lambda is 0.001 of the bound's sum
+    over levels, of which one level in the batch is an unbiased estimate.
+    Shapes: output (B, C or 2 C, H, W); z, eps, x_t (B, C, H, W); t (B,) int64.
+    Source: Nichol & Dhariwal 2021, Eq. 16; v as in Salimans & Ho 2022, Appendix D. Differs: "bound" is told per level,
+    in bits per value.
+    """
+    output, channels = at_least_float32(output), z.shape[1]
+    guess = output[:, :channels]
+    signal, noise = at(table.signal, t, z), at(table.noise, t, z)
+    target = eps if prediction == "eps" else signal * eps - noise * z
+    simple = (guess - target).square().mean()
+    if output.shape[1] == channels:
+        return {"loss": simple, "simple": simple}
+    guessed = guess if prediction == "eps" else signal * guess + noise * x_t
+    vlb = bound(table, z, x_t, t, eps=guessed, spread=output[:, channels:]).mean()
+    return {"loss": simple + weight * vlb, "simple": simple, "bound": vlb}
+
+
+def levels_of(unet: UNet, largest_sigma: float) -> int:
+    """How many levels, from the cleanest, are trained: all that a denoiser uses up to that smoothing sigma.
+
+    Raises: MethodError where sigma is beyond the schedule.
+    """
+    every = len(unet.schedule.betas)
+    return every if largest_sigma == 0 else min(every, level(unet.schedule, largest_sigma, "first") + 1)
+
+
+def silence(network: nn.Module) -> None:
+    """Start each residual block, attention and the output from zero, as the originals do.
+
+    Source: Ho et al. 2020 and Dhariwal & Nichol 2021, in their code.
+    """
+    for name, p in network.named_parameters():
+        if re.search(r"(conv_out|conv2|to_out\.0)\.(weight|bias)$", name):
+            nn.init.zeros_(p)
+
+
+def restoration(ground: Ground, unet: UNet, levels: int) -> dict[str, float]:
+    """Root mean square error of pixels in [0, 1] after one-shot denoising, by sigma: one draw of noise an image.
+
+    Held-out images where there are any, else training images: a look at the network, which chooses nothing.
+    """
+    request, total = ground.request, len(ground.dataset)
+    held_out = ground.feed.count < total
+    first = ground.feed.count if held_out else 0
+    count = min(IMAGES, (total if held_out else ground.feed.count) - first)
+    z = 2 * load(ground.dataset, count, first)[0] - 1
+    errors = {}
+    for sigma in MEASURED:
+        t = level(unet.schedule, sigma, "first") if sigma <= level_sigma(unet.schedule, levels - 1) else levels
+        if t >= levels:
+            continue
+        squares = 0.0
+        for block, part in enumerate(torch.split(z, ground.feed.batch)):
+            x = part.to(request.device)
+            eps = noise_like(x, f"restore {sigma}", request.seed, block)
+            abar = float(unet.schedule.alphas_bar[t])
+            with torch.inference_mode():
+                denoised = one_shot(unet, abar**0.5 * x + (1 - abar) ** 0.5 * eps, t)
+            squares += float(((denoised - x) / 2).square().sum(dtype=torch.float64))
+        errors[f"{sigma:g}"] = (squares / z.numel()) ** 0.5
+    return errors
+
+
+def _check(request: TrainRequest, settings: Diffusion) -> None:
+    if request.sigma is not None:
+        raise UsageError(
+            f"{request.method} {request.stage} covers all noise levels, got sigma {request.sigma!r}; leave --sigma out "
+            "(--set largest_sigma=... leaves out the noisiest)"
+        )
+    if request.init is not None:
+        raise UsageError(
+            f"{request.method} {request.stage} starts from random weights, got init {str(request.init)!r}; "
+            "leave --init out, or use --resume"
+        )
+    if settings.dropout >= 1:
+        raise UsageError(f"dropout must be less than 1, got {settings.dropout!r}; change it by --set dropout=...")
+
+
+def _levels_like(z: Tensor, levels: int, seed: int, step: int) -> Tensor:
+    share = at_hand()
+    drawn = torch.randint(levels, (share.whole(len(z)),), generator=generator("cpu", "level", seed, step))
+    return share.take(drawn).to(z.device)
+
+
+@contextmanager
+def _keyed(dropout: float, request: TrainRequest, step: int) -> Iterator[None]:
+    """Dropout draws from the global generators, so that they are lent to the step."""
+    if dropout == 0:
+        yield
+        return
+    key = ("dropout", request.seed, step, at_hand().index)
+    devices = [torch.device(request.device)] if request.device.startswith("cuda") else []
+    with borrowed(*key), torch.random.fork_rng(devices=devices):
+        if devices:
+            torch.cuda.manual_seed(seed_of(*key))
+        yield
