@@ -113,7 +113,7 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
     Raises: MethodError for names or images that do not go together, WeightsError for weights that do not fit.
     """
     from methods.diffusion.conversion import as_unet_state
-    from methods.diffusion.unets import UNet, build_unet, prediction_of, unet_arch
+    from methods.diffusion.unets import UNet, build_unet, check_trained, prediction_of, unet_arch
     from methods.nets.architectures import build_network
     from methods.nets.filling import furnish
     from methods.nets.resized import Resized
@@ -131,6 +131,7 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
     assert isinstance(unet, UNet)  # noqa: S101  furnish gives back what it was given to make
     if "denoiser" in setting.weights:
         unet.prediction = prediction_of(setting.weights["denoiser"].path)
+        check_trained(setting.weights["denoiser"].path, setting.sigma)
     side = backbone(name).side
     if side is not None and channels != 3:
         raise MethodError(

@@ -241,6 +241,20 @@ def test_dds_reads_from_the_file_what_its_network_gives(tmp_path: Path) -> None:
         prediction_of(tmp_path / "unet.safetensors")
 
 
+def test_a_network_is_refused_at_noise_that_it_never_saw(tmp_path: Path) -> None:
+    unet = build_unet("digits_unet", shape=(1, 8, 8))
+    tensors = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}
+    path = tmp_path / "unet.safetensors"
+    save_file(tensors, path, metadata={"largest_sigma": "0.25"})
+    file = WeightsFile(role="denoiser", path=path, sha256="", name="unet")
+    setting = dds_setting({"denoiser": file})
+    with pytest.raises(WeightsError, match=r"trained for noise up to sigma 0\.25, got 0\.5; give a smaller sigma"):
+        build_parts(setting, HABITS)
+    build_parts(dataclasses.replace(setting, sigma=0.25), HABITS)
+    save_file(tensors, path, metadata={"largest_sigma": "0.0"})  # the schedule's
+    build_parts(setting, HABITS)
+
+
 def dds_setting(weights: dict[str, WeightsFile]) -> Setting:
     classifier = WeightsFile(
         role="classifier", path=PRETRAINED / "denoised-classifier.safetensors", sha256="", name="c"

@@ -20,7 +20,7 @@ from bench.errors import MethodError, WeightsError
 from methods.diffusion.architectures import UNETS, UNetRecord, unet_arch
 from methods.diffusion.schedules import Schedule, schedule
 
-__all__ = ["UNETS", "UNet", "UNetRecord", "build_unet", "prediction_of", "unet_arch"]
+__all__ = ["UNETS", "UNet", "UNetRecord", "build_unet", "check_trained", "prediction_of", "unet_arch"]
 
 
 class UNet(nn.Module):
@@ -98,13 +98,35 @@ def prediction_of(path: Path) -> Literal["eps", "v"]:
 
     Raises: WeightsError where it is neither.
     """
+    said = _told(path).get("prediction", "eps")
+    if said not in ("eps", "v"):
+        raise WeightsError(f"weights {str(path)!r}: expected prediction eps or v, got {said!r}; give another file")
+    return cast('Literal["eps", "v"]', said)
+
+
+def check_trained(path: Path, sigma: float) -> None:
+    """Refuse a noise level that the weights in a file never saw: beyond it a network gives anything.
+
+    Raises: WeightsError where the file's metadata has a smaller `largest_sigma`; 0, or none, stands for the schedule's.
+    """
+    said = _told(path).get("largest_sigma", "0")
+    try:
+        largest = float(said)
+    except ValueError:
+        raise WeightsError(f"weights {str(path)!r}: largest_sigma must be a number, got {said!r}") from None
+    if 0 < largest < sigma:
+        raise WeightsError(
+            f"weights {str(path)!r}: trained for noise up to sigma {largest:g}, got {sigma:g}; give a smaller sigma, "
+            "or weights that were trained further (--set largest_sigma=...)"
+        )
+
+
+def _told(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; torch's own format tells nothing."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as opened:
-            said = (opened.metadata() or {}).get("prediction", "eps")
-    except SafetensorError:  # torch's own format, which tells nothing
-        return "eps"
-    if said not in ("eps", "v"):
-        raise WeightsError(f"weights {str(path)!r}: expected prediction eps or v, got {said!r}; give another file")
-    return cast('Literal["eps", "v"]', said)
+            return dict(opened.metadata() or {})
+    except SafetensorError:
+        return {}
