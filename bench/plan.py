@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from bench import registry, weights
 from bench.certificate import check_samples
@@ -13,10 +14,10 @@ from bench.data.subset import parse_subset, subset_fingerprint, take
 from bench.errors import MethodError, SpecError, UsageError
 from bench.execution.environment import PRECISIONS
 from bench.run import Job
+from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
+from bench.stopping import BETA, CERTIFIERS, register
 from bench.types import Dataset, Method, Param, RunSpec, Scalar, WeightsFile
-
-CERTIFIER = "cohen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,11 @@ class RunRequest:
     random_weights: bool = False
     download: bool = False
     size: int | None = None  # None: the method's own
+    certifier: str = "cohen"  # or "sequential"
+    radii: tuple[float, ...] = ()  # l2; where images that may stop get verdicts
+    mode: str | None = None  # "table" or "deploy", where images may stop; None: "table"
+    beta: float | None = None  # of the sequential certifier; None: its own
+    early_stop: bool = False  # a fixed n ends once its verdicts at the radii are forced
 
 
 def plan(request: RunRequest) -> list[Job]:
@@ -79,13 +85,15 @@ def plan(request: RunRequest) -> list[Job]:
                 shape=dataset.shape,
                 preprocessing=dataset.preprocessing,
                 sigma=sigma,
-                n0=request.n0,
+                # The sequential test of the true label selects no class.
+                n0=0 if request.certifier == "sequential" and request.mode in (None, "table") else request.n0,
                 n=request.n,
                 alpha=request.alpha,
-                certifier=CERTIFIER,
+                certifier=request.certifier,
                 seed=request.seed,
                 precision=request.precision,
                 noise=NOISE_VERSION,
+                **_registered(request, sigma),
             )
             jobs.append(
                 Job(
@@ -109,12 +117,53 @@ def check_request(request: RunRequest) -> None:
         raise UsageError(f"--methods names one twice: {','.join(request.methods)}")
     if not request.sigmas or len(set(request.sigmas)) != len(request.sigmas):
         raise UsageError(f"--sigma must name each noise level once, got {list(request.sigmas)}")
+    _check_certifier(request)
     for sigma in request.sigmas:
         check_samples(request.n0, request.n, request.alpha, sigma)
+        _registered(request, sigma)
     if request.precision not in PRECISIONS:
         raise SpecError(f"no precision {request.precision!r}; expected one of {', '.join(PRECISIONS)}")
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be at least 1 image, got {request.limit}")
+
+
+def _check_certifier(request: RunRequest) -> None:
+    """Refuse words of one certifier with the other."""
+    if request.certifier not in CERTIFIERS:
+        raise UsageError(f"no certifier {request.certifier!r}; expected one of: {', '.join(CERTIFIERS)}")
+    if request.certifier == "sequential" and request.early_stop:
+        raise UsageError(
+            "--early-stop is for --certifier cohen; the sequential certifier stops by itself, leave it out"
+        )
+    if request.certifier == "sequential" or request.early_stop:
+        if not request.radii:
+            raise UsageError("no radii given; a run that may stop needs --radii, as 0,0.25,0.5,0.75,1.0")
+        if request.mode not in (None, *MODES):
+            raise UsageError(f"no mode {request.mode!r}; expected one of: {', '.join(MODES)}")
+    elif request.radii or request.mode is not None:
+        given = "--radii" if request.radii else "--mode"
+        raise UsageError(
+            f"{given} is for runs that may stop; give --certifier sequential or --early-stop too, or leave it out: "
+            "n samples an image give every radius"
+        )
+    if request.beta is not None and request.certifier != "sequential":
+        raise UsageError("--beta is for --certifier sequential; give that too, or leave it out")
+
+
+def _registered(request: RunRequest, sigma: float) -> dict[str, Any]:
+    """The fields of the spec that are fixed before the first sample of a run that may stop; none of another's."""
+    if not (request.certifier == "sequential" or request.early_stop):
+        return {}
+    made = register(
+        request.certifier,
+        sigma=sigma,
+        radii=request.radii,
+        n=request.n,
+        alpha=request.alpha,
+        beta=BETA if request.beta is None else request.beta,
+        mode=request.mode or "table",
+    )
+    return {own.name: getattr(made, own.name) for own in fields(made)}
 
 
 def _open(request: RunRequest, size: int | None) -> tuple[Dataset, str, tuple[int, ...], str]:

@@ -1,36 +1,26 @@
-"""A job, computed: its missing images are drawn, counted and stored, one row each. Also what it would cost."""
+"""A job, computed: its missing images are drawn, counted and stored, one row each."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bench import registry
-from bench.errors import BenchError, MethodError
+from bench.errors import MethodError
 from bench.execution.environment import environment, set_precision
 from bench.execution.local import processes
-from bench.smoothing import SELECT, NoiseKey, autocast, draw, largest_batch, sample
+from bench.packing import Packer
+from bench.smoothing import SELECT, NoiseKey, draw, largest_batch, sample
 from bench.store import RowWriter, Run, open_run, read_run
 from bench.types import BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
 
 CPU_BATCHES = (8, 4096)  # between which a CPU's best is looked for: past its cache, larger is slower
 CPU_SEARCH_SECONDS = 0.3  # a pass that takes longer ends the search
 CUDA_BATCH_VALUES = 512 * 3 * 224 * 224  # where the search for a batch that fits begins
-# What building or classifying without numbers may raise in a stranger's method.
-_NEEDS_NUMBERS = (
-    BenchError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +34,6 @@ class Job:
     indices: tuple[int, ...]
     weights: Mapping[str, WeightsFile]
     notes: tuple[str, ...] = ()  # what the dataset wants its user to know
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What a job takes, from a short probe."""
-
-    passes: int  # forward passes of the base classifier, all images
-    flops: int | None  # of one pass, 2 x MAC with attention; None where torch cannot count it
-    seconds: float  # of the whole job on this device, extrapolated from the probe
-    calls: Mapping[str, int] = field(default_factory=dict)  # network -> its own passes in one; empty where not told
 
 
 def open_dataset(job: Job) -> Dataset:
@@ -98,9 +78,22 @@ class ImageCertifier:
     device: str
     batch: int
 
+    def rows(self, indices: Iterable[int]) -> Iterator[Row]:
+        """One row an image, each as soon as it is there; of a spec that lets images stop, several images a pass."""
+        if not self.spec.stops:
+            yield from map(self, indices)
+            return
+        packer = Packer(
+            spec=self.spec, classifier=self.classifier, device=self.device, batch=self.batch, shrunk=self._shrink
+        )
+        yield from packer.rows(self.dataset[index] for index in indices)
+
     def __call__(self, index: int) -> Row:
-        """Both stages of one image."""
+        """All of one image, alone."""
         import torch
+
+        if self.spec.stops:
+            return next(self.rows([index]))
 
         spec, image = self.spec, self.dataset[index]
         started = time.perf_counter()
@@ -200,57 +193,9 @@ def certify(
     if not todo:
         return run
     # On several devices this worker has shown that the job can be built; each process builds its own.
-    rows: Iterable[Row] = map(worker, todo) if single else processes(partial(make_worker, job), todo, execution)
+    rows = worker.rows(todo) if single else processes(partial(make_worker, job), todo, execution)
     with RowWriter(run.path) as writer:
         for row in rows:
             writer.append(row)
             on_row(row)
     return read_run(run.path)
-
-
-def probe(job: Job, device: str, batch: int | None, seconds: float = 2.0) -> Cost:
-    """What the job would cost on this device: a warm-up batch, then batches for about `seconds`."""
-    import torch
-
-    set_precision(job.spec.precision)
-    dataset = open_dataset(job)
-    classifier = build(job, device, dataset)
-    copies = batch or auto_batch(job, classifier, device)
-    x = torch.from_numpy(dataset[job.indices[0]].pixels).to(device)
-    key = NoiseKey(job.spec.seed, "probe", job.spec.sigma, SELECT)
-    draw(classifier, x, key=key, n=copies, batch=copies, precision=job.spec.precision)
-    started, done = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - started) < seconds or done == 0:
-        draw(classifier, x, key=key, n=copies, batch=copies, precision=job.spec.precision, first=done)
-        done += copies
-    elapsed = time.perf_counter() - started
-    passes = job.spec.images * (job.spec.n0 + job.spec.n)
-    return Cost(
-        passes=passes,
-        flops=_flops(classifier, dataset, job, device),
-        seconds=passes * elapsed / done,
-        calls=dict(getattr(classifier, "calls", {})),
-    )
-
-
-def _flops(classifier: BaseClassifier, dataset: Dataset, job: Job, device: str) -> int | None:
-    """Floating-point operations of one copy, 2 x MAC: counted by shapes alone where the method can be built so."""
-    try:
-        return _counted(build(job, "meta", dataset), job, "meta")
-    except _NEEDS_NUMBERS:
-        return _counted(classifier, job, device)
-
-
-def _counted(classifier: BaseClassifier, job: Job, device: str) -> int | None:
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from bench.smoothing import MethodNoise
-
-    counter = FlopCounterMode(display=False)
-    x = torch.zeros(1, *job.spec.shape, device=device)
-    # The CPU's flash attention is not in torch's register of countable operations; the plain one is.
-    with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad(), autocast(x.device.type, job.spec.precision):
-        classifier.predict(x, MethodNoise(0, 0, 1, device))
-    return counter.get_total_flops() or None

@@ -1,4 +1,4 @@
-"""The only place that makes smoothing noise: draws noisy copies of an image and counts the votes on them.
+"""The only place that makes smoothing noise: draws noisy copies of images and counts the votes on them.
 
 Noise is counter-based: copy `i` of a stage is a pure function of (seed, fingerprint, sigma, stage, i). Batch size,
 order, workers and resumption cannot reach it, and the other images of a run neither.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,29 @@ class MethodNoise:
         return normals(self.key, draw, self.first, self.copies, shape, self.device)
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Some copies of one image, to share a forward pass with others'."""
+
+    x: Tensor  # (C, H, W) float32 in [0, 1] on the classifier's device
+    key: NoiseKey
+    first: int  # of the copies
+    copies: int
+
+
+@dataclass(slots=True)
+class PackedNoise:
+    """A method's own randomness for a batch of several images' copies: each copy's is what it would be alone."""
+
+    parts: tuple[MethodNoise, ...]  # in the order of the batch
+
+    def randn(self, *shape: int) -> Tensor:
+        """Fresh standard normals, (copies of all parts, *shape) float32."""
+        import torch
+
+        return torch.cat([part.randn(*shape) for part in self.parts])
+
+
 def sample(
     classifier: BaseClassifier,
     x: Tensor,
@@ -147,6 +170,27 @@ def draw(
     return _counts(classifier, [_votes(classifier, x, key, n, batch, precision, first)[0]])[0]
 
 
+def draw_packed(classifier: BaseClassifier, segments: Sequence[Segment], *, precision: str = "fp32") -> list[Counts]:
+    """Votes of each segment, from one forward pass of all: the votes that each would have by itself.
+
+    Raises: MethodError if the classifier breaks its protocol; torch.OutOfMemoryError where the pass does not fit.
+    """
+    import torch
+
+    device = segments[0].x.device
+    with torch.inference_mode(), autocast(device.type, precision):
+        x = torch.cat([_noisy(s.x, s.key, s.first, s.copies) for s in segments])
+        noise = PackedNoise(
+            tuple(MethodNoise(s.key.philox("method"), s.first, s.copies, str(device)) for s in segments)
+        )
+        labels = classifier.predict(x, noise)
+        _check_labels(labels, len(x), classifier)
+        owners = torch.tensor([s.copies for s in segments], device=device)
+        owners = torch.arange(len(segments), device=device).repeat_interleave(owners, output_size=len(x))
+        votes = _tally(labels, classifier, owners, len(segments))
+    return _counts(classifier, list(votes))
+
+
 def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start: int, precision: str) -> int:
     """`start`, halved until one forward pass fits the device's memory.
 
@@ -159,12 +203,12 @@ def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start
         try:
             draw(classifier, x, key=key, n=batch, batch=batch, precision=precision)
         except torch.OutOfMemoryError as error:
-            batch = _half(batch, x, str(error))
+            batch = half(batch, x, str(error))
         else:
             return batch
 
 
-def _half(batch: int, x: Tensor, said: str) -> int:
+def half(batch: int, x: Tensor, said: str) -> int:
     """Half of a batch that did not fit, and its memory given back.
 
     Raises: DeviceError when it was a single copy.
@@ -193,8 +237,7 @@ def autocast(device_type: str, precision: str) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _tally(labels: Tensor, copies: int, classifier: BaseClassifier) -> Tensor:
-    """Votes per class, (K + 1,) int64 on the labels' device; the last slot counts what is no class."""
+def _check_labels(labels: Tensor, copies: int, classifier: BaseClassifier) -> None:
     import torch
 
     if labels.dtype != torch.int64 or labels.shape != (copies,):
@@ -202,10 +245,20 @@ def _tally(labels: Tensor, copies: int, classifier: BaseClassifier) -> Tensor:
             f"{type(classifier).__name__}.predict must return int64 labels of shape ({copies},), "
             f"got {labels.dtype} of shape {tuple(labels.shape)}"
         )
+
+
+def _tally(labels: Tensor, classifier: BaseClassifier, owners: Tensor | int = 0, count: int = 1) -> Tensor:
+    """Votes per class of each owner, (count, K + 1) int64 on the labels' device; the last slot counts what is no class.
+
+    Shapes: labels (B,); owners (B,), the owner of each copy.
+    """
+    import torch
+
     k = classifier.num_classes
-    slots = torch.where((labels >= 0) & (labels < k), labels, k)
+    slots = torch.where((labels >= 0) & (labels < k), labels, k) + owners * (k + 1)
     # scatter_add, not bincount: on CUDA bincount waits for the device to learn its size.
-    return torch.zeros(k + 1, dtype=torch.int64, device=labels.device).scatter_add_(0, slots, torch.ones_like(slots))
+    votes = torch.zeros(count * (k + 1), dtype=torch.int64, device=labels.device)
+    return votes.scatter_add_(0, slots, torch.ones_like(slots)).view(count, k + 1)
 
 
 def _votes(
@@ -236,17 +289,23 @@ def _votes(
             if unfit is None:
                 done += copies
             elif shrunk is not None:
-                batch = _half(copies, x, unfit)
+                batch = half(copies, x, unfit)
                 shrunk(batch)
     return votes, batch
 
 
 def _pass(classifier: BaseClassifier, x: Tensor, key: NoiseKey, first: int, copies: int) -> Tensor:
     """Votes per class of one forward pass, on copies `first` to `first + copies`."""
-    device = str(x.device)
-    eps = normals(key.philox("smoothing"), 0, first, copies, tuple(x.shape), device)
-    noise = MethodNoise(key.philox("method"), first, copies, device)
-    return _tally(classifier.predict(eps.mul_(key.sigma).add_(x), noise), copies, classifier)
+    noise = MethodNoise(key.philox("method"), first, copies, str(x.device))
+    labels = classifier.predict(_noisy(x, key, first, copies), noise)
+    _check_labels(labels, copies, classifier)
+    return _tally(labels, classifier)[0]
+
+
+def _noisy(x: Tensor, key: NoiseKey, first: int, copies: int) -> Tensor:
+    """The copies x + sigma * eps, (copies, C, H, W), not clipped."""
+    eps = normals(key.philox("smoothing"), 0, first, copies, tuple(x.shape), str(x.device))
+    return eps.mul_(key.sigma).add_(x)
 
 
 def _counts(classifier: BaseClassifier, votes: list[Tensor]) -> list[Counts]:

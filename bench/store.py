@@ -11,15 +11,17 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from bench.errors import StoreError
+from bench.stopping import fits
 from bench.types import Execution, Row, RunSpec
 
 FORMAT = 1
+SEQUENTIAL = "sequential"  # the certifier whose n is registered, once
 RUN_FILE = "run.json"
 
 
@@ -80,9 +82,12 @@ def folder_name(spec: RunSpec) -> str:
 def open_run(out: Path, spec: RunSpec, execution: Execution, environment: Mapping[str, Any]) -> Run:
     """The run's folder under `out`, made if it is not there, with the rows that it has.
 
-    Raises: StoreError if the folder holds another spec, or cannot be written.
+    Raises: StoreError if the folder holds another spec, or cannot be written, or if the spec looks again at samples on
+    which another sequential run under `out` has spent its alpha.
     """
     folder = out / folder_name(spec)
+    if not (folder / RUN_FILE).exists():
+        _refuse_extension(out, spec)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / RUN_FILE).exists():
@@ -161,8 +166,29 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
 def differences(old: RunSpec, new: RunSpec) -> tuple[str, str]:
     """The fields in which two specs differ, as `key=value` words of each."""
     a, b = old.as_json(), new.as_json()
-    keys = [k for k in a if a[k] != b[k]]
-    return ", ".join(f"{k}={a[k]!r}" for k in keys), ", ".join(f"{k}={b[k]!r}" for k in keys)
+    keys = [k for k in {**a, **b} if a.get(k) != b.get(k)]
+    return ", ".join(f"{k}={a.get(k)!r}" for k in keys), ", ".join(f"{k}={b.get(k)!r}" for k in keys)
+
+
+def _refuse_extension(out: Path, spec: RunSpec) -> None:
+    """Refuse a sequential spec that differs from a run with rows by nothing but when it looks and what it spends.
+
+    Other radii are no extension: the bounds of all looks hold at once, whichever of them are read.
+    Raises: StoreError.
+    """
+    if spec.certifier != SEQUENTIAL or not out.is_dir():
+        return
+    for folder in sorted(out.glob(f"{folder_name(spec).rpartition('-')[0]}-*")):
+        if not (folder / RUN_FILE).is_file():
+            continue
+        there = read_run(folder)
+        kept = {name: getattr(there.spec, name) for name in ("n", "looks", "alphas", "beta", "radii", "mode", "n0")}
+        if there.rows and replace(spec, **kept) == there.spec and there.spec.looks != spec.looks:
+            raise StoreError(
+                f"run {str(folder)!r} registered n={there.spec.n} on these images and this noise, and has spent its "
+                f"alpha on {len(there.rows)} of them; n={spec.n} cannot be looked at afterwards. Resume with "
+                f"n={there.spec.n}, or draw afresh by another --seed and report that run alone"
+            )
 
 
 def _create(path: Path, text: str) -> None:
@@ -201,10 +227,11 @@ def _merge(rows: Iterable[Row], spec: RunSpec, folder: Path) -> tuple[tuple[Row,
     merged: dict[int, Row] = {}
     conflicts = 0
     for row in rows:
-        if row.selection.n != spec.n0 or row.estimation.n != spec.n:
+        if not fits(spec, row):
+            registered = f" and {len(spec.looks)} looks" if spec.stops else ""
             raise StoreError(
                 f"{str(folder)!r} holds a row of image {row.index} with n0={row.selection.n}, n={row.estimation.n}; "
-                f"its spec has n0={spec.n0}, n={spec.n}"
+                f"its spec has n0={spec.n0}, n={spec.n}{registered}"
             )
         first = merged.setdefault(row.index, row)
         if (first.label, first.fingerprint) != (row.label, row.fingerprint):

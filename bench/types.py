@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ABSTAIN = -1  # the label of a certificate that promises nothing
+WRONG, FORCED = "wrong", "forced"  # why a draw stopped before n: another class is selected; more cannot move a verdict
 
 Scalar = str | int | float | bool
 
@@ -145,6 +146,8 @@ class Method:
     # what a checkpoint tells of itself: role, {tensor name: shape}, {"arch": ...} -> params
     recognise: Callable[[str, Mapping[str, tuple[int, ...]], Mapping[str, Scalar]], Mapping[str, Scalar]] | None = None
     train: Mapping[str, Callable[[TrainRequest], Mapping[str, Any]]] = field(default_factory=dict)  # stage -> trainer
+    # what it tells of itself in a paper's tables: "sizes", "pretraining", "augmentation" -> rows, by column
+    facts: Mapping[str, Callable[[], Sequence[Mapping[str, Scalar]]]] = field(default_factory=dict)
 
 
 # ---- what a dataset supplies -----------------------------------------------------------------------------------------
@@ -216,16 +219,29 @@ class RunSpec:
     n0: int
     n: int
     alpha: float
-    certifier: str  # "cohen"
+    certifier: str  # "cohen": n samples an image; "sequential": up to n, a verdict at each of the radii
     seed: int
     precision: str  # fp32, tf32, bf16, fp16
     noise: str  # version of the noise source: other noise, other votes
+    # Of a run that may stop before n, and registered before its first sample; empty where every image takes n.
+    radii: tuple[float, ...] = ()  # l2, ascending: where there are verdicts, and nowhere between
+    looks: tuple[int, ...] = ()  # samples after which an image may stop; the last is n
+    alphas: tuple[float, ...] = ()  # sequential: what of alpha each look spends
+    beta: float = 0.0  # sequential: the loss of power by giving up early
+    mode: str = ""  # "table": of the true label, for certified accuracy alone; "deploy": of the selected class
+
+    @property
+    def stops(self) -> bool:
+        """Whether an image may stop before n samples, so that its row holds verdicts at the radii only."""
+        return bool(self.looks)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, tuples as lists."""
+        """Plain values, tuples as lists; fields at their defaults are left out, so that digests outlive new fields."""
         record: dict[str, Any] = asdict(self)
-        record["shape"] = list(self.shape)
-        return record
+        for own in fields(self):
+            if own.default is not MISSING and record[own.name] == own.default:
+                del record[own.name]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in record.items()}
 
     def digest(self) -> str:
         """sha256 of the canonical JSON: the run's name everywhere."""
@@ -241,7 +257,12 @@ class RunSpec:
     def from_json(cls, record: Mapping[str, Any]) -> RunSpec:
         """The inverse of `as_json`."""
         channels, height, width = record["shape"]
-        return cls(**{**record, "shape": (int(channels), int(height), int(width))})
+        registered = {
+            name: tuple(kind(value) for value in record[name])
+            for name, kind in (("radii", float), ("looks", int), ("alphas", float))
+            if name in record
+        }
+        return cls(**{**record, "shape": (int(channels), int(height), int(width)), **registered})
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +315,13 @@ class Row:
     label: int
     selection: Counts
     estimation: Counts
-    seconds: float
+    seconds: float  # its share of the passes that it was in
+    looks: tuple[Counts, ...] = ()  # sequential: what each look added; they add up to the estimation
+    stopped: str = ""  # why a draw of fixed size ended before n: WRONG or FORCED; "" where it did not
 
     def as_json(self) -> dict[str, Any]:
         """One line of the store."""
-        return {
+        record: dict[str, Any] = {
             "index": self.index,
             "fingerprint": self.fingerprint,
             "label": self.label,
@@ -306,6 +329,11 @@ class Row:
             "estimation": [list(cv) for cv in self.estimation.votes],
             "seconds": self.seconds,
         }
+        if self.looks:
+            record["looks"] = [[list(cv) for cv in look.votes] for look in self.looks]
+        if self.stopped:
+            record["stopped"] = self.stopped
+        return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Row:
@@ -317,17 +345,13 @@ class Row:
             selection=Counts.of(record["selection"]),
             estimation=Counts.of(record["estimation"]),
             seconds=float(record["seconds"]),
+            looks=tuple(Counts.of(look) for look in record.get("looks", ())),
+            stopped=str(record.get("stopped", "")),
         )
 
     def same_votes(self, other: Row) -> bool:
         """Whether two rows say the same of the same image; the time may differ."""
-        return (self.index, self.fingerprint, self.label, self.selection, self.estimation) == (
-            other.index,
-            other.fingerprint,
-            other.label,
-            other.selection,
-            other.estimation,
-        )
+        return replace(self, seconds=0.0) == replace(other, seconds=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from bench import registry
+from bench.cost import probe
 from bench.errors import DataError, MethodError, SpecError, UsageError
 from bench.plan import RunRequest, plan
-from bench.run import Job, certify, open_dataset, probe
+from bench.run import Job, certify, open_dataset
 from bench.store import Run, find_runs
 from bench.types import Dataset, Execution, Row
 

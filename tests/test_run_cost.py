@@ -12,9 +12,10 @@ import pytest
 import torch
 from diffusion_settings import setting
 
+from bench.cost import _counted, _flops, probe
 from bench.errors import DeviceError
 from bench.plan import RunRequest, plan
-from bench.run import Job, _counted, _flops, build, certify, make_worker, open_dataset, probe
+from bench.run import Job, build, certify, make_worker, open_dataset
 from bench.types import Execution, Method, Row, Scalar
 from methods.dds import DDS
 from methods.densepure import DENSEPURE

@@ -31,6 +31,13 @@ def precisions(incomplete: str) -> list[str]:
     return [name for name in PRECISIONS if name.startswith(incomplete)]
 
 
+def certifiers(incomplete: str) -> list[str]:
+    """Certifiers of a run."""
+    from bench.stopping import CERTIFIERS
+
+    return [name for name in CERTIFIERS if name.startswith(incomplete)]
+
+
 def _after_comma(incomplete: str, names: tuple[str, ...]) -> list[str]:
     chosen, comma, last = incomplete.rpartition(",")
     return [chosen + comma + name for name in names if name.startswith(last) and name not in chosen.split(",")]

@@ -7,8 +7,8 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from bench.certificate import certify
 from bench.cli.output import remark, stderr
+from bench.report.accuracy import right
 from bench.types import Row, RunSpec
 
 LINE_SECONDS = 15.0  # at most one plain line in this time
@@ -47,7 +47,8 @@ class RunProgress:
     def start(self, title: str, spec: RunSpec, there: tuple[Row, ...]) -> None:
         """A run begins, with the rows that it already has."""
         self._spec, self._title = spec, title
-        self._done, self._new, self._certified = len(there), 0, sum(self._counts(row) for row in there)
+        self._done, self._new, self._certified = len(there), 0, sum(right(spec, row) for row in there)
+        self._drawn = 0
         self._started = self._printed = time.monotonic()
         if self._bar:
             if self._task is not None:
@@ -57,10 +58,12 @@ class RunProgress:
     def advance(self, row: Row) -> None:
         """One image more."""
         self._done, self._new = self._done + 1, self._new + 1
-        self._certified += self._counts(row)
+        self._certified += right(self._spec, row)
+        self._drawn += row.selection.n + row.estimation.n
         elapsed = time.monotonic() - self._started
-        rate = self._new * (self._spec.n0 + self._spec.n) / elapsed
-        accuracy = f"r=0 {100 * self._certified / self._done:.1f} %"
+        rate = self._drawn / elapsed
+        least = self._spec.radii[0] if self._spec.stops else 0.0
+        accuracy = f"r={least:g} {100 * self._certified / self._done:.1f} %"
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f} samples/s", accuracy=accuracy)
         elif time.monotonic() - self._printed > LINE_SECONDS:
@@ -68,7 +71,3 @@ class RunProgress:
             left = elapsed / self._new * (self._spec.images - self._done)
             where = f"{self._done}/{self._spec.images}"
             remark(f"  {self._title}  {where}  {rate:,.0f} samples/s  {left:.0f} s left  {accuracy}")
-
-    def _counts(self, row: Row) -> bool:
-        found = certify(row.selection, row.estimation, sigma=self._spec.sigma, alpha=self._spec.alpha)
-        return found.certifies(row.label, 0.0)

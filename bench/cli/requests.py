@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.plan import RunRequest
+from bench.report.accuracy import natural_radii
 
 EMBEDDED = Path(__file__).with_name("embedded.toml")
 
@@ -31,6 +32,11 @@ KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
     "random_weights": ("random_weights", (bool,)),
     "download": ("download", (bool,)),
     "size": ("size", (int,)),
+    "certifier": ("certifier", (str,)),
+    "radii": ("radii", (list, float, int)),
+    "mode": ("mode", (str,)),
+    "beta": ("beta", (float,)),
+    "early_stop": ("early_stop", (bool,)),
 }
 
 
@@ -47,11 +53,11 @@ def requests(options: Mapping[str, Any], plan: Path | None) -> tuple[list[RunReq
         if "methods" not in given:
             raise UsageError("no --methods given; expected all, or some of those that `rrcm-bench methods` lists")
         return [_request(given)], None
-    tables = _read(plan)
+    tables = [_embedded(given)] if plan == EMBEDDED else _read(plan)
     return [_request({**table, **given}) for table in tables], "the embedded default" if plan == EMBEDDED else str(plan)
 
 
-def numbers(words: str) -> list[float]:
+def numbers(words: str, option: str = "--sigma", example: str = "0.25,0.5,1.0") -> list[float]:
     """Comma-separated numbers.
 
     Raises: UsageError for anything else.
@@ -59,7 +65,16 @@ def numbers(words: str) -> list[float]:
     try:
         return [float(word) for word in words.split(",")]
     except ValueError:
-        raise UsageError(f"--sigma {words!r}: expected numbers with commas between, as 0.25,0.5,1.0") from None
+        raise UsageError(f"{option} {words!r}: expected numbers with commas between, as {example}") from None
+
+
+def _embedded(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The embedded plan, with the smaller N that methods of many passes bring along for all."""
+    document = tomllib.loads(EMBEDDED.read_text(encoding="utf-8"))
+    slow = document.pop("slow")
+    methods = given.get("methods", document["methods"])
+    named = set(methods.split(",") if isinstance(methods, str) else methods)
+    return {**document, "n": slow["n"]} if named & {"all", *slow["methods"]} else document
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -97,9 +112,11 @@ def _request(table: Mapping[str, Any]) -> RunRequest:
     fields = {KEYS[key][0]: value for key, value in table.items()}
     methods = fields["methods"]
     fields["methods"] = tuple(methods.split(",") if isinstance(methods, str) else methods)
-    if "sigmas" in fields:
-        sigmas = fields["sigmas"]
-        fields["sigmas"] = tuple(float(s) for s in (sigmas if isinstance(sigmas, list) else [sigmas]))
+    for key in ("sigmas", "radii"):
+        if key in fields:
+            fields[key] = tuple(float(v) for v in (fields[key] if isinstance(fields[key], list) else [fields[key]]))
+    if "radii" not in fields and (fields.get("certifier") == "sequential" or fields.get("early_stop")):
+        fields["radii"] = natural_radii(fields["dataset"])  # those of the dataset's tables
     for key in ("weights", "params"):
         words = fields.get(key, ())
         fields[key] = tuple(f"{k}={_word(v)}" for k, v in words.items()) if isinstance(words, dict) else tuple(words)

@@ -74,6 +74,35 @@ def run(
         str | None,
         typer.Option(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=complete.precisions),
     ] = None,
+    certifier: Annotated[
+        str | None,
+        typer.Option(
+            help="cohen: n samples an image; sequential: up to n, until its verdicts at --radii are settled.",
+            show_default="cohen",
+            autocompletion=complete.certifiers,
+        ),
+    ] = None,
+    radii: Annotated[
+        str | None,
+        typer.Option(
+            help="Radii of the verdicts where images may stop, l2, with commas between.",
+            show_default="those of the dataset's tables",
+        ),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="Where images may stop: table (certified accuracy, from the true label) | deploy (without labels).",
+            show_default="table",
+        ),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="sequential: chance to give up a radius that holds.", show_default="0.001")
+    ] = None,
+    early_stop: Annotated[
+        bool | None,
+        typer.Option("--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda:0,cuda:1: one worker each.")] = "auto",
     batch: Annotated[str, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder of run folders.")] = RUNS,
@@ -84,6 +113,7 @@ def run(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Certify methods on a dataset; without options, the embedded default on real handwritten digits."""
+    from bench.cli.costs import show_cost
     from bench.cli.requests import numbers, requests
     from bench.execution.environment import parse_devices
     from bench.plan import plan as plan_jobs
@@ -93,7 +123,8 @@ def run(
         "methods": methods, "dataset": dataset, "sigma": None if sigma is None else numbers(sigma), "n0": n0, "n": n,
         "alpha": alpha, "seed": seed, "subset": subset, "limit": limit, "data_root": data_root, "size": size,
         "weights": weights or None, "random_weights": random_weights, "download": download, "set": params or None,
-        "precision": precision,
+        "precision": precision, "certifier": certifier, "mode": mode, "beta": beta, "early_stop": early_stop,
+        "radii": None if radii is None else numbers(radii, "--radii", "0,0.25,0.5"),
     }  # fmt: skip
     asked, source = requests(options, plan)
     execution = Execution(parse_devices(device), parse_batch(batch))
@@ -162,7 +193,8 @@ def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:
                 spec = run.spec
                 marks = "  random weights" if spec.random_weights else ""
                 there = f"  ({len(run.rows)} there)" if run.rows else ""
-                remark(f"run  {title}  {spec.images} images ({spec.subset})  n {spec.n}{marks}{there}  -> {run.path}")
+                upto = f"up to {spec.n}, radii {', '.join(f'{r:g}' for r in spec.radii)}" if spec.stops else spec.n
+                remark(f"run  {title}  {spec.images} images ({spec.subset})  n {upto}{marks}{there}  -> {run.path}")
                 if not run.rows and not spec.random_weights:
                     for warning in look(job, worker).warnings:
                         remark(f"! {warning}")
@@ -189,48 +221,3 @@ def show(runs: list[Run], out: Path, json: bool) -> None:
     for table in build(runs).tables:
         console.print(terminal(table))
     remark(f"votes are kept under {out}; tables, LaTeX and plots: rrcm-bench report --runs {out} --out FOLDER")
-
-
-def show_cost(jobs: list[Job], execution: Execution, json: bool) -> None:
-    """What each job would cost on the first device, from a short probe."""
-    from bench.report.units import duration
-    from bench.run import probe
-
-    costs = [(job, probe(job, execution.devices[0], execution.batch)) for job in jobs]
-    if json:
-        print_json(
-            {
-                "plan": [
-                    {"digest": job.spec.digest(), "spec": job.spec.as_json(), "passes": cost.passes,
-                     "flops_per_pass": cost.flops, "calls_per_pass": dict(cost.calls), "seconds": cost.seconds,
-                     "device": execution.devices[0]}
-                    for job, cost in costs
-                ]
-            }
-        )  # fmt: skip
-        return
-    from rich.table import Table
-
-    table = Table(title=f"plan on {execution.devices[0]}, estimated from a probe of about 2 s each")
-    for column in (
-        "method",
-        "dataset",
-        "sigma",
-        "images",
-        "n0 + n",
-        "samples",
-        "calls a sample",
-        "GMAC a sample",
-        "time",
-    ):
-        table.add_column(column, justify="left" if column in ("method", "dataset") else "right")
-    for job, cost in costs:
-        spec = job.spec
-        macs = f"{cost.flops / 2e9:.4g}" if cost.flops else "not countable"
-        calls = ", ".join(f"{count} {network}" for network, count in cost.calls.items()) or "not told"
-        table.add_row(
-            spec.method + (" (random weights)" if spec.random_weights else ""), spec.dataset, f"{spec.sigma:g}",
-            str(spec.images), f"{spec.n0 + spec.n}", f"{cost.passes:,}", calls, macs, duration(cost.seconds),
-        )  # fmt: skip
-    stdout().print(table)
-    stdout().print(f"all: {sum(c.passes for _, c in costs):,} samples, {duration(sum(c.seconds for _, c in costs))}")

@@ -38,14 +38,16 @@ def runs(
     from rich.table import Table
 
     table = Table(title=f"{len(found)} runs in {folder}")
-    for column in ("digest", "method", "dataset", "subset", "sigma", "n", "images", "seconds an image"):
+    for column in ("digest", "method", "dataset", "subset", "sigma", "n", "images", "samples", "seconds an image"):
         table.add_column(column, justify="left" if column in ("digest", "method", "dataset", "subset") else "right")
     for run in found:
         spec = run.spec
         seconds = sum(row.seconds for row in run.rows) / len(run.rows) if run.rows else 0.0
         table.add_row(
             spec.digest()[:10], spec.method + (" (random weights)" if spec.random_weights else ""), spec.dataset,
-            spec.subset, f"{spec.sigma:g}", str(spec.n), f"{len(run.rows)}/{spec.images}", f"{seconds:.3g}",
+            spec.subset, f"{spec.sigma:g}", f"up to {spec.n}" if spec.stops else str(spec.n),
+            f"{len(run.rows)}/{spec.images}", f"{sum(row.selection.n + row.estimation.n for row in run.rows):,}",
+            f"{seconds:.3g}",
         )  # fmt: skip
     stdout().print(table)
 

@@ -4,65 +4,78 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, Protocol
 
 from bench.errors import DeviceError
 from bench.types import Execution, Row
 
-Worker = Callable[[int], Row]  # index of an image -> its row
+MAX_ASKED = 2  # one row in the making and one more asked for: no process idles, little is lost by Ctrl-C
+
+
+class Worker(Protocol):
+    """What computes images on one device, as many at a time as it likes."""
+
+    def rows(self, indices: Iterable[int]) -> Iterator[Row]:
+        """One row an image, in any order."""
+
+
 Maker = Callable[[str, int | None], Worker]  # (device, batch) -> worker; picklable
 
 
 def processes(maker: Maker, indices: Sequence[int], execution: Execution) -> Iterator[Row]:
     """Rows of the images from one process a device, in any order, each as soon as it is there.
 
+    A process takes images when it has room for them, so that the fast ones take more.
     Raises: what a worker raises; DeviceError if a worker process dies.
     """
     # spawn, not fork: CUDA and torch's thread pools do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    devices = context.SimpleQueue()
-    for device in execution.devices:
-        devices.put(device)
     workers = len(execution.devices)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    waiting = iter(indices)
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start, initargs=(maker, devices, execution.batch, threads)
-    )
+    taken = context.Value("q", 0)  # images that have been handed out, to any process
+    # A pool of one for each device: what is asked of a process must not be answered by another that has run out.
+    pools = [
+        ProcessPoolExecutor(
+            1,
+            mp_context=context,
+            initializer=_start,
+            initargs=(maker, device, execution.batch, threads, tuple(indices), taken),
+        )
+        for device in execution.devices
+    ]
+    ended = False
+    asked: dict[Future[Row | None], ProcessPoolExecutor] = {}
     try:
-        running: set[Future[Row]] = set()
-        for index in waiting:
-            running.add(pool.submit(_work, index))
-            if len(running) < 2 * workers:  # one in hand and one waiting each: nobody idles, little is lost by Ctrl-C
-                continue
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-        while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-    except (KeyboardInterrupt, GeneratorExit):
-        # An image may take an hour: nobody waits for the ones in hand, their votes are drawn again.
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
+        for pool in pools * MAX_ASKED:
+            asked[pool.submit(_next)] = pool
+        while asked:
+            for future in wait(asked, return_when=FIRST_COMPLETED).done:
+                pool, row = asked.pop(future), future.result()
+                if row is not None:
+                    asked[pool.submit(_next)] = pool
+                    yield row
+        ended = True
     except BrokenProcessPool:
         raise DeviceError(
             f"a worker process of {workers} died (out of memory, or killed); the rows so far are kept: "
             "the same command goes on from them, with fewer --device entries or a smaller --batch if it was memory"
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        if not ended:
+            # An image may take an hour: nobody waits for the ones in hand, their votes are drawn again.
+            for child in multiprocessing.active_children():
+                child.terminate()
+        for pool in pools:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: Worker | None = None  # of this worker process
+_rows: Iterator[Row] | None = None  # of this worker process, for as long as there are images
 
 
-def _start(maker: Maker, devices: Any, batch: int | None, threads: int) -> None:
+def _start(maker: Maker, device: str, batch: int | None, threads: int, indices: tuple[int, ...], taken: Any) -> None:
     import signal
     import threading
 
@@ -74,8 +87,19 @@ def _start(maker: Maker, devices: Any, batch: int | None, threads: int) -> None:
     # Ctrl-C reaches the whole process group: the parent ends the workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    global _worker  # a process's own, set once by its initializer
-    _worker = maker(devices.get(), batch)
+    global _rows  # a process's own, set once by its initializer
+    _rows = maker(device, batch).rows(_shared(indices, taken))
+
+
+def _shared(indices: tuple[int, ...], taken: Any) -> Iterator[int]:
+    """Images that no other process has taken."""
+    while True:
+        with taken.get_lock():
+            place = taken.value
+            taken.value += 1
+        if place >= len(indices):
+            return
+        yield indices[place]
 
 
 def _follow_parent() -> None:
@@ -85,7 +109,8 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _work(index: int) -> Row:
-    if _worker is None:
+def _next() -> Row | None:
+    """This process's next row; None when no image is left for it."""
+    if _rows is None:
         raise RuntimeError("a worker process was used before its initializer ran")
-    return _worker(index)
+    return next(_rows, None)

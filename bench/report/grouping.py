@@ -9,6 +9,7 @@ from bench.errors import ReportError
 from bench.report import units
 from bench.report.accuracy import digest, name, natural_radii
 from bench.store import Run
+from bench.types import RunSpec
 
 # What a bound assumes of the runner-up; the two are never mixed.
 BOUND_WORDS = {"pa": "bound pa (p_B = 1 - p_A)", "papb": "bound papb (p_A and p_B at alpha/2 each)"}
@@ -31,7 +32,7 @@ class Group:
     @property
     def radii(self) -> tuple[float, ...]:
         """The radii of its tables."""
-        return natural_radii(self.dataset)
+        return self.runs[0].spec.radii or natural_radii(self.dataset)
 
     def caption(self) -> str:
         """All that the numbers depend on and that the rows share."""
@@ -42,10 +43,11 @@ class Group:
             (
                 f"{spec.dataset} {spec.split}, subset {spec.subset} ({images})",
                 f"{size} pixels in [0, 1], preprocessing {spec.preprocessing}",
-                f"N={units.count(spec.n)}",
+                f"N={units.count(spec.n)}" if not spec.stops else f"N<={units.count(spec.n)}",
                 f"n0={_all(units.count(r.spec.n0) for r in self.runs)}",
                 f"alpha={units.level(self.alpha)}",
                 BOUND_WORDS[self.bound],
+                *_stopping(spec),
                 f"precision {_all(r.spec.precision for r in self.runs)}",
             )
         )
@@ -82,6 +84,7 @@ def groups(runs: Sequence[Run], bound: str, alpha: float | None = None) -> tuple
         key_of_group = (
             *(spec.dataset, spec.split, spec.subset_fingerprint, spec.shape, spec.preprocessing),
             *(spec.n, spec.alpha if alpha is None else alpha, bound),
+            *(spec.certifier, spec.mode, spec.radii),
         )
         split.setdefault(key_of_group, []).append(run)
     made = []
@@ -130,6 +133,14 @@ def _check_images(runs: Sequence[Run]) -> None:
                     f"image {row.index} has other pixels or another label in {name(run)} than in {name(first)}, "
                     "though both name the same subset; certify one of them again"
                 )
+
+
+def _stopping(spec: RunSpec) -> tuple[str, ...]:
+    """How images of a run may end before N; nothing where they do not."""
+    if not spec.stops:
+        return ()
+    rule = f"sequential, {len(spec.looks)} looks" if spec.certifier == "sequential" else "stopped once settled"
+    return (f"certifier {rule}", f"mode {spec.mode}")
 
 
 def _all(values: Iterable[str]) -> str:

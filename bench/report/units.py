@@ -89,3 +89,8 @@ def _two(number: int, size: int, big: str, small: str) -> str:
 def parameters(millions: float) -> str:
     """A number of parameters given in millions: "26M"."""
     return f"{millions:.3g}M"
+
+
+def p_value(p: float) -> str:
+    """A p-value in two digits: "0.037", "3.1e-05", "1"."""
+    return "1" if p >= 0.995 else f"{p:.2g}"

@@ -1,0 +1,195 @@
+"""What a job would take, from a short probe; it stores nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from bench.curtailment import curtail, expected_copies
+from bench.errors import BenchError, SpecError
+from bench.execution.environment import set_precision
+from bench.operating import simulate
+from bench.run import Job, auto_batch, build, open_dataset
+from bench.smoothing import SELECT, NoiseKey, autocast, draw
+from bench.stopping import BETA, design_of, register
+from bench.types import BaseClassifier, Counts, Dataset, RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PILOT_IMAGES, PILOT_COPIES, PILOT_DRAWS = 64, 128, 16
+FIXED_N0 = 100  # what a fixed n is compared with where the job itself selects no class
+# What building or classifying without numbers may raise in a stranger's method.
+_NEEDS_NUMBERS = (
+    BenchError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a job takes, from a short probe."""
+
+    passes: int  # forward passes of the base classifier, all images; expected ones where images may stop
+    flops: int | None  # of one pass, 2 x MAC with attention; None where torch cannot count it
+    seconds: float  # of the whole job on this device, extrapolated from the probe
+    calls: Mapping[str, int] = field(default_factory=dict)  # network -> its own passes in one; empty where not told
+    fixed: int = 0  # passes with n samples an image, whatever the job's certifier
+    sequential: int | None = None  # expected passes of the sequential certifier; None where no radii were given
+    pilot: int = 0  # images that the expectations are from
+
+
+def probe(
+    job: Job, device: str, batch: int | None, seconds: float = 2.0, radii: Sequence[float] = (), mode: str = "table"
+) -> Cost:
+    """What the job would cost on this device: a warm-up batch, then batches for about `seconds`.
+
+    With `radii`, or those of its own, it also draws a few copies of some images for what the sequential certifier would
+    take there. Error: of the choice of images; those decide by chance, and the hardest twentieth takes half.
+    """
+    import torch
+
+    spec = job.spec
+    set_precision(spec.precision)
+    dataset = open_dataset(job)
+    classifier = build(job, device, dataset)
+    copies = batch or auto_batch(job, classifier, device)
+    x = torch.from_numpy(dataset[job.indices[0]].pixels).to(device)
+    key = NoiseKey(spec.seed, "probe", spec.sigma, SELECT)
+    draw(classifier, x, key=key, n=copies, batch=copies, precision=spec.precision)
+    started, done = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - started) < seconds or done == 0:
+        draw(classifier, x, key=key, n=copies, batch=copies, precision=spec.precision, first=done)
+        done += copies
+    elapsed = time.perf_counter() - started
+    test = _test(spec, radii, mode)
+    found: list[tuple[int, Counts]] = []
+    if test is not None:
+        # As long as the probe, or at least enough to tell easy images from hard ones.
+        images = min(PILOT_IMAGES, spec.images)
+        each = min(PILOT_COPIES, max(8, int(2 * seconds * done / elapsed) // images))
+        found = _pilot(job, classifier, dataset, device, copies, images, each)
+    fixed = spec.images * ((spec.n0 or FIXED_N0) + spec.n)
+    sequential = round(spec.images * _sequential(test, found)) if test is not None else None
+    passes = fixed
+    if spec.certifier == "sequential":
+        passes = sequential or fixed
+    elif spec.stops:
+        passes = round(spec.images * _early(spec, found))
+    return Cost(
+        passes=passes,
+        flops=_flops(classifier, dataset, job, device),
+        seconds=passes * elapsed / done,
+        calls=dict(getattr(classifier, "calls", {})),
+        fixed=fixed,
+        sequential=sequential,
+        pilot=len(found),
+    )
+
+
+def _test(spec: RunSpec, radii: Sequence[float], mode: str) -> RunSpec | None:
+    """The sequential spec that fills the same table; None without radii, or where n is too small for one."""
+    if spec.certifier == "sequential":
+        return spec
+    grid, mode = spec.radii or tuple(radii), spec.mode or mode
+    if not grid:
+        return None
+    try:
+        made = register("sequential", sigma=spec.sigma, radii=grid, n=spec.n, alpha=spec.alpha, beta=BETA, mode=mode)
+    except SpecError:
+        return None
+    n0 = spec.n0 if mode == "deploy" else 0
+    return replace(
+        spec,
+        certifier="sequential",
+        n0=n0,
+        radii=made.radii,
+        looks=made.looks,
+        alphas=made.alphas,
+        beta=made.beta,
+        mode=mode,
+    )
+
+
+def _pilot(
+    job: Job, classifier: BaseClassifier, dataset: Dataset, device: str, batch: int, images: int, each: int
+) -> list[tuple[int, Counts]]:
+    """True label and votes on some copies of images spread over the job's; noise that no certificate uses."""
+    import torch
+
+    found = []
+    for k in range(images):
+        image = dataset[job.indices[k * len(job.indices) // images]]
+        key = NoiseKey(job.spec.seed, image.fingerprint, job.spec.sigma, "pilot")
+        x = torch.from_numpy(image.pixels).to(device)
+        votes = draw(classifier, x, key=key, n=each, batch=batch, precision=job.spec.precision)
+        found.append((image.label, votes))
+    return found
+
+
+def _sequential(test: RunSpec, found: Sequence[tuple[int, Counts]]) -> float:
+    """Mean samples an image: simulated at probabilities that the pilot's votes leave possible."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)  # a plan for the same votes says the same
+    design = design_of(test)
+    taken = [
+        simulate(design, p, generator).n
+        for label, votes in found
+        for p in _possible(votes, label if test.mode == "table" else votes.ranked()[0][0], generator)
+    ]
+    return test.n0 + sum(taken) / len(taken)
+
+
+def _early(spec: RunSpec, found: Sequence[tuple[int, Counts]]) -> float:
+    """Mean samples an image of a fixed n that may stop early."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    fixed = curtail(spec.sigma, spec.radii, spec.n, spec.alpha)
+    taken = []
+    for label, votes in found:
+        selected = votes.ranked()[0][0]
+        if spec.mode == "table" and selected != label:
+            taken.append(float(spec.looks[0]))
+        else:
+            p = float(np.mean(list(_possible(votes, selected, generator))))
+            taken.append(expected_copies(fixed, p, block=spec.looks[0]))
+    return spec.n0 + sum(taken) / len(taken)
+
+
+def _possible(votes: Counts, label: int, generator: np.random.Generator) -> Iterator[float]:
+    # Jeffreys' posterior: 128 votes out of 128 still leave open 0.99, which takes many samples at large radii.
+    for _ in range(PILOT_DRAWS):
+        yield float(generator.beta(votes[label] + 0.5, votes.n - votes[label] + 0.5))
+
+
+def _flops(classifier: BaseClassifier, dataset: Dataset, job: Job, device: str) -> int | None:
+    """Floating-point operations of one copy, 2 x MAC: counted by shapes alone where the method can be built so."""
+    try:
+        return _counted(build(job, "meta", dataset), job, "meta")
+    except _NEEDS_NUMBERS:
+        return _counted(classifier, job, device)
+
+
+def _counted(classifier: BaseClassifier, job: Job, device: str) -> int | None:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from bench.smoothing import MethodNoise
+
+    counter = FlopCounterMode(display=False)
+    x = torch.zeros(1, *job.spec.shape, device=device)
+    # The CPU's flash attention is not in torch's register of countable operations; the plain one is.
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad(), autocast(x.device.type, job.spec.precision):
+        classifier.predict(x, MethodNoise(0, 0, 1, device))
+    return counter.get_total_flops() or None
