@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import MethodError, WeightsError
@@ -100,6 +101,13 @@ def _finetune(request: TrainRequest) -> Mapping[str, Any]:
     return result
 
 
+def _facts(name: str) -> Sequence[Mapping[str, Scalar]]:
+    from methods.training import facts
+
+    rows: Sequence[Mapping[str, Scalar]] = getattr(facts, name)()
+    return rows
+
+
 RRCM = Method(
     name="rrcm",
     title="rRCM",
@@ -130,4 +138,5 @@ RRCM = Method(
     declines=declines,
     recognise=recognise,
     train={"pretrain": _pretrain, "finetune": _finetune},
+    facts={name: partial(_facts, name) for name in ("sizes", "pretraining", "augmentation")},
 )

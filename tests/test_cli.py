@@ -136,7 +136,7 @@ def test_report_prints_each_text_format(cli, form: str) -> None:
 def test_report_writes_its_figures(cli, tmp_path: Path) -> None:
     cli(*SMALL)
     assert cli("report", "--out", "made").code == 0
-    assert {p.suffix for p in (tmp_path / "made").iterdir()} == {".md", ".csv", ".json", ".tex", ".png", ".pdf"}
+    assert {p.suffix for p in (tmp_path / "made").iterdir()} == {".md", ".csv", ".json", ".tex", ".png", ".pdf", ".svg"}
 
 
 def test_a_dry_run_prints_the_cost_and_writes_nothing(cli, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ MISTAKES = [
     (("runs", "--runs", "nowhere"), 1, "no folder"),
     (("report",), 1, "no runs"),
     (("report", "--latex", "--csv"), 2, "several formats"),
-    (("report", "--table", "9"), 1, "9"),
+    (("report", "--table", "99"), 1, "99"),
     (("train", "denoised"), 2, "trains in stages: classifier, denoiser"),
     (("train", "rrcm"), 2, "pretrain, finetune"),
     (("weights", "verify", "nope"), 1, "nope"),

@@ -1,17 +1,31 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
-from report_runs import run
+import torch
+from report_runs import row, run
+from scipy.stats import binom
 
-from bench.errors import ReportError
+from bench.data.digits import open_digits
+from bench.errors import MethodError, ReportError
 from bench.published import load
 from bench.report.accuracy import certified_accuracy
-from bench.report.figures import as_bytes, curve_figure
+from bench.report.comparison import ablation_figure, ablations, published_sizes, scaling_figure
+from bench.report.figures import as_bytes, bounds, curve_figure
+from bench.report.gallery import drawings
 from bench.report.grouping import groups
 from bench.report.placement import Box, Point, place
-from bench.report.tradeoff import latency_figure
+from bench.report.samples import samples_figure, varies
+from bench.report.schedule import schedule_figure, target_rate
+from bench.report.strips import denoised_strip, strip_figure
+from bench.report.tradeoff import Timed, latency_figure
+from bench.smoothing import ESTIMATE, NoiseKey, draw
+from bench.testing import Constant
+from bench.types import Noise
+from methods.training.schedules import ema_rate
 
 
 def test_a_drawn_curve_is_the_certified_accuracy() -> None:
@@ -107,3 +121,168 @@ def test_labels_of_one_crowded_place_do_not_overlap() -> None:
     boxes = place(points, Box(0, 0, 600, 400))
     assert all(a.overlap(b) == 0 for a, b in itertools.combinations(boxes, 2))
     assert all(box.outside(Box(0, 0, 600, 400)) == 0 for box in boxes)
+
+
+def test_exact_bands_are_never_narrower_than_they_promise() -> None:
+    some = run([1000, 950, 900, 0])
+    wide, narrow = (
+        curve_figure(groups([some], "pa")[0], interval).axes[0].collections[0].get_paths()[0].get_extents()
+        for interval in ("exact", "wilson")
+    )
+    assert wide.y1 > narrow.y1
+    # 3 of 4: the ends are the roots of the binomial tails at 2.5 % (Clopper & Pearson 1934).
+    low, high = bounds(3, 4, "exact")
+    assert binom.sf(2, 4, low) == pytest.approx(0.025)
+    assert binom.cdf(3, 4, high) == pytest.approx(0.025)
+    with pytest.raises(ReportError, match="wilson, exact"):
+        curve_figure(groups([some], "pa")[0], "normal")  # type: ignore[arg-type]
+
+
+def test_every_figure_is_written_as_png_pdf_and_svg() -> None:
+    starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    for form, start in starts.items():
+        first, second = (as_bytes(schedule_figure(), form) for _ in range(2))
+        assert first.startswith(start)
+        assert first == second
+    with pytest.raises(ReportError, match="png, pdf, svg"):
+        as_bytes(schedule_figure(), "gif")
+
+
+def test_what_was_timed_here_looks_other_than_what_is_quoted() -> None:
+    published = load("table2")
+    own = Timed(
+        title="Gaussian here", seconds=40.0, values=(0.7, 0.6, 0.5, 0.4, 0.3), params_millions=1.7, device="TPU", n=1000
+    )
+    figure = latency_figure(published, measured=[own])
+    (axis,) = figure.axes
+    shapes = [str(c.get_paths()[0].vertices.shape) for c in axis.collections]
+    assert shapes.count(shapes[-1]) == 1
+    assert tuple(axis.collections[-1].get_offsets()[0]) == pytest.approx((40.0, 50.0))
+    assert "squares: measured here (TPU)" in axis.get_title()
+    assert "1 000, 100 000" in axis.get_xlabel()
+    assert "measured here" in {text.get_text() for text in figure.legends[0].get_texts()}
+    with pytest.raises(ReportError, match="each of 5 radii, got 1"):
+        latency_figure(published, measured=[replace(own, values=(0.5,))])
+
+
+# Lei et al., ICLR 2025, Eq. 13-15 at m = 10, with the two swapped letters of Eq. 14 mended; 7 digits.
+RATES = {0: 0.99, 0.01: 0.990497, 0.1: 0.9945924, 0.5: 0.9997691, 1: 0.9998991}
+
+
+def test_the_ema_schedule_is_the_papers_and_the_trainings() -> None:
+    for share, rate in RATES.items():
+        assert target_rate(share, 10.0) == pytest.approx(rate, abs=1e-7)
+    for m in (5.0, 15.0):
+        assert [target_rate(k / 50, m) for k in range(51)] == pytest.approx([ema_rate(k, 50, m=m) for k in range(51)])
+    lines = schedule_figure().axes[0].get_lines()
+    quarter = [float(line.get_ydata()[len(line.get_ydata()) // 4]) for line in lines]
+    assert quarter == sorted(quarter)  # the larger m, the earlier it rises
+    with pytest.raises(ReportError, match="positive slopes"):
+        schedule_figure([0.0])
+
+
+def test_the_published_sizes_are_those_of_tables_7_and_8() -> None:
+    base, deep = published_sizes()
+    assert base.values == (0.532, 0.462, 0.396, 0.348, 0.28, 0.226)
+    assert (base.size, deep.size) == (90.0, 177.0)
+    assert deep.values[-1] == 0.25
+    figure = scaling_figure(published_sizes(), "parameters (millions)", "sizes")
+    left, right = figure.axes
+    assert all("(quoted)" in text.get_text() for text in left.get_legend().get_texts())
+    assert [len(line.get_xdata()) for line in right.get_lines()] == [2] * len(base.radii)
+    with pytest.raises(ReportError, match="at least two sizes"):
+        scaling_figure([base], "parameters", "one")
+
+
+def test_an_ablation_compares_runs_that_differ_in_one_setting_only() -> None:
+    runs = [
+        run([1000, 900], params={"grid": 20}),
+        run([1000, 0], params={"grid": 81}, weights={"network": "bb"}),
+        run([900, 900], params={"grid": 81}, sigma=1.0),
+        run([900, 900], params={"grid": 81}, method="rrcm"),
+    ]
+    (panel,) = ablations(groups(runs, "pa")[0])
+    assert panel.title == "gaussian, sigma 0.50: grid"
+    assert [(one.label, one.values[0]) for one in panel.series] == [("grid = 20", 1.0), ("grid = 81", 0.5)]
+    assert not ablations(groups([runs[0], run([9], params={"grid": 81}, seed=1)], "pa")[0])
+    figure = ablation_figure([panel], "digits")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["grid = 20", "grid = 81"]
+    with pytest.raises(ReportError, match="differ in one setting"):
+        ablation_figure([], "digits")
+
+
+def test_the_samples_of_each_image_are_drawn() -> None:
+    fixed = [run([1000, 900]), run([900, 900], method="rrcm")]
+    assert not varies(fixed)
+    some = replace(
+        run([1000] * 4, method="fast"),
+        rows=tuple(replace(row(k, n, n)) for k, n in enumerate((100, 100, 200, 1000))),
+    )
+    assert varies([some])
+    figure = samples_figure([*fixed, some])
+    lines = figure.axes[0].get_lines()
+    assert len(lines) == 2  # those that took one number alike are one line
+    xs, ys = lines[1].get_data()
+    assert list(zip(map(float, xs[1:]), map(float, ys[1:]), strict=True)) == [
+        (200, 75.0), (200, 50.0), (300, 25.0), (1100, 0.0)
+    ]  # fmt: skip
+    assert "gaussian, rrcm: every image 1 100" in {text.get_text() for text in figure.legends[0].get_texts()}
+
+
+class Doubling:
+    """Shows twice what it is given."""
+
+    num_classes = 10
+
+    def predict(self, x: torch.Tensor, noise: Noise) -> torch.Tensor:
+        return torch.zeros(len(x), dtype=torch.int64)
+
+    def denoised(self, x: torch.Tensor, noise: Noise) -> torch.Tensor:
+        return 2 * x
+
+
+def test_a_strip_shows_the_certifiers_own_noise_and_what_was_made_of_it() -> None:
+    image = open_digits(None, None, "test")[3]
+    seen: list[torch.Tensor] = []
+
+    class Watching:
+        num_classes = 10
+
+        def predict(self, x: torch.Tensor, noise: Noise) -> torch.Tensor:
+            seen.append(x.clone())
+            return torch.zeros(len(x), dtype=torch.int64)
+
+    strip = denoised_strip(image, {"double": Doubling(), "blind": Constant(0, 10)}, sigma=0.5, seed=7)
+    assert [what for what, _ in strip.pictures] == ["clean", "sigma 0.50", "double"]
+    key = NoiseKey(7, image.fingerprint, 0.5, ESTIMATE)
+    draw(Watching(), torch.from_numpy(image.pixels), key=key, n=2, batch=2)
+    assert np.array_equal(strip.pictures[1][1], seen[0][0].numpy())
+    assert np.array_equal(strip.pictures[2][1], 2 * seen[0][0].numpy())
+    figure = strip_figure([strip, strip], "digits")
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["clean", "sigma 0.50", "double"]
+    with pytest.raises(ReportError, match="1 to 8 strips"):
+        strip_figure([], "none")
+
+
+def test_a_denoiser_that_gives_other_shapes_is_named() -> None:
+    class Flat(Doubling):
+        def denoised(self, x: torch.Tensor, noise: Noise) -> torch.Tensor:
+            return x.flatten()
+
+    with pytest.raises(MethodError, match=r"flat: denoised must return .* \(1, 1, 8, 8\), got \(64,\)"):
+        denoised_strip(open_digits(None, None, "test")[0], {"flat": Flat()}, sigma=0.5, seed=0)
+
+
+def test_figures_are_found_by_name_or_the_reason_why_not() -> None:
+    found = groups([run([1000]), run([900, 900], n=2000)], "pa")
+    assert [d.name for d in drawings(found)] == ["accuracy-digits-pa", "accuracy-digits-pa-2"]
+    assert [d.name for d in drawings(found, load("table1"), ["latency", "schedule", "scaling"])] == [
+        "latency-imagenet", "schedule", "scaling-published"
+    ]  # fmt: skip
+    assert all(as_bytes(d.draw(), "png") for d in drawings(found, load("table1"), ["latency", "schedule", "scaling"]))
+    with pytest.raises(ReportError, match="got 'fig9'"):
+        drawings(found, None, ["fig9"])
+    with pytest.raises(ReportError, match=r"no figure 'latency' from these runs: .* give --table 1 or 2"):
+        drawings(found, None, ["latency"])
+    with pytest.raises(ReportError, match="no figure 'samples'"):
+        drawings(found, None, ["samples"])

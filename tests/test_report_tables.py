@@ -303,7 +303,7 @@ def test_a_published_table_needs_no_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"), [({"table": 3}, "--table 1"), ({"bound": "pab"}, "bound pa, papb or both")]
+    ("request_", "words"), [({"table": 10}, "--table 1"), ({"bound": "pab"}, "bound pa, papb or both")]
 )
 def test_a_wrong_request_is_one_line(request_: dict[str, object], words: str) -> None:
     with pytest.raises(ReportError, match=words) as caught:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bench.cli import catalogue, conversion, doctor, logs, report, run, runs, train
+from bench.cli import catalogue, claims, compare, conversion, doctor, logs, report, run, runs, train
 
 app = typer.Typer(
     name="rrcm-bench",
@@ -17,6 +17,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("runs")(runs.runs)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("claims")(claims.claims)
 app.command("methods")(catalogue.methods)
 app.command("datasets")(catalogue.datasets)
 app.command("check")(catalogue.check)

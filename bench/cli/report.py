@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.output import remark, stdout
+
+if TYPE_CHECKING:
+    from bench.report.cells import Table
 
 RUNS = Path("results/runs")
 
@@ -19,11 +22,29 @@ def report(
         typer.Option(help="Run folders, imported logs, or folders of them; repeatable.", show_default=str(RUNS)),
     ] = None,
     table: Annotated[
-        int | None, typer.Option(help="1 (ImageNet) or 2 (CIFAR-10): beside the published rows.", show_default="none")
+        str | None,
+        typer.Option(
+            help="The paper's table to stand beside: 1 (ImageNet), 2 (CIFAR-10), 3 to 9, rebuttal1, rebuttal2, raw.",
+            show_default="none",
+        ),
     ] = None,
     bound: Annotated[str, typer.Option(help="pa (the field's) | papb (runner-up bounded too) | both, apart.")] = "pa",
     alpha: Annotated[
         float | None, typer.Option(help="Re-read the same votes at another alpha.", show_default="the runs' own")
+    ] = None,
+    select: Annotated[
+        str,
+        typer.Option(help="How a best sigma is chosen: oracle (on the reported images) | disjoint (on other images)."),
+    ] = "oracle",
+    bold: Annotated[
+        str, typer.Option(help="significant (not significantly worse than the best) | best | none.")
+    ] = "significant",
+    check: Annotated[
+        float | None,
+        typer.Option(
+            help="Exit with 3 where a cell is more than that many points from its published one.",
+            show_default="no check",
+        ),
     ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="LaTeX tables (booktabs).")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Markdown tables.")] = False,
@@ -33,16 +54,26 @@ def report(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Show 95 % Wilson intervals on the terminal too.")
     ] = False,
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: accuracy, latency, schedule, scaling, ablation, samples.",
+            show_default="those that the runs give",
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the runs' dataset: its images appear on the page.", show_default="the cache"),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for files and figures (PNG, PDF).", show_default="stdout, no figures")
+        Path | None,
+        typer.Option(help="Folder for files and figures (PNG, PDF, SVG).", show_default="stdout, no figures"),
     ] = None,
 ) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
     from bench.errors import UsageError
     from bench.logs.archive import find_imports
     from bench.report.build import build, write
-    from bench.report.render import as_csv, as_json, terminal
-    from bench.report.render import markdown as as_markdown
     from bench.store import find_runs
 
     chosen = [
@@ -52,25 +83,65 @@ def report(
         raise UsageError("several formats on one stdout; give one of them, or --out FOLDER")
     if out is None and html:
         raise UsageError("--html is a page with pictures; give --out FOLDER")
+    if out is None and figures is not None:
+        raise UsageError("--figures are files; give --out FOLDER")
+    if select not in ("oracle", "disjoint"):
+        raise UsageError(f"--select must be oracle or disjoint, got {select!r}")
     # Without --runs an absent default folder is no mistake: --table 1 alone shows the published rows.
     paths = runs or ([RUNS] if RUNS.is_dir() else [])
-    made = build(find_runs(paths), imports=find_imports(paths), table=table, bound=bound, alpha=alpha)
+    found = find_runs(paths)
+    made = build(
+        found,
+        imports=find_imports(paths),
+        table=table,
+        bound=bound,
+        alpha=alpha,
+        bold=bold,
+        disjoint=select == "disjoint",
+        paths=paths,
+        figures=None if figures is None else figures.split(","),
+        roots=None if data_root is None else {run.spec.dataset: data_root for run in found},
+    )
     if out is not None:
-        for path in write(made, out, [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf"]):
+        for path in write(made, out, [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf", "svg"]):
             remark(f"wrote {path}")
-        return
+    else:
+        _print(made.tables, chosen, intervals=intervals)
+    if check is not None:
+        _check(made.tables, check)
+
+
+def _check(tables: tuple[Table, ...], tolerance: float) -> None:
+    """Say which cells are not as published, and leave with 3 where there are any."""
+    from bench.errors import UsageError
+    from bench.report.against import differences
+
+    if not 0 <= tolerance <= 100:
+        raise UsageError(f"--check expects a tolerance in points from 0 to 100, got {tolerance!r}")
+    found, checked = differences(tables, tolerance / 100)
+    for each in found:
+        remark(f"! {each.words()}")
+    remark(f"checked {checked} cells: {len(found)} differ from the published by more than {tolerance:g} points")
+    if found:
+        raise typer.Exit(3)
+
+
+def _print(tables: tuple[Table, ...], chosen: list[str], *, intervals: bool) -> None:
+    from bench.report.render import as_csv, as_json, terminal
+    from bench.report.render import markdown as as_markdown
+
     match chosen:
         case ["tex"]:
             from bench.report.latex import latex as as_latex
 
-            sys.stdout.write(as_latex(made.tables))
+            sys.stdout.write(as_latex(tables))
         case ["md"]:
-            sys.stdout.write(as_markdown(made.tables))
+            sys.stdout.write(as_markdown(tables))
         case ["csv"]:
-            sys.stdout.write(as_csv(made.tables))
+            sys.stdout.write(as_csv(tables))
         case ["json"]:
-            sys.stdout.write(as_json(made.tables))
+            sys.stdout.write(as_json(tables))
         case _:
             console = stdout()
-            for each in made.tables:
+            for each in tables:
                 console.print(terminal(each, intervals=intervals))

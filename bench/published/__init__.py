@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.errors import ReportError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 GROUPS = ("classical", "diffusion", "rrcm")
 _FOLDER = Path(__file__).parent
@@ -38,6 +36,9 @@ class PublishedRow:
     sigma: float | None  # of the certificate; None: the best of several, per radius
     note: str
     source: str  # of the table: "Lei et al., ICLR 2025, Table 1"
+    bold: tuple[int, ...] = ()  # positions of the values that are printed bold
+    method: str = ""  # of this harness, that a measured row of it must have; "" where it has none
+    params: Mapping[str, str] = field(default_factory=dict)  # and the settings, where several rows are of one method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +144,9 @@ def _row(label: str, record: Mapping[str, Any], radii: tuple[float, ...], source
         sigma=row.number("sigma"),
         note=row.text("note", ""),
         source=source,
+        bold=row.positions("bold", len(radii)),
+        method=row.text("method", ""),
+        params=row.settings("params"),
     )
     if found.group not in GROUPS:
         raise row.refused(f"a group of {', '.join(GROUPS)}", found.group)
@@ -201,6 +205,18 @@ class _Fields:
         ):
             raise self.refused(f"numbers or {_ABSENT!r} for {key}", value)
         return [None if item == _ABSENT else Decimal(item) for item in value]
+
+    def positions(self, key: str, size: int) -> tuple[int, ...]:
+        value = self.left.pop(key, [])
+        if not isinstance(value, list) or any(type(item) is not int or not 0 <= item < size for item in value):
+            raise self.refused(f"positions below {size} for {key}", value)
+        return tuple(value)
+
+    def settings(self, key: str) -> dict[str, str]:
+        value = self.left.pop(key, {})
+        if not isinstance(value, dict) or any(isinstance(item, dict | list) for item in value.values()):
+            raise self.refused(f"a table of plain values for {key}", value)
+        return {name: str(item) for name, item in value.items()}
 
     def rows(self) -> list[Mapping[str, Any]]:
         value = self.left.pop("rows", [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,29 +13,25 @@ from typing import TYPE_CHECKING
 from bench.certificate import BOUNDS
 from bench.errors import ReportError
 from bench.published import PublishedTable
-from bench.report.cells import Table, numbered, slug
+from bench.report.against import beside
+from bench.report.cells import Table, numbered
+from bench.report.emphasis import emphasise
+from bench.report.envelope import chooses
+from bench.report.gallery import Drawing, drawings
 from bench.report.grouping import Group, groups, variants
-from bench.report.quoted import published_table
+from bench.report.paper import RAW, paper_tables, table_name
+from bench.report.quoted import ENVELOPES, published_table
 from bench.report.render import as_csv, as_json, markdown
 from bench.report.tables import by_sigma_tables, envelope_tables
 from bench.store import Run
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from bench.logs.archive import Imported
+    from bench.report.exhibit import Exhibit
 
-FORMATS = ("md", "csv", "json", "tex", "html", "png", "pdf")
+FORMATS = ("md", "csv", "json", "tex", "html", "png", "pdf", "svg")
+_DRAWN = ("png", "pdf", "svg")
 _TITLE = "rrcm-bench report"
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure that is drawn when a format asks for it."""
-
-    name: str  # of its file, without the ending
-    title: str
-    draw: Callable[[], Figure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +39,45 @@ class Report:
     """Tables and pictures of some runs, in the order of reading."""
 
     tables: tuple[Table, ...]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Drawing, ...]
+    explore: Callable[[], Exhibit] | None = None  # what the page lets a reader explore, made when it is asked for
 
 
 def build(
     runs: Sequence[Run],
     *,
     imports: Sequence[Imported] = (),
-    table: int | None = None,
+    table: int | str | None = None,
     bound: str = "pa",
     alpha: float | None = None,
+    bold: str = "significant",
+    disjoint: bool = False,
+    paths: Sequence[Path] = (),
+    figures: Sequence[str] | None = None,
+    roots: Mapping[str, Path] | None = None,
 ) -> Report:
     """The report of some runs: best sigma per radius, each sigma by itself, and the figures.
 
     `imports`: published logs, in tables of their own; their bound is "pa", so that they are left out of "papb".
-    `table`: 1 or 2, to stand beside that published table; runs of other datasets are then left out, and said to be.
+    `table`: one of the paper's, to stand beside it; runs of other datasets are then left out. 1 to 9, rebuttal1,
+    rebuttal2, raw.
+    `bold`: the set not significantly worse than the best, the best alone, or none. `disjoint`: sigma is chosen on other
+    images than reported on. `paths`: folders of feature probes, for Table 6.
+    `figures`: by name, see bench.report.gallery; None draws those that the runs give. `roots`: each dataset's folder,
+    for the pictures of the page.
     `bound`: "pa", "papb", or "both", in tables of their own. `alpha`: other than the runs' own, from the same votes.
     Raises: ReportError for nothing to report, or runs that cannot stand in a table.
     """
     if bound not in (*BOUNDS, "both"):
         raise ReportError(f"expected the bound {', '.join(BOUNDS)} or both, got {bound!r}")
-    published = None if table is None else published_table(table)
     started = [run for run in runs if run.rows]  # a run that has just begun has nothing to say yet
+    if table is not None and table_name(table) not in ENVELOPES:
+        made = paper_tables(table_name(table), started, paths, "pa" if bound == "both" else bound, alpha)
+        # Rows of the table of raw accuracies are of one method at several radii: no rivals.
+        mode = "none" if table_name(table) == RAW else bold
+        marked = emphasise(made, started, mode=mode, bound="pa" if bound == "both" else bound, alpha=alpha)
+        return Report(numbered(marked), ())
+    published = None if table is None else published_table(table_name(table))
     logs = [i for i in imports if bound != "papb" and (published is None or i.origin.dataset == published.dataset)]
     if not started and not logs and published is None:
         state = f"no certified image yet (runs found: {len(runs)})" if runs else "no runs"
@@ -73,30 +86,39 @@ def build(
         )
     own = [run for run in started if published is None or run.spec.dataset == published.dataset]
     tables: list[Table] = []
-    pictures: list[Picture] = []
+    found: list[Group] = []
     for each in BOUNDS if bound == "both" else (bound,):
         # The published rows stand in the report once, beside the bound that is theirs.
         with_table = each == "pa" or bound != "both"
         # Where every method has one run, the best of one would repeat the table by sigma.
         if (with_table and published) or any(len(v.runs) > 1 for g in groups(own, each, alpha) for v in variants(g)):
-            tables += envelope_tables(started if with_table else own, table if with_table else None, each, alpha)
-        tables += by_sigma_tables(own, each, alpha)
-        for number, group in enumerate(groups(own, each, alpha), start=1):
-            name = f"accuracy-{slug(group.dataset)}-{each}" + (f"-{number}" if number > 1 else "")
-            title = f"{group.dataset}: certified accuracy over the radius, bound {each}"
-            pictures.append(Picture(name, title, partial(_curves, group)))
+            chosen = envelope_tables(
+                *(started if with_table else own, published.name if with_table and published else None, each, alpha),
+                disjoint=disjoint,
+            )
+            if published is not None and with_table:
+                chosen = beside(chosen, published, own)
+            reported = (lambda key: not chooses(key)) if disjoint else None
+            tables += emphasise(chosen, own, mode=bold, bound=each, alpha=alpha, counts=reported)
+        tables += emphasise(by_sigma_tables(own, each, alpha), own, mode=bold, bound=each, alpha=alpha)
+        found += groups(own, each, alpha)
     if logs:
         from bench.report.imported import imported_tables
 
-        tables += imported_tables(logs, alpha)
-    if published is not None:
-        name = f"latency-{slug(published.dataset)}"
-        pictures.append(Picture(name, f"{published.title}: accuracy over latency", partial(_latency, published)))
-    return Report(numbered(tables), tuple(pictures))
+        read = imported_tables(logs, alpha)
+        if published is not None:
+            read = tuple(beside([t], published, (), logs)[0] if "envelope" in t.name else t for t in read)
+        tables += emphasise(read, (), logs, mode=bold, alpha=alpha)
+    first = "pa" if bound == "both" else bound
+    return Report(
+        numbered(tables),
+        drawings(found, published, figures),
+        partial(_exhibit, own, first, alpha, published, roots),
+    )
 
 
 def write(report: Report, out: Path, formats: Sequence[str]) -> list[Path]:
-    """The report's files in that folder: report.md, .csv, .json, .tex, .html, and each figure as png or pdf.
+    """The report's files in that folder: report.md, .csv, .json, .tex, .html, and each figure as png, pdf or svg.
 
     Each file appears whole or not at all; one of the same name is replaced.
     Raises: ReportError for a format that is not known, or a folder that cannot be written.
@@ -110,7 +132,7 @@ def write(report: Report, out: Path, formats: Sequence[str]) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for each in dict.fromkeys(formats):
-            if each in ("png", "pdf"):
+            if each in _DRAWN:
                 for picture in report.pictures:
                     made.append(out / f"{picture.name}.{each}")
                     _replace(made[-1], _drawn(picture, each))
@@ -136,25 +158,26 @@ def _text(report: Report, form: str) -> str:
             return latex(report.tables)
     from bench.report.html import page
 
-    return page(_TITLE, report.tables, {p.title: _drawn(p, "png") for p in report.pictures})
+    shown = report.explore() if report.explore else None
+    return page(_TITLE, report.tables, {p.title: _drawn(p, "png") for p in report.pictures}, shown)
 
 
-def _drawn(picture: Picture, form: str) -> bytes:
+def _drawn(picture: Drawing, form: str) -> bytes:
     from bench.report.figures import as_bytes
 
     return as_bytes(picture.draw(), form)
 
 
-def _curves(group: Group) -> Figure:
-    from bench.report.figures import curve_figure
+def _exhibit(
+    runs: Sequence[Run],
+    bound: str,
+    alpha: float | None,
+    published: PublishedTable | None,
+    roots: Mapping[str, Path] | None,
+) -> Exhibit:
+    from bench.report.exhibit import exhibit
 
-    return curve_figure(group)
-
-
-def _latency(published: PublishedTable) -> Figure:
-    from bench.report.tradeoff import latency_figure
-
-    return latency_figure(published)
+    return exhibit(runs, bound=bound, alpha=alpha, published=published, roots=roots)
 
 
 def _replace(path: Path, data: bytes) -> None:

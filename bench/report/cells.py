@@ -28,6 +28,9 @@ class Cell:
     successes: int | None = None  # the fraction as counted, where it was counted here
     images: int | None = None
     n: int | None = None  # samples per image behind it
+    bold: bool = False  # of the set not significantly worse than the best, or the best, as the table's notes say
+    against: float | None = None  # the published value that it stands for, where there is one
+    against_row: str = ""  # whose: "table1/rrcm-b"
 
     def lines(self) -> tuple[str, ...]:
         """The cell as printed: the value, then its interval, then its note; certified radii rounded down."""

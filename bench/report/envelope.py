@@ -1,7 +1,8 @@
-"""Best of several noise levels at each radius: an oracle's choice, made on the very images that it is reported on."""
+"""Best of several noise levels at each radius: an oracle's choice on the reported images, or one made on others."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,17 +25,26 @@ class Envelope:
     """Per radius the best run of one method."""
 
     best: tuple[Best, ...]  # by radius, as asked
-    images: int  # that every compared run has certified
+    images: int  # reported on: all that every compared run has certified, or the half that did not choose
     compared: tuple[Run, ...]
     left_out: tuple[Run, ...]  # not done while others are: a few images must not beat many
+    chosen_on: int = 0  # images that chose the winners and are not reported on; 0: those reported on chose
 
 
-def envelope(runs: Sequence[Run], radii: Sequence[float], bound: str = "pa", alpha: float | None = None) -> Envelope:
+def envelope(
+    runs: Sequence[Run],
+    radii: Sequence[float],
+    bound: str = "pa",
+    alpha: float | None = None,
+    *,
+    disjoint: bool = False,
+) -> Envelope:
     """Per radius the largest certified accuracy over the runs of one method; ties go to the smaller sigma.
 
+    `disjoint`: half of the images, told by their fingerprints, choose the winners; the other half is reported on.
     Where some runs are done, those that are not are left out; where none is, only the images that all share count.
-    Differs: chosen on the images that it is reported on, as all published best-over-sigma rows are, and so too high by
-    the winner's curse; whoever prints it must say so.
+    Differs: without `disjoint` chosen on the images that it is reported on, as all published best-over-sigma rows are,
+    and so too high by the winner's curse; whoever prints it must say so.
     Raises: ReportError for no runs, or runs of another method, dataset or subset, or without an image in common.
     """
     if not runs:
@@ -53,15 +63,35 @@ def envelope(runs: Sequence[Run], radii: Sequence[float], bound: str = "pa", alp
             + ", ".join(name(r) for r in compared)
             + "; resume them with the same spec, or report them by sigma"
         )
-    scores = [(r, certified_accuracy(r, radii, bound, alpha, only=shared)) for r in compared]
+    keys = {row.index: row.fingerprint for row in compared[0].rows}
+    choosing = frozenset(i for i in shared if chooses(keys[i])) if disjoint else shared
+    reported = shared - choosing if disjoint else shared
+    if not choosing or not reported:
+        raise ReportError(
+            f"a disjoint choice of sigma needs images in both halves, got {len(choosing)} that choose and "
+            f"{len(reported)} to report on; certify more images, or leave --select at oracle"
+        )
+    scores = [(r, certified_accuracy(r, radii, bound, alpha, only=choosing)) for r in compared]
+    shown = {digest(r): certified_accuracy(r, radii, bound, alpha, only=reported) for r in compared}
     best = []
     for k, radius in enumerate(radii):
         most = max(score.certified[k] for _, score in scores)
         # By sigma ascending: the first of those that tie is the smallest.
         winner = next(r for r, score in scores if score.certified[k] == most)
-        best.append(Best(radius=float(radius), run=winner, certified=most))
+        best.append(Best(radius=float(radius), run=winner, certified=shown[digest(winner)].certified[k]))
     left_out = tuple(r for r in runs if not any(r is c for c in compared))
-    return Envelope(best=tuple(best), images=len(shared), compared=compared, left_out=left_out)
+    return Envelope(
+        best=tuple(best),
+        images=len(reported),
+        compared=compared,
+        left_out=left_out,
+        chosen_on=len(choosing) if disjoint else 0,
+    )
+
+
+def chooses(fingerprint: str) -> bool:
+    """Whether an image is of the half that chooses: by a hash of its identity, whatever its index or order."""
+    return hashlib.sha256(f"choose {fingerprint}".encode()).digest()[0] % 2 == 0
 
 
 def in_common(runs: Sequence[Run]) -> tuple[tuple[Run, ...], frozenset[int]]:

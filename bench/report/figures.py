@@ -11,8 +11,9 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from bench.errors import ReportError
 from bench.report import units
 from bench.report.accuracy import Curve, curve, digest
 from bench.report.grouping import Group, variants
@@ -27,14 +28,18 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)), (0, (8, 2, 1, 2, 1, 2)))
 DPI = 200
 ACCURACY = "certified accuracy (%)"
+INTERVALS = {"wilson": "Wilson", "exact": "Clopper-Pearson"}
 _HANDLE, _LETTER = 0.9, 0.07  # inches that a legend's line sample, and one letter at 8 points, take at most
 
 
-def curve_figure(group: Group) -> Figure:
-    """Certified accuracy over the radius: one panel a sigma, one line a method, shaded by its Wilson interval.
+def curve_figure(group: Group, interval: Literal["wilson", "exact"] = "wilson") -> Figure:
+    """Certified accuracy over the radius: one panel a sigma, one line a method, shaded by its interval.
 
-    Raises: ReportError for runs that cannot be certified as asked.
+    `interval`: "wilson", or "exact" for Clopper-Pearson's, which is never too narrow.
+    Raises: ReportError for runs that cannot be certified as asked, or another interval.
     """
+    if interval not in INTERVALS:
+        raise ReportError(f"expected an interval out of {', '.join(INTERVALS)}, got {interval!r}")
     drawn = variants(group)
     sigmas = sorted({run.spec.sigma for run in group.runs})
     columns = 2 if len(sigmas) == 4 else min(3, len(sigmas))
@@ -53,7 +58,8 @@ def curve_figure(group: Group) -> Figure:
             last = max((last, *steps.steps[-1:]))
             label = f"{variant.title} [{digest(run)}]" if twins else variant.title
             label += "" if run.done else f", {len(run.rows)} of {run.spec.images} images"
-            handles[label] = _draw(axes[sigmas.index(run.spec.sigma)], steps, number + seen[run.spec.sigma])
+            label += ", at least (verdicts at its radii only)" if run.spec.stops else ""
+            handles[label] = _draw(axes[sigmas.index(run.spec.sigma)], steps, number + seen[run.spec.sigma], interval)
             seen[run.spec.sigma] += 1
         number += max(seen.values())
     for k, axis in enumerate(axes):
@@ -72,7 +78,8 @@ def curve_figure(group: Group) -> Figure:
     spec = group.runs[0].spec
     figure.suptitle(
         f"{spec.dataset}: {units.count(spec.images)} images, N={units.count(spec.n)}, "
-        f"alpha={units.level(group.alpha)}, bound {group.bound}; {units.percent(CONFIDENCE, 0)} Wilson bands",
+        f"alpha={units.level(group.alpha)}, bound {group.bound}; "
+        f"{units.percent(CONFIDENCE, 0)} {INTERVALS[interval]} bands",
         fontsize=9,
         parse_math=False,
     )
@@ -81,16 +88,25 @@ def curve_figure(group: Group) -> Figure:
 
 
 def as_bytes(figure: Figure, form: str) -> bytes:
-    """The figure as a PNG or PDF file; the same bytes for the same figure."""
+    """The figure as a PNG, PDF or SVG file; the same bytes for the same figure.
+
+    Raises: ReportError for another format.
+    """
+    # Dates and versions would make two equal pictures differ.
+    unsaid = {
+        "png": ("Software",),
+        "pdf": ("CreationDate", "Producer", "Creator"),
+        "svg": ("Date", "Creator"),
+    }
+    if form not in unsaid:
+        raise ReportError(f"expected a figure as {', '.join(unsaid)}, got {form!r}")
     from matplotlib import rc_context
 
-    # Dates and versions would make two equal pictures differ.
-    blank = {"Software": None} if form == "png" else {"CreationDate": None, "Producer": None, "Creator": None}
     out = io.BytesIO()
-    # Type 42 is embedded TrueType: journals refuse Type 3.
-    with rc_context({"pdf.fonttype": 42}), warnings.catch_warnings():
+    # Type 42 is embedded TrueType: journals refuse Type 3. SVG names its parts by a hash, salted at random by default.
+    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "rrcm-bench"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script is drawn as boxes
-        figure.savefig(out, format=form, dpi=DPI, metadata=blank)
+        figure.savefig(out, format=form, dpi=DPI, metadata=dict.fromkeys(unsaid[form]))
     return out.getvalue()
 
 
@@ -104,26 +120,42 @@ def blank(width: float, height: float) -> Figure:
     return figure
 
 
-def _draw(axis: Axes, steps: Curve, number: int) -> Any:
+def style(number: int) -> dict[str, Any]:
+    """Colour and dashes of the k-th line; the two repeat after 7 and 5, so that 35 lines differ."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+
+
+def bounds(successes: int, images: int, interval: str = "wilson") -> tuple[float, float]:
+    """Two-sided interval on a proportion over the choice of images: Wilson's, or the exact one.
+
+    Source: Wilson 1927; Clopper & Pearson 1934.
+    """
+    if interval == "wilson":
+        return wilson(successes, images)
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(successes, images, alpha=1 - CONFIDENCE, method="beta")
+    return float(low), float(high)
+
+
+def _draw(axis: Axes, steps: Curve, number: int, interval: str) -> Any:
     """One step curve with its band; accuracy on (r_k, r_{k+1}] is what it is at r_{k+1}."""
     xs = sorted({0.0, *steps.steps})
     counts = [steps.count(x) for x in xs]
     xs.append(xs[-1])
     counts.append(0)
-    bands = [wilson(k, steps.images) for k in counts]
-    colour = COLOURS[number % len(COLOURS)]
+    bands = [bounds(k, steps.images, interval) for k in counts]
+    look = style(number)
     axis.fill_between(
         xs, [100 * low for low, _ in bands], [100 * high for _, high in bands],
-        step="pre", color=colour, alpha=0.12, linewidth=0,
+        step="pre", color=look["color"], alpha=0.12, linewidth=0,
     )  # fmt: skip
-    dashes = DASHES[number % len(DASHES)]
     return axis.plot(
         xs,
         [100 * k / steps.images for k in counts],
         drawstyle="steps-pre",
-        color=colour,
-        linestyle=dashes,
         linewidth=1.4,
+        **look,
     )[0]
 
 

@@ -1,76 +1,88 @@
-"""A report as one HTML page that needs nothing else: tables and pictures inside, no script, no network."""
+"""A report as one HTML page that needs nothing else: tables, pictures and, of measured runs, plots to explore.
+
+Its style, script and layout lie beside this module as page.css, page.js and page.html.j2. A policy in the page forbids
+it to load anything, so that it shows the same without a network.
+"""
 
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
 
 from bench.errors import ReportError
-from bench.report.cells import Table
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-h2 { font-size: 1.1rem; margin: 2.5rem 0 .3rem }
-p.caption, ul.notes { color: #555; font-size: .85rem; margin: .3rem 0 }
-div.wide { overflow-x: auto }
-table { border-collapse: collapse; border-top: 2px solid; border-bottom: 2px solid; margin: .6rem 0 }
-th, td { padding: .25rem .7rem; text-align: left; vertical-align: top }
-th { border-bottom: 1px solid }
-td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
-td small { display: block; color: #777; white-space: nowrap }
-tr.quoted td, tr.imported td { font-style: italic; color: #555; background: #f6f6f6 }
-img { max-width: 100% }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-{% for table in tables %}
-<h2 id="{{ table.name }}">{{ table.title }}</h2>
-<p class="caption">{{ table.caption }}</p>
-<div class="wide">
-<table>
-<thead><tr>{% for column in table.columns %}<th>{{ column.title }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in table.rows %}
-<tr class="{{ row[0].source }}">
-{%- for cell in row %}
-<td{% if cell.unit != "text" %} class="number"{% endif %} title="{{ cell.source }}: {{ cell.origin }}">
-{{- cell.lines()[0] }}{% for line in cell.lines()[1:] %}<small>{{ line }}</small>{% endfor -%}
-</td>
-{%- endfor %}
-</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
-<ul class="notes">{% for note in table.notes %}<li>{{ note }}</li>{% endfor %}</ul>
-{% endfor %}
-{% for title, data in pictures %}
-<h2>{{ title }}</h2>
-<p><img alt="{{ title }}" src="data:image/png;base64,{{ data }}"></p>
-{% endfor %}
-</body>
-</html>
-"""
+from bench.report import units
+from bench.report.cells import Cell, Table
+from bench.report.exhibit import Exhibit
 
 
-def page(title: str, tables: Sequence[Table], pictures: Mapping[str, bytes]) -> str:
-    """The page; `pictures` are PNG files by title.
+def page(title: str, tables: Sequence[Table], pictures: Mapping[str, bytes], exhibit: Exhibit | None = None) -> str:
+    """The page; `pictures` are PNG files by title, `exhibit` what it lets a reader explore.
 
-    Raises: ReportError where jinja2 is not installed.
+    Raises: ReportError where jinja2, or for an exhibit plotly, is not installed.
     """
     try:
         from jinja2 import Environment
+        from markupsafe import Markup
     except ImportError as error:
         raise ReportError(
             "an HTML report needs jinja2, which is not installed; `pip install 'rrcm-bench[html]'` or drop html"
         ) from error
-    encoded = [(name, base64.b64encode(data).decode("ascii")) for name, data in pictures.items()]
-    template = Environment(autoescape=True, keep_trailing_newline=True).from_string(_PAGE)
-    return template.render(title=title, tables=tables, pictures=encoded)
+    groups = exhibit.record["groups"] if exhibit else []
+    return (
+        Environment(autoescape=True, keep_trailing_newline=True, trim_blocks=True)
+        .from_string(_beside("page.html.j2"))
+        .render(
+            title=title,
+            tables=tables,
+            pictures=[(name, base64.b64encode(data).decode("ascii")) for name, data in pictures.items()],
+            exhibit=exhibit,
+            groups=groups,
+            origin=origin,
+            style=Markup(_beside("page.css")),  # noqa: S704 our own files, not a user's words
+            script=Markup(_beside("page.js")),  # noqa: S704
+            plotly=Markup(_plotly() if groups else ""),  # noqa: S704
+            record=Markup(_embedded(exhibit.record) if exhibit else ""),  # noqa: S704 escaped by _embedded
+        )
+    )
+
+
+def origin(cell: Cell) -> str:
+    """Where a number comes from, in a sentence."""
+    # Runs are named by ten letters everywhere that people read.
+    name = re.sub(r"\b([0-9a-f]{10})[0-9a-f]{54}\b", r"\1", cell.origin)
+    words = [f"{cell.source}: {name}" if name else cell.source]
+    if cell.successes is not None and cell.images is not None:
+        words.append(f"{units.count(cell.successes)} of {units.count(cell.images)} images")
+    if cell.interval():
+        words.append(f"interval {cell.interval()}")
+    if cell.n is not None:
+        words.append(f"N={units.count(cell.n)}")
+    return ", ".join(words)
+
+
+def _embedded(record: Mapping[str, Any]) -> str:
+    """JSON that no parser of HTML takes for markup."""
+    text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
+
+
+def _beside(name: str) -> str:
+    return files("bench.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    """The plotting library as one script."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ReportError(
+            "an HTML report with plots needs plotly, which is not installed; "
+            "`pip install 'rrcm-bench[html]'` or drop html"
+        ) from error
+    return str(get_plotlyjs())

@@ -76,7 +76,8 @@ def _float(table: Table) -> str:
 
 def _cell(cell: Cell) -> str:
     first, *rest = (escape(line) for line in cell.lines())
-    text = first if cell.source == "measured" else rf"\textit{{{first}}}"
+    text = rf"\textbf{{{first}}}" if cell.bold else first
+    text = text if cell.source == "measured" else rf"\textit{{{text}}}"
     if not rest:
         return text
     # \shortstack is in the LaTeX kernel: a paper need not load makecell.

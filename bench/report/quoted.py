@@ -9,24 +9,35 @@ from bench.report.cells import Cell, Column, Line, Table, Unit, slug
 from bench.report.grouping import Group
 
 # l2 radii in other pixels are other radii: rows of another size do not stand beside the published ones.
-_SHAPE: dict[str, tuple[int, int, int]] = {"imagenet": (3, 224, 224), "cifar10": (3, 32, 32)}
+_SHAPE: dict[str, tuple[int, int, int]] = {
+    "imagenet": (3, 224, 224),
+    "cifar10": (3, 32, 32),
+    "kathercolon": (3, 224, 224),
+}
+# What --table names, besides the numbers: one row a method at its best sigma, as Tables 1 and 2.
+ENVELOPES = ("table1", "table2", "rebuttal1")
 _BOUND = "pa"  # the published rows' own
 
 
-def published_table(table: int) -> PublishedTable:
-    """The published Table 1 (ImageNet) or 2 (CIFAR-10).
+def published_table(table: int | str) -> PublishedTable:
+    """The published Table 1 (ImageNet), 2 (CIFAR-10) or that of the first rebuttal (KatherColon).
 
-    Raises: ReportError for another number.
+    Raises: ReportError for another one.
     """
-    if table not in (1, 2):
+    name = f"table{table}" if str(table).isdecimal() else str(table)
+    if name not in ENVELOPES:
         raise ReportError(
-            f"expected --table 1 (imagenet) or 2 (cifar10), got {table!r}; leave it out for your runs alone"
+            f"expected --table 1 (imagenet), 2 (cifar10) or rebuttal1 (kathercolon), got {table!r}; "
+            "leave it out for your runs alone"
         )
-    return load(f"table{table}")
+    return load(name)
 
 
-def misfit(group: Group, published: PublishedTable) -> str:
-    """Why the published rows may not stand beside the group's, or nothing where they may."""
+def misfit(group: Group, published: PublishedTable, *, any_radii: bool = False) -> str:
+    """Why the published rows may not stand beside the group's, or nothing where they may.
+
+    `any_radii`: the group is scored at the published radii, whatever its dataset's own are.
+    """
     spec = group.runs[0].spec
     if spec.shape != _SHAPE.get(published.dataset):
         return f"images of {'x'.join(map(str, spec.shape))} pixels, whose l2 radii are other radii"
@@ -34,7 +45,7 @@ def misfit(group: Group, published: PublishedTable) -> str:
         return f"bound {group.bound}, while the published rows are of bound {_BOUND}"
     if published.alpha is not None and group.alpha != published.alpha:
         return f"alpha={units.level(group.alpha)}, while the published rows have {units.level(published.alpha)}"
-    return "" if published.radii == group.radii else "other radii"
+    return "" if any_radii or published.radii == group.radii else "other radii"
 
 
 def quoted(published: PublishedTable) -> list[Line]:
@@ -50,7 +61,8 @@ def quoted(published: PublishedTable) -> list[Line]:
             _quoted(published.images, "count", origin),
             _quoted(row.latency_s, "seconds", how, n=row.n),
         )
-        lines.append((*rest, *(_quoted(value, "fraction", origin, n=row.n) for value in row.values)))
+        cells = (_quoted(value, "fraction", origin, n=row.n, images=published.images) for value in row.values)
+        lines.append((*rest, *cells))
     return lines
 
 
@@ -83,5 +95,7 @@ def published_alone(published: PublishedTable) -> Table:
     )
 
 
-def _quoted(value: str | int | float | None, unit: Unit, origin: str, n: int | None = None) -> Cell:
-    return Cell(value=value, unit=unit, source="quoted", origin=origin, n=n)
+def _quoted(
+    value: str | int | float | None, unit: Unit, origin: str, n: int | None = None, images: int | None = None
+) -> Cell:
+    return Cell(value=value, unit=unit, source="quoted", origin=origin, n=n, images=images)

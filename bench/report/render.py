@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the CSV and JSON records
 CSV_FIELDS = (
     *("table", "row", "column", "radius", "value", "unit", "source", "low", "high"),
-    *("successes", "images", "n", "note", "row_note", "run", "published"),
+    *("successes", "images", "n", "note", "row_note", "run", "published", "bold", "against", "against_row"),
 )
 
 
@@ -42,10 +42,16 @@ def terminal(table: Table, *, intervals: bool = False) -> RichTable:
         # Numbers are never broken; where room is short, titles give way.
         made.add_column(Text(column.title), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row, after in zip(table.rows, (*table.rows[1:], None), strict=True):
-        lines = [(c.main(), c.interval() if intervals else "", c.note) for c in row]
         # Text, not str: a method's title may hold [brackets], which rich would take for markup.
         made.add_row(
-            *(Text("\n".join(filter(None, cell))) for cell in lines),
+            *(
+                Text("\n").join(
+                    Text(line, style="bold" if c.bold and k == 0 else "")
+                    for k, line in enumerate((c.main(), c.interval() if intervals else "", c.note))
+                    if line
+                )
+                for c in row
+            ),
             style="" if row[0].source == "measured" else "dim italic",
             end_section=after is not None and after[0].source != row[0].source,
         )
@@ -88,6 +94,7 @@ def as_csv(tables: Sequence[Table]) -> str:
                         *(table.name, number, column.key, column.radius, cell.value, cell.unit, cell.source),
                         *(cell.low, cell.high, cell.successes, cell.images, cell.n, cell.note, row_note),
                         *(("", cell.origin) if quoted else (cell.origin, "")),
+                        *("bold" if cell.bold else "", cell.against, cell.against_row),
                     )
                 )
     return out.getvalue()
@@ -100,7 +107,8 @@ def as_json(tables: Sequence[Table]) -> str:
 
 def _markdown_cell(cell: Cell) -> str:
     first, *rest = (_markdown_text(line) for line in cell.lines())
-    text = first if cell.source == "measured" else f"*{first}*"
+    text = f"**{first}**" if cell.bold else first
+    text = text if cell.source == "measured" else f"*{text}*"
     return " ".join((text, *(f"<sub>{line}</sub>" for line in rest)))
 
 

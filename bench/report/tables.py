@@ -16,6 +16,12 @@ from bench.report.quoted import misfit, published_alone, published_notes, publis
 from bench.report.statistics import CONFIDENCE, FAILURE, noise_correction, wilson
 from bench.store import Run
 
+_ORACLE = "the best is an oracle's choice on these same images, so biased upwards; intervals are not corrected for it"
+_DISJOINT = "sigma was chosen on the images whose hash says so, about half, and is reported on the others alone"
+
+
+FROM_BELOW = "at least"  # a cell of a run that has no verdict at that radius
+
 
 def by_sigma_tables(runs: Sequence[Run], bound: str = "pa", alpha: float | None = None) -> tuple[Table, ...]:
     """One row a run: abstentions, average certified radius, certified accuracies with their intervals.
@@ -26,22 +32,28 @@ def by_sigma_tables(runs: Sequence[Run], bound: str = "pa", alpha: float | None 
 
 
 def envelope_tables(
-    runs: Sequence[Run], table: int | None = None, bound: str = "pa", alpha: float | None = None
+    runs: Sequence[Run],
+    table: int | str | None = None,
+    bound: str = "pa",
+    alpha: float | None = None,
+    *,
+    disjoint: bool = False,
 ) -> tuple[Table, ...]:
     """One row a method: the best sigma per radius, named; with `table`, beside the published rows of Table 1 or 2.
 
-    Published rows stand alone where no run has their images' size or the bound is not theirs.
-    Raises: ReportError as `by_sigma_tables`, or for a published table other than 1 and 2.
+    Published rows stand alone where no run has their images' size or the bound is not theirs. `disjoint`: sigma is
+    chosen on one half of the images and reported on the other.
+    Raises: ReportError as `by_sigma_tables`, or for a published table of another layout.
     """
     if table is None:
-        return numbered([_envelope(group) for group in groups(runs, bound, alpha)])
+        return numbered([_envelope(group, disjoint=disjoint) for group in groups(runs, bound, alpha)])
     published = published_table(table)
     own = [run for run in runs if run.spec.dataset == published.dataset]
     foreign = Counter(run.spec.dataset for run in runs if run.spec.dataset != published.dataset)
     made = []
     for group in groups(own, bound, alpha):
         reason = misfit(group, published)
-        made.append(_envelope(group, None if reason else published, reason))
+        made.append(_envelope(group, None if reason else published, reason, disjoint=disjoint))
     if not any(row[0].source == "quoted" for each in made for row in each.rows):
         made.append(published_alone(published))
     left_out = tuple(
@@ -74,7 +86,9 @@ def _by_sigma(group: Group) -> Table:
                 _measured(run.spec.n, "count", origin),
                 _measured(score.images, "count", origin, note=_of(score.images, run.spec.images)),
                 _measured(score.abstention, "fraction", origin, successes=score.abstained, images=score.images),
-                _measured(score.acr, "l2", origin, images=score.images, n=run.spec.n),
+                _measured(
+                    score.acr, "l2", origin, note=FROM_BELOW * score.acr_at_least, images=score.images, n=run.spec.n
+                ),
                 *accuracies,
             )
         )
@@ -91,7 +105,9 @@ def _by_sigma(group: Group) -> Table:
     )
 
 
-def _envelope(group: Group, published: PublishedTable | None = None, reason: str = "") -> Table:
+def _envelope(
+    group: Group, published: PublishedTable | None = None, reason: str = "", *, disjoint: bool = False
+) -> Table:
     columns = (
         *((Column("source", "source"),) if published else ()),
         *(Column("method", "method"), Column("n", "N"), Column("images", "images")),
@@ -104,7 +120,7 @@ def _envelope(group: Group, published: PublishedTable | None = None, reason: str
         if not in_common(variant.runs)[1]:
             left_out.append(f"! {variant.title} is left out: its runs have no certified image in common yet")
             continue
-        best = envelope(variant.runs, group.radii, group.bound, group.alpha)
+        best = envelope(variant.runs, group.radii, group.bound, group.alpha, disjoint=disjoint)
         left_out += [
             f"! {name(r)} is left out of the best: {len(r.rows)} of {r.spec.images} images" for r in best.left_out
         ]
@@ -112,7 +128,7 @@ def _envelope(group: Group, published: PublishedTable | None = None, reason: str
     widths = [(cell.high or 0.0) - (cell.low or 0.0) for row in rows for cell in row]
     notes = [
         "best of k: per radius the best of k runs, its sigma in the cell (ties: the smaller)",
-        "the best is an oracle's choice on these same images, so biased upwards; intervals are not corrected for it",
+        _DISJOINT if disjoint else _ORACLE,
         *left_out,
         *_notes(group, max(widths, default=0.0)),
     ]
@@ -138,7 +154,8 @@ def _envelope_line(title: str, best: Envelope, *, beside: bool) -> Line:
     n = best.compared[0].spec.n
     origin = " ".join(r.spec.digest() for r in best.compared)
     sigmas = Counter(r.spec.sigma for r in best.compared)
-    of = ", ".join(filter(None, (f"best of {len(best.compared)}", _share(best.images, total))))
+    chosen = f"chosen on {best.chosen_on} others" if best.chosen_on else ""
+    of = ", ".join(filter(None, (f"best of {len(best.compared)}", _share(best.images, total), chosen)))
     cells = []
     for winner in best.best:
         low, high = wilson(winner.certified, best.images)
@@ -211,6 +228,7 @@ def _accuracy(score: Accuracy, k: int, origin: str, n: int) -> Cell:
         successes=score.certified[k],
         images=score.images,
         n=n,
+        note=FROM_BELOW * bool(score.at_least and score.at_least[k]),
     )
 
 
@@ -233,6 +251,13 @@ def _notes(group: Group, width: float) -> list[str]:
     for run in group.runs:
         if not run.done:
             notes.append(f"! {name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")
+        if run.spec.stops:
+            grid = ", ".join(f"{r:g}" for r in run.spec.radii)
+            notes.append(
+                f"! {name(run)} has verdicts at r = {grid} only, its images stop when these are settled; elsewhere its "
+                "accuracies, and its ACR, are lower bounds"
+                + ("" if run.spec.mode == "deploy" else "; it tests the true label, so a wrong class is no abstention")
+            )
         if run.conflicts:
             notes.append(
                 f"! {name(run)}: {run.conflicts} images were certified twice with other votes; the first counts"

@@ -1,9 +1,10 @@
-"""Accuracy over latency as published: nothing in this picture was measured here."""
+"""Accuracy over latency as published, and beside it what was timed here: the two never look alike."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import ReportError
@@ -17,70 +18,109 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def latency_figure(published: PublishedTable, radius: float | None = None) -> Figure:
-    """Certified accuracy over seconds per image, as published; marker area by parameters, hollow where unknown.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """A method that was timed and certified here."""
 
+    title: str
+    seconds: float  # per certified image
+    values: tuple[float | None, ...]  # certified accuracies as fractions, at the radii of the published table
+    params_millions: float | None
+    device: str
+    n: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    title: str
+    seconds: float
+    height: float  # certified accuracy in percent
+    millions: float | None
+    measured: bool
+
+
+def latency_figure(published: PublishedTable, radius: float | None = None, measured: Sequence[Timed] = ()) -> Figure:
+    """Certified accuracy over seconds per image; marker area by parameters, hollow where unknown.
+
+    Circles are as published, squares were `measured` here, and the device of each is named.
     `radius`: which column; None averages over all. Rows without a latency or such an accuracy are named, not drawn.
     Source: the form of Lei et al., ICLR 2025, Figure 1.
     Raises: ReportError for a radius that the table does not have, or a table with nothing to draw.
     """
     if radius is not None and radius not in published.radii:
         raise ReportError(f"expected a radius of {published.radii!r}, got {radius!r}")
-    drawn, missing = [], []
+    drawn: list[_Mark] = []
+    missing = []
     for row in published.rows:
-        height = _height(row, published.radii, radius)
+        height = _height(row.values, published.radii, radius)
         if height is None or row.latency_s is None:
             missing.append(row.title)
         else:
-            drawn.append((row, row.latency_s, 100 * height))
+            title = row.title + "*" * _taken_over(row)
+            drawn.append(_Mark(title, row.latency_s, 100 * height, row.params_millions, False))
+    for one in measured:
+        height = _height(one.values, published.radii, radius)
+        if height is None:
+            missing.append(one.title)
+        else:
+            drawn.append(_Mark(one.title, one.seconds, 100 * height, one.params_millions, True))
     if not drawn:
         raise ReportError(f"{published.title!r} has no row with both a latency and an accuracy; give another table")
     figure = blank(7.2, 5.2)
     axis = figure.subplots()
-    for row, seconds, height in drawn:
-        face, edge = _colours(row.params_millions)
+    for mark in drawn:
+        face, edge = _colours(mark.millions, mark.measured)
         axis.scatter(
-            [seconds], [height], s=_area(row.params_millions), zorder=3, linewidths=1.1, alpha=0.85,
-            facecolors=face, edgecolors=edge,
+            [mark.seconds], [mark.height], s=_area(mark.millions), zorder=3, linewidths=1.1, alpha=0.85,
+            facecolors=face, edgecolors=edge, marker=_shape(mark.measured),
         )  # fmt: skip
     axis.set_xscale("log")
-    _margins(axis, [seconds for _, seconds, _ in drawn], [height for _, _, height in drawn])
+    _margins(axis, [mark.seconds for mark in drawn], [mark.height for mark in drawn])
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.tick_params(labelsize=8)
     axis.grid(color="0.9", linewidth=0.6, which="major")
     grid = units.grid(published.radii)
     what = f"at r={radius:g}" if radius is not None else f"mean over the {len(grid)} radii {grid[0]} to {grid[-1]}"
     axis.set_ylabel(f"{ACCURACY}, {what}", fontsize=9)
-    hardware = ", ".join(sorted({row.hardware for row, _, _ in drawn if row.hardware}))
-    axis.set_title(
-        f"{published.title}\n{published.source}: latencies as published ({hardware}), not measured here", fontsize=9
-    )
-    counts = ", ".join(units.count(n) for n in sorted({row.n for row, _, _ in drawn if row.n is not None}))
-    words = ["latency (s per certified image, log scale)", f"samples per image N, by row: {counts}"]
-    if any(_taken_over(row) for row, _, _ in drawn):
-        words.append("* the authors took the latency over from another row")
-    if missing:
-        words.append(f"not drawn, for want of a latency or an accuracy: {', '.join(missing)}")
-    axis.set_xlabel("\n".join(words), fontsize=8.5)
-    sizes = sorted({row.params_millions for row, _, _ in drawn if row.params_millions is not None})
+    axis.set_title(_heading(published, measured), fontsize=9)
+    axis.set_xlabel("\n".join(_remarks(published, measured, missing)), fontsize=8.5)
+    sizes = sorted({mark.millions for mark in drawn if mark.millions is not None})
     keys = {units.parameters(size): _marker(size) for size in sizes[:1] + sizes[len(sizes) // 2 :][:1] + sizes[-1:]}
-    keys["parameters not published"] = _marker(None)
+    if any(mark.millions is None for mark in drawn):
+        keys["parameters not known"] = _marker(None)
+    if measured:
+        keys["measured here"] = _marker(sizes[0] if sizes else None, measured=True)
     put_legend(figure, list(keys.values()), list(keys))
-    _label(
-        figure,
-        axis,
-        [
-            (row.title + "*" * _taken_over(row), seconds, height, _area(row.params_millions))
-            for row, seconds, height in drawn
-        ],
-    )
+    _label(figure, axis, [(mark.title, mark.seconds, mark.height, _area(mark.millions)) for mark in drawn])
     return figure
 
 
-def _height(row: PublishedRow, radii: Sequence[float], radius: float | None) -> float | None:
-    values = row.values if radius is None else (row.values[list(radii).index(radius)],)
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if len(known) == len(values) else None
+def _heading(published: PublishedTable, measured: Sequence[Timed]) -> str:
+    hardware = ", ".join(sorted({row.hardware for row in published.rows if row.hardware and row.latency_s}))
+    if not measured:
+        return f"{published.title}\n{published.source}: latencies as published ({hardware}), not measured here"
+    devices = ", ".join(sorted({one.device for one in measured}))
+    return f"{published.title}\ncircles: {published.source} ({hardware}); squares: measured here ({devices})"
+
+
+def _remarks(published: PublishedTable, measured: Sequence[Timed], missing: Sequence[str]) -> list[str]:
+    rows = [row for row in published.rows if row.latency_s is not None and row.title not in missing]
+    sizes = {n for n in (*(row.n for row in rows), *(one.n for one in measured)) if n is not None}
+    counts = ", ".join(units.count(n) for n in sorted(sizes))
+    words = ["latency (s per certified image, log scale)", f"samples per image N, by row: {counts}"]
+    if any(_taken_over(row) for row in rows):
+        words.append("* the authors took the latency over from another row")
+    if missing:
+        words.append(f"not drawn, for want of a latency or an accuracy: {', '.join(missing)}")
+    return words
+
+
+def _height(values: Sequence[float | None], radii: Sequence[float], radius: float | None) -> float | None:
+    if len(values) != len(radii):
+        raise ReportError(f"expected an accuracy at each of {len(radii)} radii, got {len(values)}; certify at those")
+    chosen = values if radius is None else (values[list(radii).index(radius)],)
+    known = [value for value in chosen if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(chosen) else None
 
 
 def _taken_over(row: PublishedRow) -> bool:
@@ -93,16 +133,23 @@ def _area(millions: float | None) -> float:
     return 40.0 if millions is None else max(0.8 * millions, 16.0)
 
 
-def _colours(millions: float | None) -> tuple[str, str]:
-    return ("white", "0.35") if millions is None else (COLOURS[0], COLOURS[0])
+def _colours(millions: float | None, measured: bool = False) -> tuple[str, str]:
+    colour = COLOURS[1 if measured else 0]
+    return ("white", "0.35") if millions is None else (colour, colour)
 
 
-def _marker(millions: float | None) -> Any:
+def _shape(measured: bool) -> str:
+    return "s" if measured else "o"
+
+
+def _marker(millions: float | None, *, measured: bool = False) -> Any:
     from matplotlib.lines import Line2D
 
-    face, edge = _colours(millions)
+    face, edge = _colours(millions, measured)
     size = math.sqrt(_area(millions))
-    return Line2D([], [], linestyle="", marker="o", markersize=size, markerfacecolor=face, markeredgecolor=edge)
+    return Line2D(
+        [], [], linestyle="", marker=_shape(measured), markersize=size, markerfacecolor=face, markeredgecolor=edge
+    )
 
 
 def _margins(axis: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:

@@ -1,0 +1,19 @@
+"""`rrcm-bench claims`: the paper's headline claims, derived again from its tables."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from bench.cli.output import JSON_OPTION, print_json, stdout
+
+
+def claims(json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """Derive each headline claim of the rRCM paper from its published tables, and say whether it holds."""
+    from bench.report.claims import as_json, claims_table, findings
+    from bench.report.render import terminal
+
+    found = findings()
+    if json:
+        print_json(as_json(found))
+        return
+    stdout().print(terminal(claims_table(found)))

@@ -1,0 +1,49 @@
+"""`rrcm-bench compare`: two runs on the images that both have certified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.output import JSON_OPTION, print_json, stdout
+
+RUN = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+
+
+def compare(
+    run_a: RUN,
+    run_b: RUN,
+    radii: Annotated[
+        str | None, typer.Option(help="l2 radii, comma-separated: 0,0.5,1.", show_default="those of the tables")
+    ] = None,
+    bound: Annotated[str, typer.Option(help="pa (the field's) | papb (runner-up bounded too).")] = "pa",
+    alpha: Annotated[
+        float | None, typer.Option(help="Re-read the votes of both at another alpha.", show_default="the runs' own")
+    ] = None,
+    overlap: Annotated[
+        bool, typer.Option("--overlap", help="Pair what two different subsets share, and report how much that is.")
+    ] = False,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Pair two runs image by image: exact McNemar, bootstrap intervals, Holm over the radii."""
+    from bench.errors import ReportError, UsageError
+    from bench.logs.archive import FILE
+    from bench.report.compare import compare as compare_runs
+    from bench.report.compare import comparison_table
+    from bench.report.render import terminal
+    from bench.store import read_run
+
+    try:
+        chosen = None if radii is None else [float(part) for part in radii.split(",")]
+    except ValueError:
+        raise UsageError(f"--radii expects l2 lengths such as 0,0.5,1, got {radii!r}") from None
+    for path in (run_a, run_b):
+        if (path / FILE).is_file():
+            raise ReportError(f"{str(path)!r} is an imported log, whose images are not known; give two run folders")
+    made = compare_runs(read_run(run_a), read_run(run_b), chosen, bound=bound, alpha=alpha, overlap=overlap)
+    if json:
+        print_json(made.as_json())
+        return
+    stdout().print(terminal(comparison_table(made), intervals=True))

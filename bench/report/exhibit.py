@@ -1,0 +1,216 @@
+"""What the page lets a reader explore: every image's votes and certificate, as plain values; no layout.
+
+All figures that the page computes while it is read come from these and from the intervals listed here: it holds the
+certificates at full precision and rounds only what it prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bench.errors import ReportError
+from bench.published import PublishedTable
+from bench.report import units
+from bench.report.accuracy import curve, digest, name, promise
+from bench.report.grouping import Group, Variant, groups, variants
+from bench.report.statistics import CONFIDENCE, wilson
+from bench.report.thumbnails import Thumbnails, thumbnails
+from bench.store import Run
+from bench.types import Row
+
+_CLASSES = 4  # votes shown by class; the rest are one number: a page of 500 images x 10 methods stays small
+_FEW = 300  # images, below which an interval is wider than most differences between methods
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """One run, as far as a number of the page depends on it."""
+
+    digest: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhibit:
+    """The parts of the page that answer a reader."""
+
+    record: Mapping[str, Any]  # what its script reads
+    provenance: tuple[Provenance, ...]
+    doubts: tuple[str, ...]
+
+
+def exhibit(
+    runs: Sequence[Run],
+    *,
+    bound: str = "pa",
+    alpha: float | None = None,
+    published: PublishedTable | None = None,
+    roots: Mapping[str, Any] | None = None,
+) -> Exhibit:
+    """The runs as the page explores them; one that cannot be certified as asked is named among the doubts, not shown.
+
+    `roots`: folder of each dataset by name; one that cannot be opened shows no pictures, and the page says why.
+    Raises: ReportError for a bad alpha or bound, or images that contradict each other.
+    """
+    started = [run for run in runs if run.rows]
+    shown, doubts = [], [f"{name(run)} has no certified image yet" for run in runs if not run.rows]
+    for run in started:
+        try:
+            curve(run, bound, alpha)
+        except ReportError as error:
+            doubts.append(f"left out of the interactive parts: {error}")
+        else:
+            shown.append(run)
+    # The page opens on the group with most to compare.
+    made, found = [], sorted(groups(shown, bound, alpha), key=lambda group: -len(group.runs))
+    for group in found:
+        pictures = thumbnails(group.runs, (roots or {}).get(group.dataset))
+        if pictures.missing:
+            doubts.append(f"{group.dataset}: no pictures: {pictures.missing}")
+        made.append(_group(group, pictures))
+        doubts += _doubts(group)
+    if len(made) > 1:
+        doubts.append(
+            "the groups below differ in images, pixels, N or alpha: no number of one compares with one of another"
+        )
+    return Exhibit(
+        record={
+            "confidence": units.percent(CONFIDENCE, 0),
+            "groups": made,
+            "published": None if published is None else _published(published),
+        },
+        provenance=tuple(_provenance(variant, run) for g in found for variant in variants(g) for run in variant.runs),
+        doubts=tuple(dict.fromkeys(doubts)),
+    )
+
+
+def _group(group: Group, pictures: Thumbnails) -> dict[str, Any]:
+    labels = {row.index: row.label for run in group.runs for row in run.rows}
+    position = {index: k for k, index in enumerate(sorted(labels))}
+    spec = group.runs[0].spec
+    return {
+        "title": (
+            f"{spec.dataset}, {units.count(len(labels))} images, N{'<=' if spec.stops else '='}{units.count(spec.n)}, "
+            f"alpha={units.level(group.alpha)}, bound {group.bound}"
+        ),
+        "caption": group.caption(),
+        "dataset": spec.dataset,
+        "n": spec.n,
+        # Images that may stop have verdicts at the radii alone: between them counts are known from below.
+        "stops": spec.stops,
+        "radii": [[radius, text] for radius, text in zip(group.radii, units.grid(group.radii), strict=True)],
+        "images": [[index, labels[index]] for index in sorted(labels)],
+        "classes": list(pictures.classes),
+        "pictures": [pictures.by_index.get(index, "") for index in sorted(labels)] if pictures.by_index else [],
+        # One list a number of images: of how many that are certified, which interval.
+        "intervals": {
+            str(size): [[round(end, 6) for end in wilson(k, size)] for k in range(size + 1)]
+            for size in sorted({len(run.rows) for run in group.runs})
+        },
+        "runs": [_run(group, variant, run, position) for variant in variants(group) for run in variant.runs],
+    }
+
+
+def _run(group: Group, variant: Variant, run: Run, position: Mapping[int, int]) -> dict[str, Any]:
+    twins = sum(other.spec.sigma == run.spec.sigma for other in variant.runs) > 1
+    return {
+        "id": digest(run),
+        "method": f"{variant.title} [{digest(run)}]" if twins else variant.title,
+        "sigma": units.noise_level(run.spec.sigma),
+        "expected": run.spec.images,
+        "seconds": median(row.seconds for row in run.rows),
+        "device": _device(run),
+        "random": run.spec.random_weights,
+        "rows": [[position[row.index], *_verdict(group, run, row)] for row in run.rows],
+    }
+
+
+def _verdict(group: Group, run: Run, row: Row) -> tuple[Any, ...]:
+    """Class promised (-1: none), its radius, the bound behind it, most voted classes, and how many votes are left."""
+    held = promise(run.spec, row, group.bound, group.alpha)
+    top = row.estimation.ranked()[:_CLASSES]
+    rest = row.estimation.n - sum(votes for _, votes in top)
+    # The bound is printed, never compared; rounded down, it promises no more.
+    return held.label, held.radius, int(held.p_lower * 10**6) / 10**6, [n for pair in top for n in pair], rest
+
+
+def _device(run: Run) -> str:
+    known = run.environment.get("devices", {})
+    return ", ".join(sorted({str(each) for each in known.values()})) if isinstance(known, Mapping) else str(known)
+
+
+def _doubts(group: Group) -> list[str]:
+    said = []
+    images = max(len(run.rows) for run in group.runs)
+    if images < _FEW:
+        low, high = wilson(images // 2, images)
+        said.append(
+            f"{group.dataset}: {images} images only; near 50 % an interval is {units.points(high - low)} points wide"
+        )
+    if group.runs[0].spec.stops:
+        said.append(
+            f"{group.dataset}: images of these runs could stop before N; between their radii, and as a radius of an "
+            "image, the plots show what is proven at least"
+        )
+    devices = {_device(run) for run in group.runs}
+    said.append(
+        f"{group.dataset}: seconds are what each run took per image, beside whatever else the machine did "
+        f"({', '.join(sorted(filter(None, devices))) or 'device not recorded'}); they are no latency measurement"
+    )
+    for run in group.runs:
+        if not run.done:
+            said.append(f"{name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")
+        if run.conflicts:
+            said.append(f"{name(run)}: {run.conflicts} images were certified twice with other votes; the first counts")
+        if run.spec.random_weights:
+            said.append(f"{name(run)} has random weights: never trained, its accuracies mean nothing")
+    return [*said, *group.notes]
+
+
+def _provenance(variant: Variant, run: Run) -> Provenance:
+    spec, known = run.spec, run.environment
+    packages = known.get("packages", {})
+    facts = {
+        "folder": run.path.name,  # where it lay is nobody's business but its owner's
+        "method": spec.method,
+        "parameters": ", ".join(f"{key}={value}" for key, value in sorted(spec.params.items())) or "none",
+        "weights": ", ".join(f"{role} sha256 {sha256}" for role, sha256 in sorted(spec.weights.items())) or "none",
+        "images": (
+            f"{spec.dataset} {spec.split}, subset {spec.subset}, {len(run.rows)} of {spec.images}, "
+            f"fingerprint {spec.subset_fingerprint}"
+        ),
+        "pixels": f"{'x'.join(map(str, spec.shape))} in [0, 1], preprocessing {spec.preprocessing}",
+        "certificate": (
+            f"{spec.certifier}, sigma {units.noise_level(spec.sigma)}, n0={units.count(spec.n0)}, "
+            f"N={units.count(spec.n)}, alpha={units.level(spec.alpha)}, seed {spec.seed}, noise {spec.noise}"
+        ),
+        "arithmetic": f"precision {spec.precision} on {_device(run) or 'a device that was not recorded'}",
+        "software": ", ".join(f"{key} {value}" for key, value in sorted(packages.items())) or "not recorded",
+        "commit": str(known.get("git_commit", "not recorded")),
+    }
+    return Provenance(digest(run), f"{variant.title}, sigma {units.noise_level(spec.sigma)}", tuple(facts.items()))
+
+
+def _published(published: PublishedTable) -> dict[str, Any]:
+    texts = units.grid(published.radii)
+    return {
+        "title": published.title,
+        "source": published.source,
+        "dataset": published.dataset,
+        "hardware": published.hardware,
+        "radii": [[radius, text] for radius, text in zip(published.radii, texts, strict=True)],
+        "rows": [
+            {
+                "method": row.title,
+                "values": list(row.values),
+                "seconds": row.latency_s,
+                "millions": row.params_millions,
+                "n": row.n,
+            }
+            for row in published.rows
+        ],
+    }

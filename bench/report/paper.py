@@ -1,0 +1,58 @@
+"""The paper's tables by the names that --table takes; which of them there are, and how each is laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import ReportError
+from bench.published import load
+from bench.report.against import beside
+from bench.report.cells import Table
+from bench.report.grids import grid_tables, raw_tables, trained_at
+from bench.report.sheets import sheet_table
+from bench.store import Run
+
+SHEETS = ("table3", "table4", "table5", "table6")
+GRIDS = {
+    "table7": ("table7",),
+    "table8": ("table8",),
+    "table9": ("table9",),
+    "rebuttal2": ("rebuttal2_025", "rebuttal2_100"),
+}
+RAW = "raw"
+WORDS = "1 to 9, rebuttal1, rebuttal2 or raw"
+
+
+def table_name(table: int | str) -> str:
+    """The published table's own name: "1" -> "table1".
+
+    Raises: ReportError for one that the paper does not have.
+    """
+    text = str(table)
+    name = f"table{text}" if text.isdecimal() else text
+    if name not in (*SHEETS, *GRIDS, RAW, "table1", "table2", "rebuttal1"):
+        raise ReportError(
+            f"expected --table 1 (imagenet), 2 (cifar10), or another of {WORDS}, got {text!r}; "
+            "leave it out for your runs alone"
+        )
+    return name
+
+
+def paper_tables(
+    name: str, runs: Sequence[Run], paths: Sequence[Path] = (), bound: str = "pa", alpha: float | None = None
+) -> tuple[Table, ...]:
+    """A table of the paper that is no envelope over sigma, runs beside the published rows.
+
+    Raises: ReportError as the tables' own.
+    """
+    if name in SHEETS:
+        return (sheet_table(name, paths),)
+    if name == RAW:
+        return raw_tables(runs, load(RAW), bound, alpha)
+    trained = trained_at(runs)
+    made: list[Table] = []
+    for each in GRIDS[name]:
+        published = load(each)
+        made += beside(grid_tables(runs, published, trained, bound, alpha), published, runs, trained=trained)
+    return tuple(made)

@@ -1,0 +1,90 @@
+"""Tables 3 to 6 of the paper: what was published beside what the installed methods and probes say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import ReportError
+from bench.published.sheets import Sheet, load_sheet
+from bench.registry import methods
+from bench.report.cells import Cell, Column, Line, Source, Table
+
+FEATURES = "features.json"  # of a feature probe, in a folder of its own
+_MADE = {
+    "sizes": "measured rows: parameters counted on the networks of this package, which are built without numbers",
+    "pretraining": "measured rows: the training presets of this package",
+    "augmentation": "measured rows: the transforms that this package composes",
+    "features": f"measured rows: from {FEATURES} in the folders of --runs",
+}
+
+
+def sheet_table(name: str, paths: Sequence[Path] = ()) -> Table:
+    """A published table of sizes, settings or probes with this package's own rows above the quoted ones.
+
+    `paths`: folders of feature probes, for Table 6.
+    Raises: ReportError for a probe that cannot be read, or a method's fact without one of the table's columns.
+    """
+    sheet = load_sheet(name)
+    own: list[tuple[str, Mapping[str, Any]]] = []
+    if sheet.facts == "features":
+        own += [(str(path.parent.name), _probe(path, sheet)) for path in find_features(paths)]
+    else:
+        for method in methods().values():
+            if sheet.facts in method.facts:
+                own += [(method.name, row) for row in method.facts[sheet.facts]()]
+    rows = [_line(sheet, row, "measured", origin) for origin, row in own]
+    rows += [_line(sheet, row, "quoted", f"{sheet.source}, row {i + 1}") for i, row in enumerate(sheet.rows)]
+    made = _MADE[sheet.facts] if own else f"no measured row: none of --runs holds a {FEATURES}"
+    return Table(
+        name=f"published-{sheet.name}",
+        title=f"{sheet.title} ({sheet.source})",
+        caption=made,
+        columns=(Column("source", "source"), *(Column(c.key, c.title) for c in sheet.columns)),
+        rows=tuple(rows),
+        notes=(f"quoted rows: {sheet.source}; not measured here", *sheet.notes),
+    )
+
+
+def find_features(paths: Sequence[Path]) -> list[Path]:
+    """The probes in the given folders: each a probe's folder, or a folder of them."""
+    found: list[Path] = []
+    for path in paths:
+        found += [path / FEATURES] if (path / FEATURES).is_file() else sorted(path.glob(f"[!.]*/{FEATURES}"))
+    return list(dict.fromkeys(found))
+
+
+def _probe(path: Path, sheet: Sheet) -> Mapping[str, Any]:
+    """A probe's record: {"format": 1, "dataset", "model", "rfd", "accuracy": {"0": 0.73, "0.25": ...}}."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] != 1:
+            raise ReportError(f"{str(path)!r} has format {record['format']!r}, expected 1; use its own version")
+        row = {
+            "dataset": str(record["dataset"]),
+            "model": str(record["model"]),
+            "rfd": None if record["rfd"] is None else f"{float(record['rfd']):.2f}",
+        }
+        accuracy = {f"accuracy_{float(sigma):g}": float(value) for sigma, value in record["accuracy"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ReportError(
+            f"{str(path)!r} is no feature probe: {problem!r}; expected dataset, model, rfd and accuracy by sigma; "
+            "write it again"
+        ) from problem
+    if wrong := [value for value in accuracy.values() if not 0 <= value <= 1]:
+        raise ReportError(f"{str(path)!r}: expected accuracies as fractions, got {wrong[0]!r}; write it again")
+    return row | {c.key: accuracy.get(c.key) for c in sheet.columns if c.key.startswith("accuracy_")}
+
+
+def _line(sheet: Sheet, row: Mapping[str, Any], source: Source, origin: str) -> Line:
+    if missing := [c.key for c in sheet.columns if c.key not in row]:
+        raise ReportError(
+            f"{origin} tells nothing of {', '.join(missing)} for {sheet.source}; expected a value for each column; "
+            "mend the method's facts"
+        )
+    return (
+        Cell(value=source, unit="text", source=source, origin=origin),
+        *(Cell(value=row[c.key], unit=c.unit, source=source, origin=origin) for c in sheet.columns),
+    )

@@ -1,0 +1,118 @@
+"""What a denoiser makes of a noisy image, as strips of pixels; the noise is the certifier's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from bench.errors import MethodError, ReportError
+from bench.report import units
+from bench.report.figures import blank
+from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, normals
+from bench.types import BaseClassifier, Image, Noise
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    Pixels = np.ndarray[Any, np.dtype[np.float32]]  # (C, H, W)
+
+_MOST = 8  # images of a figure; more would be too small to see
+
+
+class Denoising(Protocol):
+    """A base classifier that shows what its classifier is given; a method more, which none needs to have."""
+
+    def denoised(self, x: Tensor, noise: Noise) -> Tensor:
+        """The pixels that are classified in place of the noisy ones.
+
+        Shapes: x and result (B, C, H, W) float32; the result in [0, 1] up to overshoot.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """One image: clean, noisy, and by each denoiser."""
+
+    title: str
+    pictures: tuple[tuple[str, Pixels], ...]  # (what it is, pixels)
+
+
+def offers_pixels(classifier: BaseClassifier) -> bool:
+    """Whether the classifier shows its denoised pixels."""
+    return callable(getattr(classifier, "denoised", None))
+
+
+def denoised_strip(
+    image: Image, classifiers: Mapping[str, BaseClassifier], *, sigma: float, seed: int, device: str = "cpu"
+) -> Strip:
+    """One image as the certifier's first noisy copy of it, and as each denoiser hands it on.
+
+    Classifiers that show no pixels are left out.
+    Raises: MethodError for denoised pixels of another shape, or that are no numbers.
+    """
+    import torch
+
+    key = NoiseKey(seed, image.fingerprint, sigma, ESTIMATE)
+    clean = torch.from_numpy(image.pixels).to(device)
+    noisy = clean + sigma * normals(key.philox("smoothing"), 0, 0, 1, tuple(clean.shape), device)
+    pictures: list[tuple[str, Pixels]] = [
+        ("clean", image.pixels),
+        (f"sigma {units.noise_level(sigma)}", _array(noisy[0])),
+    ]
+    for title, classifier in classifiers.items():
+        if not offers_pixels(classifier):
+            continue
+        source = cast("Denoising", classifier)
+        with torch.inference_mode():
+            made = source.denoised(noisy, MethodNoise(key.philox("method"), 0, 1, device))
+        if made.shape != noisy.shape or not bool(torch.isfinite(made).all()):
+            raise MethodError(
+                f"{title}: denoised must return finite pixels of shape {tuple(noisy.shape)}, got {tuple(made.shape)}; "
+                "give back what the classifier sees, before its normaliser"
+            )
+        pictures.append((title, _array(made[0])))
+    return Strip(f"image {image.index}", tuple(pictures))
+
+
+def strip_figure(strips: Sequence[Strip], title: str) -> Figure:
+    """The strips below each other: one row an image, one column what was made of it; clipped to [0, 1] to be shown.
+
+    Raises: ReportError for no strip, too many, or strips of other columns.
+    """
+    columns = {tuple(what for what, _ in strip.pictures) for strip in strips}
+    if not 0 < len(strips) <= _MOST or len(columns) != 1:
+        raise ReportError(
+            f"expected 1 to {_MOST} strips with the same columns, got {len(strips)} with {len(columns)} kinds; "
+            "choose fewer images, and the same denoisers for each"
+        )
+    (names,) = columns
+    figure = blank(max(4.0, 1.15 * len(names) + 0.6), 1.15 * len(strips) + 0.9)
+    axes = figure.subplots(len(strips), len(names), squeeze=False)
+    for k, (line, strip) in enumerate(zip(axes, strips, strict=True)):
+        for axis, (what, pixels) in zip(line, strip.pictures, strict=True):
+            shown = pixels.clip(0, 1).transpose(1, 2, 0)
+            # "nearest": a smoothed pixel would be one that no network has seen.
+            axis.imshow(
+                shown if shown.shape[2] == 3 else shown[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+            )
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if k == 0:
+                axis.set_title(_folded(what), fontsize=8, parse_math=False)
+        line[0].set_ylabel(strip.title, fontsize=8)
+    figure.suptitle(f"{title}; shown clipped to [0, 1]", fontsize=9, parse_math=False)
+    return figure
+
+
+def _array(pixels: Tensor) -> Pixels:
+    return cast("Pixels", pixels.float().cpu().numpy())
+
+
+def _folded(words: str) -> str:
+    """At most 16 letters a line: a column is no wider."""
+    from textwrap import wrap
+
+    return "\n".join(wrap(words, 16))

@@ -1,0 +1,104 @@
+"""What rRCM's networks, presets and views are, as rows of the paper's Tables 3 to 5: counted and read, not quoted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from bench.types import Scalar
+from methods.nets.sizes import SIZES
+from methods.nets.vit import time_token_vit
+from methods.training.augment import colour_views
+from methods.training.presets import presets
+
+_SIDE = 224  # of the images that the paper's sizes are counted for
+
+
+def sizes() -> Sequence[Mapping[str, Scalar]]:
+    """Parameters of each size on ImageNet, counted on networks without numbers; those without ImageNet are left out."""
+    rows: list[Mapping[str, Scalar]] = []
+    for name, size in SIZES.items():
+        if _SIDE not in size.patch_sizes:
+            continue
+        # A preset may have another projector than the paper's table; both are counted.
+        own = [int(p.values["projector"]) for p in presets("rrcm", "pretrain") if _trains(p.values, p.dataset, name)]
+        rows += [
+            {
+                "model": f"rRCM-{name}",
+                "parameters": f"{_count(name, hidden):,}".replace(",", " "),
+                "encoder": _count(name, None),
+                "depth": size.depth,
+                "dim": size.embed_dim,
+                "mlp_hidden_dim": hidden,
+                "output_dim": size.output_dim,
+                "heads": size.num_heads,
+            }
+            for hidden in dict.fromkeys((size.hidden_dim, *(width for width in own if width)))
+        ]
+    return rows
+
+
+def pretraining() -> Sequence[Mapping[str, Scalar]]:
+    """The pre-training presets of the paper's data sets."""
+    return [
+        {
+            "dataset": preset.dataset,
+            "model": f"rRCM-{v['size']}",
+            "lr": f"{v['lr']:g}",
+            "steps": int(v["steps"]),
+            "batch": int(v["batch"]),
+            "ema1": f"{v['ema_start']:g}",
+            "ema2": "0",  # the consistency target is the network itself, without gradient
+            "tau": f"{v['tau']:g}",
+            "optimiser": "AdamW",
+            "time_steps": f"{v['scales_first']} to {v['scales_last']}",
+        }
+        for preset in presets("rrcm", "pretrain")
+        if preset.dataset in ("imagenet", "cifar10") and (v := preset.values)
+    ]
+
+
+def augmentation() -> Sequence[Mapping[str, Scalar]]:
+    """The transforms of the two views that pre-training tells apart, as they are composed here."""
+    _, *views = colour_views("moco", _SIDE) or ()
+    return [
+        {"augmentation": name, "view": str(number), "probability": f"{probability:g}"}
+        for number, view in enumerate(views, start=1)
+        for name, probability in map(_step, _steps(view))
+    ]
+
+
+def _trains(values: Mapping[str, Any], dataset: str, size: str) -> bool:
+    return dataset == "imagenet" and values["size"] == size
+
+
+def _count(size: str, hidden: int | None) -> int:
+    with torch.device("meta"):
+        network = time_token_vit(size, image_size=_SIDE, in_channels=3, projector=hidden is not None, hidden_dim=hidden)
+    return sum(tensor.numel() for tensor in network.parameters())
+
+
+def _steps(view: Any) -> Sequence[Any]:
+    steps: Sequence[Any] = view.transforms
+    return steps
+
+
+def _step(step: Any) -> tuple[str, float]:
+    """A transform's name with its settings, and its probability."""
+    from torchvision.transforms import v2
+
+    if isinstance(step, v2.RandomApply):
+        name, _ = _step(step.transforms[0])
+        return name, float(step.p)
+    if isinstance(step, v2.RandomResizedCrop):
+        return f"RandomResizedCrop(scale={tuple(step.scale)})", 1.0
+    if isinstance(step, v2.ColorJitter):
+        # Jitter is stored as the interval around 1, or around 0 for the hue.
+        widths = [(side[1] - side[0]) / 2 for side in (step.brightness, step.contrast, step.saturation, step.hue)]
+        return f"ColorJitter({', '.join(f'{width:g}' for width in widths)})", 1.0
+    if isinstance(step, v2.Lambda):
+        return "GaussianBlur(0.1 to 2.0)", 1.0  # the only function among the views
+    name = type(step).__name__.replace("RandomSolarize", "Solarize")
+    return name, float(getattr(step, "p", 1.0))
