@@ -31,6 +31,9 @@ bench *words:
 gpu:
     {{python}} -m pytest -m gpu
     .venv/bin/rrcm-bench run --device cuda:0 --out results/runs-cuda
+    .venv/bin/rrcm-bench latency --table 1 --random-weights --device cuda:0 --budget 900 --precision fp32 --out results/latency/cuda.jsonl
+    .venv/bin/rrcm-bench latency --table 1 --random-weights --device cuda:0 --budget 900 --precision bf16 --batch auto --out results/latency/cuda.jsonl
+    .venv/bin/rrcm-bench latency --table 2 --random-weights --device cuda:0 --budget 900 --precision fp32 --out results/latency/cuda.jsonl
 
 report *words:
     .venv/bin/rrcm-bench report {{words}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bench.cli import catalogue, claims, compare, conversion, doctor, logs, report, run, runs, train
+from bench.cli import catalogue, claims, compare, conversion, doctor, latency, logs, report, run, runs, train
 
 app = typer.Typer(
     name="rrcm-bench",
@@ -21,6 +21,7 @@ app.command("compare")(compare.compare)
 app.command("claims")(claims.claims)
 app.command("methods")(catalogue.methods)
 app.command("datasets")(catalogue.datasets)
+app.command("latency")(latency.latency)
 app.command("check")(catalogue.check)
 app.command("doctor")(doctor.doctor)
 

@@ -1,0 +1,210 @@
+"""`rrcm-bench latency`: time certificates on this device; what others would take is never called a measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli import complete
+from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
+
+if TYPE_CHECKING:
+    from bench.latency.devices import Profile
+    from bench.latency.requests import Item, LatencyRequest
+    from bench.report.latency_tables import Grid, Timed
+
+LEDGER = Path("results/runs/latency.jsonl")
+METHODS = "gaussian,consistency,rrcm"
+
+
+def latency(
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods, with commas between; or file.py:NAME.", show_default=METHODS, autocompletion=complete.methods
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Whose image shape and classes.", show_default="digits", autocompletion=complete.datasets),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="Device wanted: a800, h200, ...; projected where it is not here.", show_default="this one"),
+    ] = None,
+    table: Annotated[
+        int | None,
+        typer.Option(help="1 (ImageNet) or 2 (CIFAR-10): the paper's rows, N and batches.", show_default="none"),
+    ] = None,
+    n: Annotated[int | None, typer.Option(help="Samples an image for the bound.", show_default="100000")] = None,
+    n0: Annotated[int, typer.Option(help="Samples an image for choosing the class.")] = 100,
+    sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
+    alpha: Annotated[float, typer.Option(help="Chance that an image's certificate is wrong.")] = 0.001,
+    precision: Annotated[
+        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=complete.precisions)
+    ] = "fp32",
+    batch: Annotated[
+        str | None,
+        typer.Option(help="auto (searched) | paper | K copies a pass.", show_default="auto; with --table: paper"),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Certificates, or parts of one, on the clock.")] = 6,
+    budget: Annotated[
+        float, typer.Option(help="Seconds for each method; a part is timed where a whole is too long.")
+    ] = 120.0,
+    size: Annotated[int | None, typer.Option(help="Side of the crop, pixels.", show_default="the method's own")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Random networks: the time is the same, and the record says so.")
+    ] = False,
+    weights: Annotated[list[str] | None, typer.Option(help="[METHOD.]ROLE=PATH.", show_default="the catalogue")] = None,
+    params: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="[METHOD.]key=value: a method's setting.", show_default="see `methods NAME`"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
+    shared: Annotated[bool, typer.Option("--shared", help="Go on beside other processes on the GPU.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Measure on the --gpu or refuse; project nothing.")] = False,
+    claims: Annotated[bool, typer.Option("--claims", help="Only re-derive the paper's claims of speed.")] = False,
+    backtest: Annotated[bool, typer.Option("--backtest", help="Only test projections on published rates.")] = False,
+    out: Annotated[Path, typer.Option(help="File of records, JSON lines, appended to.")] = LEDGER,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Time one certificate of each method: what was timed, on what, how sure it is."""
+    from bench.errors import UsageError
+    from bench.latency.devices import profile
+
+    if claims or backtest:
+        show_published(claims=claims, backtest=backtest, json=json)
+        return
+    if table is not None and (methods or dataset or n):
+        raise UsageError("--table has its own methods, dataset and N; leave --methods, --dataset and --n out")
+    target = profile(gpu) if gpu else None
+    from bench.latency import paper, requests
+    from bench.latency.requests import LatencyRequest
+
+    plan = paper.rows(table) if table is not None else ()
+    request = LatencyRequest(
+        dataset=paper.dataset(table) if table is not None else dataset or "digits", sigma=sigma, n0=n0,
+        n=n or 100_000, alpha=alpha, size=size, precision=precision,
+        batch=batch or ("auto" if table is None else "paper"), repeats=repeats, budget_s=budget,
+        random_weights=random_weights, weights=tuple(weights or ()), params=tuple(params or ()), shared=shared,
+    )  # fmt: skip
+    named = tuple(word.strip() for word in (methods or METHODS).split(","))
+    items = requests.paper_items(table) if table is not None else requests.items(request, named)
+    found = compute(request, items, one_device(device), target, strict=strict, out=out)
+    if json:
+        from bench.report.latency_tables import as_json
+
+        print_json({"rows": as_json(found)})
+        return
+    from bench.report.latency_tables import beside_published, claimed, measured, projected
+
+    show(measured(found))
+    if target and any(row.projection or row.refusal for row in found) and not is_here(found, target):
+        show(projected(found, target))
+    if plan:
+        show(beside_published(found, plan, target))
+        show(claimed(found))
+    remark(f"records are kept in {out}")
+
+
+def compute(
+    request: LatencyRequest, items: tuple[Item, ...], device: str, target: Profile | None, *, strict: bool, out: Path
+) -> list[Timed]:
+    """All rows timed, stored as they come, and projected where another device was asked for.
+
+    Raises: the refusal of a single row; DeviceError under --strict on another device than the one asked for.
+    """
+    from bench.errors import BenchError, DeviceError
+    from bench.execution.environment import device_name
+    from bench.latency import ledger, session
+    from bench.latency.devices import recognise
+    from bench.latency.projection import project
+    from bench.report.latency_tables import Timed
+    from bench.report.units import duration
+
+    name = device_name(device)
+    present = recognise(name) if device.startswith("cuda") else None
+    elsewhere = target if target and target != present else None
+    if strict and elsewhere:
+        raise DeviceError(
+            f"--strict: expected a measurement on {elsewhere.name}, this device is {name}; "
+            "leave --strict out for a projection, or run it there"
+        )
+    found = []
+    with resumable(f"the records so far are kept in {out}"):
+        remark(f"latency  {len(items)} rows on {name}, at most about {duration(request.budget_s)} each  -> {out}")
+        for outcome in session.run(request, items, device):
+            record, item, refusal, projection = outcome.record, outcome.item, outcome.refusal, None
+            if record is None and refusal is not None and len(items) == 1:
+                raise refusal
+            said = str(refusal or "")
+            if record is not None:
+                ledger.append(out, [record])
+                remark(f"  {item.title}: {record.kind}, {len(record.doubts)} doubts")
+                try:
+                    projection = project(record, elsewhere) if elsewhere else None
+                except BenchError as error:
+                    said = str(error)
+            else:
+                remark(f"  left out  {said}")
+            found.append(Timed(title=item.title, key=item.key, record=record, projection=projection, refusal=said))
+    return found
+
+
+def is_here(rows: list[Timed], target: Profile) -> bool:
+    """Whether the device asked for is the one that was timed."""
+    return any(row.record is not None and row.record.device.profile == target.key for row in rows)
+
+
+def one_device(words: str) -> str:
+    """The device of a session.
+
+    Raises: DeviceError for one that is not there, UsageError for several.
+    """
+    from bench.errors import UsageError
+    from bench.execution.environment import parse_devices
+
+    devices = parse_devices(words)
+    if len(devices) != 1:
+        raise UsageError(f"--device {words!r}: expected one device, a latency is of one")
+    return devices[0]
+
+
+def show_published(*, claims: bool, backtest: bool, json: bool) -> None:
+    """What needs no clock: the paper's claims, and projections against published rates."""
+    from dataclasses import asdict
+
+    from bench.latency import paper, projection
+    from bench.report.latency_tables import backtest as tested
+    from bench.report.latency_tables import claimed
+
+    pairs, left_out = projection.pairs(), projection.leave_one_out()
+    if json:
+        document: dict[str, object] = {}
+        if claims:
+            document["claims"] = [{**asdict(c), "derived": c.derived} for c in paper.claims()]
+        if backtest:
+            document |= {"pairs": list(map(asdict, pairs)), "leave_one_out": list(map(asdict, left_out))}
+        print_json(document)
+        return
+    for grid in ((claimed(),) if claims else ()) + (tested(pairs, left_out) if backtest else ()):
+        show(grid)
+
+
+def show(grid: Grid) -> None:
+    """A table and its notes on stdout."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(grid.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for k, column in enumerate(grid.columns):
+        table.add_column(Text(column), justify="left" if k == 0 else "right", overflow="fold")
+    for row in grid.rows:
+        table.add_row(*map(Text, row))
+    console = stdout()
+    console.print(table)
+    for note in grid.notes:
+        console.print(Text(f"  {note}"))

@@ -1,0 +1,129 @@
+"""FLOP and bytes of one copy by stage, counted from shapes, without numbers where the method can be built so.
+
+FLOP are 2 x MAC of matrix products and convolutions, attention counted. Bytes are those of eager execution: every
+operator reads its inputs and writes its results once, whatever a cache or a fused kernel would save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.latency.records import STAGES, Work
+from bench.latency.stages import denoisers, marked
+from bench.smoothing import MethodNoise, NoiseKey, normals
+from bench.types import BaseClassifier
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+HALF = ("bf16", "fp16")
+_UNCOUNTABLE = (
+    BenchError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def count(classifier: BaseClassifier, shape: tuple[int, int, int], device: str, precision: str) -> Work:
+    """What one copy costs.
+
+    What depends on the batch is told from what does not, the weights, by passes of one and of two copies.
+    Differs: counted in float32; half precision halves the bytes, as if nothing stayed in float32.
+    """
+    import torch
+
+    x = torch.zeros(1, *shape, device=device)
+    with torch.no_grad():
+        found = denoisers(lambda: classifier.predict(x, MethodNoise(0, 0, 1, device)), shape)
+    one, two = (_stages(classifier, found, shape, device, batch) for batch in (1, 2))
+    size = 0.5 if precision in HALF else 1.0
+    grown = {stage: max(0.0, two[1][stage] - one[1][stage]) for stage in STAGES}
+    return Work(
+        flops={stage: one[0][stage] for stage in STAGES},
+        bytes={stage: size * grown[stage] for stage in STAGES},
+        pass_bytes={stage: size * max(0.0, one[1][stage] - grown[stage]) for stage in STAGES},
+    )
+
+
+def _stages(
+    classifier: BaseClassifier, found: tuple[nn.Module, ...], shape: tuple[int, int, int], device: str, batch: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """FLOP and bytes of one forward pass, by stage."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    flops, moved = dict.fromkeys(STAGES, 0.0), dict.fromkeys(STAGES, 0.0)
+    x = torch.zeros(batch, *shape, device=device)
+    key = NoiseKey(0, "counting", 1.0, "counting").philox("smoothing")
+    counter, traffic = FlopCounterMode(display=False), _traffic()
+    now, since = "noise", (0.0, 0.0)
+
+    def switch(stage: str) -> None:
+        nonlocal now, since
+        total = float(counter.get_total_flops()), float(traffic.total)  # type: ignore[attr-defined]
+        flops[now] += total[0] - since[0]
+        moved[now] += total[1] - since[1]
+        now, since = stage, total
+
+    # The CPU's flash attention is in no register of countable operations; the plain one is.
+    with (
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        marked(classifier, found, switch) as wrapped,
+        counter,
+        traffic,
+    ):
+        eps = normals(key, 0, 0, batch, shape, device)
+        labels = wrapped.predict(eps.mul_(1.0).add_(x), MethodNoise(0, 0, batch, device))
+        torch.zeros(classifier.num_classes + 1, dtype=torch.int64, device=device).scatter_add_(
+            0, labels, torch.ones_like(labels)
+        )
+        switch("count")
+    return {s: v / batch for s, v in flops.items()}, moved
+
+
+def _traffic() -> TorchDispatchMode:
+    """A mode that adds up the bytes of every operator that is not a view."""
+    from torch import Tensor
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        total = 0
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if not _is_view(func):
+                for leaf in tree_leaves((args, kwargs or {}, result)):
+                    if isinstance(leaf, Tensor):
+                        self.total += leaf.numel() * leaf.element_size()
+            return result
+
+    return Traffic()  # type: ignore[no-untyped-call]
+
+
+def _is_view(func: Any) -> bool:
+    returns = func._schema.returns
+    alias = returns[0].alias_info if returns else None
+    return alias is not None and not alias.is_write
+
+
+def countable(
+    make: Callable[[], BaseClassifier], shape: tuple[int, int, int], device: str, precision: str
+) -> Work | None:
+    """The work of a copy; None where a stranger's method cannot be built or run so, as without numbers."""
+    try:
+        return count(make(), shape, device, precision)
+    except _UNCOUNTABLE:
+        return None

@@ -1,0 +1,170 @@
+"""What a user asks the profiler for, and the spec and setting of each row; nothing is built or opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bench import registry, weights
+from bench.certificate import check_samples
+from bench.errors import BenchError, DataError, MethodError, SpecError, UsageError
+from bench.execution.environment import PRECISIONS
+from bench.latency import paper
+from bench.latency.workload import FINGERPRINT
+from bench.plan import convert
+from bench.smoothing import NOISE_VERSION
+from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
+
+CERTIFIER = "cohen"  # the whole of N is always drawn: what a sequential certifier saves depends on the images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyRequest:
+    """What is to be timed, and how."""
+
+    dataset: str
+    sigma: float = 0.5
+    n0: int = 100
+    n: int = 100_000
+    alpha: float = 0.001
+    seed: int = 0
+    size: int | None = None
+    precision: str = "fp32"
+    batch: str = "auto"  # "auto", "paper" or a number
+    repeats: int = 6
+    budget_s: float = 120.0  # a method
+    random_weights: bool = False
+    weights: tuple[str, ...] = ()  # "[METHOD.]ROLE=PATH"
+    params: tuple[str, ...] = ()  # "[METHOD.]key=value"
+    shared: bool = False  # go on beside other processes on the GPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One row to be timed."""
+
+    method: str
+    title: str
+    n: int
+    params: Mapping[str, Scalar] = field(default_factory=dict)  # over the request's
+    batch: int | None = None  # over the request's
+    key: str = ""  # of the published row it stands beside
+
+
+def check(request: LatencyRequest) -> None:
+    """Refuse what cannot be timed, before anything is built."""
+    check_samples(request.n0, request.n, request.alpha, request.sigma)
+    if request.precision not in PRECISIONS:
+        raise SpecError(f"no precision {request.precision!r}; expected one of {', '.join(PRECISIONS)}")
+    if request.repeats < 2:
+        raise UsageError(f"--repeats {request.repeats}: expected at least 2, and 4 to compare two probes")
+    if not request.budget_s > 0:
+        raise UsageError(f"--budget {request.budget_s:g}: expected seconds above 0 for each method")
+    if request.batch not in ("auto", "paper") and not (request.batch.isdigit() and int(request.batch) > 0):
+        raise UsageError(f"--batch {request.batch!r}: expected auto, paper, or a positive number of copies")
+
+
+def items(request: LatencyRequest, methods: tuple[str, ...]) -> tuple[Item, ...]:
+    """One row a method, at the request's n."""
+    return tuple(Item(method=name, title=name, n=request.n) for name in methods)
+
+
+def paper_items(table: int) -> tuple[Item, ...]:
+    """The rows of a published table, at its N and batches."""
+    return tuple(
+        Item(method=row.method, title=row.title, n=row.n, params=row.params, batch=row.batch, key=row.key)
+        for row in paper.rows(table)
+    )
+
+
+def prepare(request: LatencyRequest, item: Item, method: Method) -> tuple[RunSpec, Setting]:
+    """What is timed, on one synthetic image of the dataset's shape: no dataset is opened.
+
+    Raises: DataError for a dataset of no fixed shape, MethodError for images that the method declines, WeightsError
+    for weights that are missing.
+    """
+    source = registry.dataset(request.dataset)
+    if source.shape is None or source.num_classes is None:
+        known = ", ".join(name for name in registry.dataset_names() if registry.dataset(name).shape is not None)
+        raise DataError(f"dataset {request.dataset!r} has no shape of its own to time; expected one of {known}")
+    side = request.size or method.size(request.dataset)
+    shape = (source.shape[0], side, side) if side else source.shape
+    if declined := method.declines(request.dataset, shape, source.num_classes):
+        raise MethodError(f"{item.method} declines {request.dataset} {shape}: {declined}")
+    files = _files(request, item, method)
+    params = _params(request, item, method, files)
+    spec = RunSpec(
+        method=item.method,
+        params=params,
+        weights={r.name: files[r.name].sha256 if files else "random" for r in method.roles},
+        dataset=request.dataset,
+        split="none",
+        subset="one synthetic image",
+        subset_fingerprint=FINGERPRINT,
+        images=1,
+        shape=shape,
+        preprocessing="none",
+        sigma=request.sigma,
+        n0=request.n0,
+        n=item.n,
+        alpha=request.alpha,
+        certifier=CERTIFIER,
+        seed=request.seed,
+        precision=request.precision,
+        noise=NOISE_VERSION,
+    )
+    setting = Setting(
+        dataset=request.dataset,
+        num_classes=source.num_classes,
+        shape=shape,
+        sigma=request.sigma,
+        params=params,
+        weights=files,
+        random_weights=request.random_weights,
+        seed=request.seed,
+        device="cpu",
+    )
+    return spec, setting
+
+
+def _files(request: LatencyRequest, item: Item, method: Method) -> dict[str, WeightsFile]:
+    given = {}
+    for word in request.weights:
+        prefix, key, value = _word(word)
+        if prefix in ("", item.method) and key in [role.name for role in method.roles]:
+            given[key] = value
+    if request.random_weights:
+        if given:
+            raise UsageError(f"--random-weights and --weights {', '.join(given)} exclude each other; give one of them")
+        return {}
+    try:
+        return weights.resolve(method, request.dataset, request.sigma, given, download=False)
+    except BenchError as error:
+        raise type(error)(f"{error}; or --random-weights: the time does not depend on them") from None
+
+
+def _params(request: LatencyRequest, item: Item, method: Method, files: Mapping[str, WeightsFile]) -> dict[str, Scalar]:
+    said = {key: str(value) for file in files.values() for key, value in file.params.items()}
+    asked = {key: value for prefix, key, value in map(_word, request.params) if prefix in ("", item.method)}
+    fixed = {key: str(value) for key, value in item.params.items()}
+    words = {**said, **asked, **fixed}
+    return {
+        p.name: convert(p, words[p.name]) if p.name in words else p.default_for(request.dataset) for p in method.params
+    }
+
+
+def _word(word: str) -> tuple[str, str, str]:
+    left, equals, value = word.partition("=")
+    if not equals or not left or not value:
+        raise UsageError(f"{word!r}: expected [METHOD.]KEY=VALUE")
+    prefix, _, key = left.rpartition(".")
+    return prefix, key, value
+
+
+def batch_of(request: LatencyRequest, item: Item) -> tuple[int | None, str]:
+    """The batch that was asked for, None to search for it, and whose it is."""
+    if request.batch == "auto":
+        return None, "searched"
+    if request.batch == "paper":
+        return item.batch or paper.batch(request.dataset, item.method), "paper"
+    return int(request.batch), "given"

@@ -1,0 +1,109 @@
+"""The work that is timed: the certifier's own calls on one image that lies on the device already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bench.certificate import certify
+from bench.latency.clock import Clock
+from bench.latency.records import STAGES
+from bench.latency.stages import denoisers, marked
+from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw, integers, sample
+from bench.types import BaseClassifier, Counts, RunSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FINGERPRINT = "synthetic"  # no image has it; the time does not depend on the pixels
+
+
+class Workload(Protocol):
+    """What the probe times; a fake needs no network."""
+
+    def passes(self, copies: int, batch: int) -> None:
+        """Draw and count that many copies of one stage."""
+
+    def certificate(self, batch: int) -> None:
+        """One whole certificate: both stages and the bound."""
+
+    def split(self, clock: Clock, batch: int, repeats: int) -> tuple[dict[str, float], float]:
+        """Seconds a copy by stage, and of the noise the host's part."""
+
+
+@dataclass(slots=True)
+class Certification:
+    """One image of random pixels, certified by a network."""
+
+    classifier: BaseClassifier
+    spec: RunSpec
+    x: Tensor  # (C, H, W), on the classifier's device
+
+    def passes(self, copies: int, batch: int) -> None:
+        """Draw and count copies, from the first on: the same noise each time, as a repeat must be the same work."""
+        self.draw(self.classifier, copies, batch)
+
+    def draw(self, classifier: BaseClassifier, copies: int, batch: int, first: int = 0) -> Counts:
+        """Votes of the estimation stage."""
+        key = NoiseKey(self.spec.seed, FINGERPRINT, self.spec.sigma, ESTIMATE)
+        return draw(classifier, self.x, key=key, n=copies, batch=batch, precision=self.spec.precision, first=first)
+
+    def certificate(self, batch: int) -> None:
+        """Both stages, and the bound and radius."""
+        spec = self.spec
+        selection, estimation = sample(
+            self.classifier,
+            self.x,
+            seed=spec.seed,
+            fingerprint=FINGERPRINT,
+            sigma=spec.sigma,
+            n0=spec.n0,
+            n=spec.n,
+            batch=batch,
+            precision=spec.precision,
+        )
+        certify(selection, estimation, sigma=spec.sigma, alpha=spec.alpha)
+
+    def split(self, clock: Clock, batch: int, repeats: int) -> tuple[dict[str, float], float]:
+        """A pass of its own, one batch a draw, with marks between the stages; the timed repeats have none.
+
+        Noise is the certifier's and the method's own; denoise, the networks that make images of images; classify, the
+        rest of the method; count, votes and their way to the host.
+        """
+        seconds, _ = self.split_votes(clock, batch, repeats)
+        return seconds, self._host_noise(clock, batch)
+
+    def split_votes(self, clock: Clock, batch: int, repeats: int) -> tuple[dict[str, float], Counts]:
+        """Seconds a copy by stage, and the votes: those of the certifier without marks."""
+        found = denoisers(self._one_pass, self.spec.shape)
+        marks: list[tuple[str, Any]] = []
+        votes = Counts((), 0)
+        with marked(self.classifier, found, lambda stage: marks.append((stage, clock.mark()))) as wrapped:
+            for k in range(repeats):
+                marks.append(("noise", clock.mark()))
+                votes += self.draw(wrapped, batch, batch, first=k * batch)
+                marks.append(("", clock.mark()))
+        seconds = dict.fromkeys(STAGES, 0.0)
+        for (stage, begin), (_, end) in pairwise(marks):
+            if stage:
+                seconds[stage] += clock.between(begin, end) / (batch * repeats)
+        return seconds, votes
+
+    def _one_pass(self) -> None:
+        import torch
+
+        with torch.inference_mode():
+            self.classifier.predict(self.x[None], MethodNoise(0, 0, 1, str(self.x.device)))
+
+    def _host_noise(self, clock: Clock, batch: int) -> float:
+        """Seconds a copy for the random integers, which numpy makes on the host."""
+        key = NoiseKey(self.spec.seed, FINGERPRINT, self.spec.sigma, ESTIMATE).philox("smoothing")
+        copies = min(batch, 64)
+        return fastest(clock, lambda: integers(key, 0, 0, copies, self.x.numel())) / copies
+
+
+def fastest(clock: Clock, work: Callable[[], object], rounds: int = 3) -> float:
+    """The wall seconds of the fastest round."""
+    return min(clock.time(work).wall for _ in range(rounds))

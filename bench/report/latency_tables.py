@@ -1,0 +1,245 @@
+"""Latency records as tables: measured, extrapolated, projected and published seconds each in a column of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.latency.devices import Profile
+from bench.latency.paper import Claim, PaperRow, claims, rederived
+from bench.latency.projection import LeftOut, Pair, Projection, factors, rates, worst
+from bench.latency.records import STAGES, LatencyRecord, certificate_seconds, offline_rate, utilisation
+from bench.report import units
+
+BASES = ("rrcm-b-10k", "rrcm-b")  # rows that ratios are to: of equal N
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A table of words, ready to be laid out."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """One row of a session: what it is, and what came of it."""
+
+    title: str
+    key: str  # of a published row; "" for none
+    record: LatencyRecord | None
+    projection: Projection | None = None
+    refusal: str = ""
+
+
+def measured(rows: Sequence[Timed]) -> Grid:
+    """What this device took, with every doubt beneath."""
+    body, notes = [], []
+    for row in rows:
+        if (r := row.record) is None:
+            body.append((row.title, *["" for _ in range(11)]))
+            notes.append(f"{row.title} not timed: {row.refusal}")
+            continue
+        seconds, p90 = (units.duration(certificate_seconds(r, q)) for q in (0.5, 0.9))
+        used = utilisation(r)
+        body.append(
+            (
+                row.title + (" (random weights)" if r.random_weights else ""),
+                ", ".join(f"{count} {network}" for network, count in r.calls.items()),
+                f"{r.work.total_flops / 2e9:.4g}" if r.work else "not countable",
+                str(r.batch),
+                seconds if r.kind == "measured" else "",
+                seconds if r.kind == "extrapolated" else "",
+                p90,
+                f"{offline_rate(r):.3g}",
+                f"{r.copies / sorted(r.seconds)[len(r.seconds) // 2]:.4g}",
+                _stages(r),
+                units.percent(used) if used is not None else units.MISSING,
+                f"{r.peak_bytes / 2**30:.2f}" if r.peak_bytes else units.MISSING,
+            )
+        )
+        if r.kind == "extrapolated":
+            notes.append(
+                f"{row.title}: extrapolated from {len(r.seconds)} repeats of {r.copies} copies to {r.n0 + r.n}"
+            )
+        if r.energy_j is not None:
+            notes.append(f"{row.title}: {r.energy_j:.4g} J a certificate, idle power included")
+        notes += [f"! {row.title}: {doubt}" for doubt in r.doubts]
+    first = next((row.record for row in rows if row.record), None)
+    where = f" on {first.device.name}, {first.device.threads} threads" if first else ""
+    how = f"; {_what(first)}" if first else ""
+    return Grid(
+        title=f"seconds of one certificate{where}{how}",
+        columns=(
+            "method", "calls a copy", "GMAC a copy", "batch", "MEASURED", "EXTRAPOLATED", "90th pct.", "images/s",
+            "copies/s", "/".join(STAGES), "MFU", "peak GiB",
+        ),
+        rows=tuple(body),
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def projected(rows: Sequence[Timed], target: Profile) -> Grid:
+    """What each row would take on a device that is not here, each over a row of what the device could do at most."""
+    body: list[tuple[str, ...]] = []
+    notes: list[str] = []
+    for row in rows:
+        if row.record is None or (p := row.projection) is None:
+            notes.append(f"{row.title} not projected: {row.refusal}")
+            continue
+        here = units.duration(certificate_seconds(row.record))
+        kinds = [here if row.record.kind == kind else "" for kind in ("measured", "extrapolated")]
+        span = f"{units.duration(p.low)} to {units.duration(p.high)}"
+        body.append((row.title, *kinds, units.duration(p.seconds), span, units.duration(p.host), ""))
+        body.append((f"{row.title}, speed of light", "", "", "", "", "", units.duration(p.limit)))
+        notes.append(f"{row.title}: {p.how}")
+    low, high = factors(target.family)
+    notes.append(f"interval: times {low:.2f} to {high:.2f}, the extremes of `rrcm-bench latency --backtest`, no level")
+    notes.append("of it host: noise integers by this machine's processor, as measured here; a busy one makes it longer")
+    notes.append(f"{target.name}: {target.source}")
+    first = next((row.record for row in rows if row.record), None)
+    here = first.device.name if first else "nothing"
+    return Grid(
+        title=f"PROJECTED from {here} to {target.name}: not measured; {_what(first) if first else ''}",
+        columns=(
+            "method", "MEASURED here", "EXTRAPOLATED here", f"PROJECTED {target.key}", "interval", "of it host",
+            "LIMIT",
+        ),
+        rows=tuple(body),
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def beside_published(rows: Sequence[Timed], plan: Sequence[PaperRow], target: Profile | None) -> Grid:
+    """Published against own seconds, and the ratios to rRCM-B at the same N, which a change of device moves least."""
+    quoted = {row.key: row for row in plan if row.key and row.seconds}
+    own = {row.key: row for row in rows if row.key}
+    body = []
+    for row in rows:
+        paper = quoted.get(row.key)
+        base = next((k for k in BASES if k in quoted and paper and quoted[k].n == paper.n), None)
+        r = row.record
+        here = units.duration(certificate_seconds(r)) if r else ""
+        ratio = theirs = away = ""
+        if paper and base and paper.seconds:
+            theirs = f"{paper.seconds / (quoted[base].seconds or 1):.1f}"
+            other = own.get(base)
+            if r and other and other.record:
+                ratio = f"{certificate_seconds(r) / certificate_seconds(other.record):.1f}"
+                ratio += "" if r.kind == other.record.kind == "measured" else " (extrapolated)"
+            if row.projection and other and other.projection:
+                away = f"{row.projection.seconds / other.projection.seconds:.1f}"
+        body.append(
+            (
+                row.title,
+                units.count(paper.n) if paper else (units.count(r.n) if r else ""),
+                units.duration(paper.seconds) if paper and paper.seconds else "",
+                here if r and r.kind == "measured" else "",
+                here if r and r.kind == "extrapolated" else "",
+                units.duration(row.projection.seconds) if row.projection else "",
+                theirs,
+                ratio,
+                away,
+            )
+        )
+    hardware = plan[0].hardware if plan else ""
+    return Grid(
+        title=f"published ({hardware}) beside this device",
+        columns=(
+            "row", "N", "PUBLISHED", "MEASURED", "EXTRAPOLATED", f"PROJECTED {target.key if target else ''}".strip(),
+            "x rRCM-B, published", "x rRCM-B, here", "x rRCM-B, projected",
+        ),
+        rows=tuple(body),
+        notes=("ratios are to rRCM-B at the same N; those of one device are the robust quantity",),
+    )  # fmt: skip
+
+
+def claimed(rows: Sequence[Timed] = ()) -> Grid:
+    """The paper's claims of speed, from its own rows, and from ours where all that a claim needs were timed."""
+    own = {row.key: certificate_seconds(row.record) for row in rows if row.record and row.key}
+    kinds = {row.key: row.record.kind for row in rows if row.record}
+    body = []
+    for claim in claims():
+        again = rederived(claim, own)
+        partly = any(kinds.get(key) == "extrapolated" for key in (*claim.over, claim.base))
+        body.append(
+            (
+                f"{claim.times:g}x",
+                claim.where,
+                _needs(claim),
+                ", ".join(f"{ratio:.1f}" for ratio in claim.ratios),
+                f"{claim.derived:.1f}x",
+                "" if again is None else f"{again:.1f}x" + (" (extrapolated)" if partly else ""),
+                claim.note,
+            )
+        )
+    return Grid(
+        title="claims of speed, re-derived",
+        columns=("claim", "where", "rows needed", "published ratios", "their mean", "here", "note"),
+        rows=tuple(body),
+    )
+
+
+def backtest(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> tuple[Grid, Grid, Grid]:
+    """The published rates, each predicted from each other, and each device predicted by the rest of its family."""
+    known = Grid(
+        title="published inference rates of ViT-B/16 at 224, and their share of the device's dense peak",
+        columns=("device", "precision", "images/s", "share of peak", "stack", "source"),
+        rows=tuple(
+            (r.device, r.precision, f"{r.images_s:g}", units.percent(r.efficiency), r.stack, r.source) for r in rates()
+        ),
+    )
+    each = Grid(
+        title="one device from another, by an equal share of the peak: predicted over published rate",
+        columns=("from", "to", "precision", "error", "families"),
+        rows=tuple(
+            (p.source, p.target, p.precision, f"{p.error:+.0%}", "same" if p.same_family else "mixed: never done")
+            for p in sorted(pairs, key=lambda p: (not p.same_family, p.target, p.source))
+        ),
+    )
+    rest = Grid(
+        title="leave-one-out: each datacentre device from the median of the others",
+        columns=("device", "precision", "error"),
+        rows=tuple((row.device, row.precision, f"{row.error:+.0%}") for row in left_out),
+        notes=(
+            f"largest error {worst(left_out):.0%} over {len(left_out)} rates; projections take the extremes",
+            "half precision only: nothing comparable was published twice in fp32 or tf32",
+        ),
+    )
+    return known, each, rest
+
+
+def as_json(rows: Sequence[Timed]) -> list[Mapping[str, object]]:
+    """Records as stored, each with its projection, if any, beside it and never inside."""
+    from dataclasses import asdict
+
+    return [
+        {
+            "title": row.title,
+            "record": row.record.as_json() if row.record else None,
+            "projection": asdict(row.projection) if row.projection else None,
+            "refusal": row.refusal or None,
+        }
+        for row in rows
+    ]
+
+
+def _needs(claim: Claim) -> str:
+    return f"({', '.join(claim.over)}) / {claim.base}"
+
+
+def _what(record: LatencyRecord) -> str:
+    spec = record.spec
+    return (
+        f"{spec['dataset']} {'x'.join(map(str, spec['shape']))}, n0 + n {record.n0} + {record.n}, {spec['precision']}"
+    )
+
+
+def _stages(record: LatencyRecord) -> str:
+    total = sum(record.stages.values())
+    if total <= 0:
+        return units.MISSING
+    return "/".join(f"{100 * record.stages.get(stage, 0.0) / total:.0f}" for stage in STAGES) + " %"

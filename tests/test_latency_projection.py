@@ -1,0 +1,205 @@
+"""Profiles, projections and the paper's claims, against published figures and closed forms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import DeviceError, StoreError, UsageError
+from bench.latency import ledger, paper
+from bench.latency.devices import ceiling, observe, profile, profiles, recognise
+from bench.latency.projection import factors, leave_one_out, pairs, project, rates, speed_of_light
+from bench.latency.records import (
+    DeviceFacts,
+    LatencyRecord,
+    Watch,
+    Work,
+    certificate_seconds,
+    offline_rate,
+    utilisation,
+)
+
+GIGA = 1e9
+RRCM_B = Work(flops={"classify": 35.3 * GIGA}, bytes={}, pass_bytes={})
+A100 = DeviceFacts(
+    name="NVIDIA A100-SXM4-80GB", kind="cuda", profile="a100", threads=1, peak_flops_s=312e12, peak_bytes_s=2.039e12,
+    peak_origin="datasheet",
+)  # fmt: skip
+CPU = replace(A100, name="a processor", kind="cpu", profile="", peak_flops_s=2e11, peak_bytes_s=2e10)
+
+
+def record(**changes: object) -> LatencyRecord:
+    made = LatencyRecord(
+        spec_digest="0" * 64,
+        spec={"method": "rrcm", "precision": "bf16", "weights": {"network": "random"}},
+        created="2026-01-01T00:00:00Z", device=A100, environment={}, clock="CUDA events", batch=100,
+        batch_from="paper", curve=((100, 3000.0), (200, None)), n0=100, n=9900, copies=10_000,
+        seconds=(4.0, 4.1, 4.2, 4.1), wall=(4.0, 4.1, 4.2, 4.1), warmup=(1.0,), steady=True, setup_s=1.0,
+        stages={"noise": 1e-5, "classify": 4e-4}, work=RRCM_B, watch=Watch(clocks_mhz=(1, 2), throttled=("hot",)),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+# ---- devices ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_profile_has_a_source_and_rates_that_are_possible() -> None:
+    assert {p.key for p in profiles()} >= {"a800", "a100", "h100", "h200", "rtx4090", "rtx5090", "l40s", "v100"}
+    for p in profiles():
+        assert p.source
+        assert p.peak["fp32"] <= max(p.peak.values()) < 1e16
+        assert 1e11 < p.bandwidth < 1e13
+
+
+def test_an_unknown_gpu_is_refused_with_the_closest_names() -> None:
+    with pytest.raises(DeviceError, match=r"no GPU named 'a801'. Did you mean 'a800' or 'a100'\? Known: a100, a800"):
+        profile("a801")
+
+
+def test_a_device_is_known_by_its_drivers_name() -> None:
+    names = {
+        "NVIDIA A800-SXM4-80GB": "a800", "NVIDIA A100 80GB PCIe": "a100", "NVIDIA H200": "h200",
+        "NVIDIA H100 80GB HBM3": "h100", "NVIDIA H100 NVL": "h100-nvl", "NVIDIA GeForce RTX 4090": "rtx4090",
+        "Tesla V100-SXM2-32GB": "v100",
+    }  # fmt: skip
+    assert {name: recognise(name).key for name in names} == names  # type: ignore[union-attr]
+    assert recognise("AMD EPYC, 2 cores") is None
+
+
+def test_a_precision_that_a_device_lacks_is_refused() -> None:
+    with pytest.raises(DeviceError, match=r"V100 SXM2 has no bf16 arithmetic; expected --precision fp32 or fp16"):
+        ceiling(profile("v100"), "bf16")
+
+
+def test_a_device_without_a_profile_shows_its_rates() -> None:
+    top = observe("cpu", "fp32", rounds=2)
+    assert 1e8 < top.flops_s < 1e14
+    assert 1e8 < top.bytes_s < 1e13
+    assert top.origin.startswith("measured")
+
+
+# ---- projection ------------------------------------------------------------------------------------------------------
+
+
+def test_the_speed_of_light_is_flop_over_peak() -> None:
+    # 10 000 forward passes of 35.3 GFLOP at 312 TFLOP/s.
+    assert 10_000 * speed_of_light(RRCM_B, 100, ceiling(profile("a800"), "bf16")) == pytest.approx(1.131, rel=1e-3)
+    heavy = Work(flops={"noise": 1.0}, bytes={"noise": 2.039e9}, pass_bytes={"noise": 100 * 2.039e9})
+    assert speed_of_light(heavy, 100, ceiling(profile("a800"), "bf16")) == pytest.approx(2e-3)
+
+
+def test_published_pairs_give_their_published_errors() -> None:
+    error = {(p.source, p.target): p.error for p in pairs()}
+    assert error["h100-nvl", "a100"] == pytest.approx(-0.13, abs=0.01)
+    assert error["a100", "h100-nvl"] == pytest.approx(0.15, abs=0.01)
+    assert error["v100", "a100"] == pytest.approx(0.24, abs=0.01)
+    assert error["rtx4090", "a100"] > 0.9
+    assert all(abs(p.error) > 0.3 for p in pairs() if not p.same_family)  # why families never mix
+
+
+def test_no_device_predicts_itself_in_the_back_test() -> None:
+    known = {(r.device, r.precision): r.efficiency for r in rates()}
+    left = {row.device: row.error for row in leave_one_out()}
+    a100 = (known["h100-nvl", "bf16"] + known["v100", "fp16"]) / 2 / known["a100", "bf16"] - 1
+    assert left["a100"] == pytest.approx(a100)
+    low, high = factors("datacentre")
+    assert low == 1 + min(left.values())
+    assert high == 1 + max(left.values())
+
+
+def test_a_projection_to_the_same_chip_is_the_measurement() -> None:
+    made = project(record(stages={"classify": 4.1e-4}), profile("a800"))
+    assert made.seconds == pytest.approx(4.1)
+    assert made.low < made.seconds < made.high
+    assert made.limit == pytest.approx(1.131, rel=1e-3)
+
+
+def test_a_chip_of_thrice_the_peak_takes_a_third_and_the_hosts_noise_stays() -> None:
+    made = project(record(stages={"classify": 4e-4, "noise": 1e-5}, noise_host=1e-5), profile("h200"))
+    assert made.host == pytest.approx(0.1)
+    assert made.seconds == pytest.approx(4.0 * 312 / 989.4 + 0.1)
+
+
+def test_a_cpu_says_nothing_about_a_gpu_so_the_published_share_stands_in() -> None:
+    made = project(record(device=CPU), profile("a800"))
+    a100 = next(r for r in rates() if (r.device, r.precision) == ("a100", "bf16"))
+    assert made.seconds == pytest.approx(10_000 * 35.3e9 / 312e12 / a100.efficiency)
+    assert "as published of a ViT-B/16 on a100" in made.how
+    assert "another family" in made.how
+
+
+def test_what_cannot_be_counted_or_computed_there_is_not_projected() -> None:
+    with pytest.raises(DeviceError, match="cannot be counted"):
+        project(record(work=None), profile("a800"))
+    with pytest.raises(DeviceError, match="no bf16 arithmetic"):
+        project(record(), profile("v100"))
+
+
+# ---- records ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_records_figures_follow_from_its_raw_seconds() -> None:
+    made = record()
+    assert certificate_seconds(made) == pytest.approx(4.1)
+    assert offline_rate(made) == pytest.approx(4 / 16.4)
+    assert utilisation(made) == pytest.approx(35.3e9 * 10_000 / 4.1 / 312e12)
+    part = replace(made, copies=1000, extrapolated_from=((500, 2.0), (1000, 4.1)))
+    assert (made.kind, part.kind) == ("measured", "extrapolated")
+    assert certificate_seconds(part) == pytest.approx(41.0)
+
+
+def test_records_come_back_as_they_were_kept_and_a_torn_line_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "latency.jsonl"
+    first = record(extrapolated_from=((500, 2.0), (1000, 4.1)), doubts=("short run",))
+    ledger.append(path, [first])
+    with path.open("a") as file:
+        file.write('{"format": 1, "spec_di')  # a writer was killed here
+    assert ledger.read(path) == (first,)
+    ledger.append(path, [record()])
+    assert ledger.read(path) == (first, record())
+
+
+def test_a_file_of_something_else_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "latency.jsonl"
+    path.write_text(json.dumps({"format": 99}) + "\n")
+    with pytest.raises(StoreError, match="line 1 has format 99, expected 1"):
+        ledger.read(path)
+    path.write_text(json.dumps({"format": 1}) + "\n")
+    with pytest.raises(StoreError, match="line 1 is no latency record"):
+        ledger.read(path)
+    with pytest.raises(StoreError, match="no latency records"):
+        ledger.read(tmp_path / "absent.jsonl")
+
+
+# ---- the paper -------------------------------------------------------------------------------------------------------
+
+
+def test_each_claim_follows_from_the_published_rows_that_it_names() -> None:
+    derived = {claim.times: claim.derived for claim in paper.claims()}
+    assert derived.keys() == {85, 46, 39, 171}
+    for times, ratio in derived.items():
+        assert abs(ratio - times) < 1
+
+
+def test_a_claim_is_re_derived_only_where_every_row_it_needs_is_there() -> None:
+    claim = next(c for c in paper.claims() if c.times == 85)
+    ours = {"dds": 20.0, "densepure-k1": 60.0, "diffsmooth-m5": 40.0, "rrcm-b-10k": 2.0}
+    assert paper.rederived(claim, ours) == pytest.approx(20.0)
+    assert paper.rederived(claim, {k: v for k, v in ours.items() if k != "dds"}) is None
+
+
+def test_the_plan_has_every_row_that_the_paper_itself_timed() -> None:
+    from bench.published import load
+
+    for table in (1, 2):
+        timed = {row.key for row in load(f"table{table}").rows if row.latency_measured.startswith("measured")}
+        assert {row.key for row in paper.rows(table)} - {""} == timed
+    batches = {row.key: row.batch for row in paper.rows(1)}
+    assert (batches["gaussian"], batches["rrcm-b"], batches["dds"]) == (4000, 100, 100)
+    with pytest.raises(UsageError, match="--table 3: expected 1 or 2"):
+        paper.rows(3)
+    with pytest.raises(UsageError, match="not 'digits'; give --batch auto"):
+        paper.batch("digits", "rrcm")
