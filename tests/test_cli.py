@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench.cli import main
+from bench.cli.requests import requests
 
 TOY = f"{Path(__file__).with_name('toy_method.py')}:TOY"
 SMALL = (
@@ -169,6 +170,17 @@ def test_methods_without_a_dataset_are_run_on_the_embedded_images(cli) -> None:
     found = cli("run", "--methods", "gaussian", "--n", "50", "--limit", "2", "--sigma", "0.25", "--json")
     (run,) = found.json["runs"]
     assert (run["dataset"], run["images"], run["n"], run["random_weights"]) == ("digits", 2, 50, False)
+
+
+def test_a_method_of_many_passes_brings_a_smaller_n_along_for_all() -> None:
+    def planned(**given: Any) -> dict[str, int]:
+        found, _ = requests(given, None)
+        return {method: request.n for request in found for method in request.methods}
+
+    alone, beside = planned(methods="gaussian"), planned(methods="gaussian,dds")
+    assert beside["gaussian"] == beside["dds"] < alone["gaussian"]
+    assert planned(methods="all") == {"all": beside["dds"]}
+    assert planned(methods="gaussian,dds", n=7000) == {"gaussian": 7000, "dds": 7000}
 
 
 def test_a_method_of_a_file_is_checked(cli) -> None:
