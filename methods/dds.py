@@ -72,12 +72,22 @@ class DenoisedOnce:
         from methods.nets.hard_labels import refuse_nonfinite
 
         with torch.inference_mode():
-            if self.top_up > 0:
-                x = x + self.top_up * noise.randn(*x.shape[1:])
-            logits = self.head(denoised(self.unet, x, self.t, padding=self.padding))
+            logits = self.head(self.denoised(x, noise))
             refuse_nonfinite(logits)
             labels: Tensor = logits.argmax(dim=1)
             return labels
+
+    def denoised(self, x: Tensor, noise: Noise) -> Tensor:
+        """The pixels that the classifier is given, before its resize, to be looked at.
+
+        Shapes: x and result (B, C, H, W) float32, the result in [0, 1].
+        """
+        import torch
+
+        with torch.inference_mode():
+            if self.top_up > 0:
+                x = x + self.top_up * noise.randn(*x.shape[1:])
+            return denoised(self.unet, x, self.t, padding=self.padding)
 
     def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
         """The same networks behind another normaliser; None for other settings."""

@@ -20,7 +20,7 @@ def build(setting: Setting) -> BaseClassifier:
     from methods.nets.architectures import build_network
     from methods.nets.denoisers import build_denoiser
     from methods.nets.filling import furnish
-    from methods.nets.hard_labels import HardLabels
+    from methods.nets.hard_labels import BehindDenoiser
     from methods.nets.normalisers import Normaliser
 
     channels = setting.shape[0]
@@ -43,7 +43,7 @@ def build(setting: Setting) -> BaseClassifier:
     def chain(_name: str, kind: Scalar) -> nn.Module:
         return nn.Sequential(front, Normaliser(str(kind), setting.dataset, channels=channels), back)
 
-    return HardLabels(
+    return BehindDenoiser(
         chain("normaliser", setting.params["normaliser"]),
         num_classes=setting.num_classes,
         device=setting.device,

@@ -78,15 +78,36 @@ class MajorityOfSamples:
                 found.append(self._labels(start, count, noise))
             return first_seen_mode(torch.cat(found), self.num_classes)
 
+    def denoised(self, x: Tensor, noise: Noise) -> Tensor:
+        """The pixels that the classifier is given for its first vote, before its resize, to be looked at.
+
+        Shapes: x and result (B, C, H, W) float32, the result in [0, 1].
+        """
+        import torch
+
+        with torch.inference_mode():
+            return self._clean(self.sub.scale * (2 * x - 1), 1, noise)
+
     def _labels(self, start: Tensor, count: int, noise: Noise) -> Tensor:
         """Labels of the next `count` samples of each copy.
 
         Shapes: start (B, C, H, W); result (count, B).
         """
+        from methods.nets.hard_labels import refuse_nonfinite
+
+        logits = self.head(self._clean(start, count, noise))
+        refuse_nonfinite(logits)
+        labels: Tensor = logits.argmax(dim=1).reshape(count, len(start))
+        return labels
+
+    def _clean(self, start: Tensor, count: int, noise: Noise) -> Tensor:
+        """Pixels of the next `count` samples of each copy, all copies of the first sample first.
+
+        Shapes: start (B, C, H, W); result (count * B, C, H, W).
+        """
         import torch
 
         from methods.diffusion.denoising import reverse
-        from methods.nets.hard_labels import refuse_nonfinite
 
         steps, shape = len(self.sub.times), start.shape[1:]
         state = start.repeat(count, 1, 1, 1)
@@ -95,11 +116,7 @@ class MajorityOfSamples:
             # One draw a vote, with all its steps: how many votes share a pass must not move which noise a vote gets.
             xi = torch.stack([noise.randn(steps - 1, *shape) for _ in range(count)])  # (count, B, steps - 1, C, H, W)
             fresh = iter(xi.flatten(0, 1).unbind(1))
-        clean = reverse(self.unet, self.sub, state, lambda: next(fresh))
-        logits = self.head((clean + 1) / 2)
-        refuse_nonfinite(logits)
-        labels: Tensor = logits.argmax(dim=1).reshape(count, len(start))
-        return labels
+        return (reverse(self.unet, self.sub, state, lambda: next(fresh)) + 1) / 2
 
     def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
         """The same networks behind another normaliser; None for other settings."""

@@ -69,7 +69,7 @@ class LocallySmoothed:
         from methods.nets.inner_votes import first_seen_mode, votes_together
 
         with torch.inference_mode():
-            pixels = denoised(self.unet, x, self.t)
+            pixels = self.denoised(x, noise)
             together = votes_together(len(x), self.local_noises)
             answers = []  # (count, B, K) each
             for first in range(0, self.local_noises, together):
@@ -82,6 +82,17 @@ class LocallySmoothed:
             if self.soft:
                 return logits.softmax(dim=2).mean(dim=0).argmax(dim=1)
             return first_seen_mode(logits.argmax(dim=2), self.num_classes)
+
+    def denoised(self, x: Tensor, noise: Noise) -> Tensor:
+        """The pixels that the classifier is given, before the local noise, to be looked at.
+
+        Shapes: x and result (B, C, H, W) float32, the result in [0, 1].
+        """
+        import torch
+
+        del noise
+        with torch.inference_mode():
+            return denoised(self.unet, x, self.t)
 
     def _local(self, i: int, x: Tensor, noise: Noise) -> Tensor:
         """The i-th local noise of each copy, (B, C, H, W)."""

@@ -289,3 +289,14 @@ def test_tab_offers_what_is_installed(typed: str, offered: list[str]) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, **shell}
     )
     assert found.stdout.split() == offered
+
+
+def test_strips_show_what_denoisers_make_of_an_image(cli, tmp_path: Path) -> None:
+    how = ("--images", "1", "--out", "made")
+    assert cli("strips", "--methods", "denoised,dds", *how).code == 0
+    assert {p.name for p in (tmp_path / "made").iterdir()} == {
+        f"strips-digits-s0.50.{end}" for end in ("png", "pdf", "svg")
+    }
+    refused = cli("strips", "--methods", "gaussian", *how)
+    assert refused.code == 2
+    assert refused.err.strip().splitlines()[-1].endswith("gaussian shows no denoised pixels; leave it out of --methods")

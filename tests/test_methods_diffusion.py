@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from bench.errors import MethodError, WeightsError
 from bench.types import Method, Scalar, WeightsFile
 from methods.dds import DDS
+from methods.denoised import DENOISED
 from methods.densepure import DENSEPURE
 from methods.diffsmooth import DIFFSMOOTH
 from methods.diffusion.schedules import level, level_sigma, schedule
@@ -369,3 +371,16 @@ def test_another_normaliser_takes_no_second_network(method: Method) -> None:
     x = copies_of_digits(0, 40)
     assert torch.equal(other.predict(x, own_noise(0, 40)), rebuilt.predict(x, own_noise(0, 40)))
     assert classifier.adjusted("track", "as_published") is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", [DENOISED, DDS, DENSEPURE], ids=lambda m: m.name)
+def test_the_pixels_shown_are_those_that_are_classified(method: Method, tmp_path: Path) -> None:
+    made = setting(method, **({"votes": 1} if method is DENSEPURE else {}))
+    classifier: Any = method.build(made if method is DENOISED else with_weights(made, tmp_path))
+    x = copies_of_digits(0, 64)
+    shown = classifier.denoised(x, own_noise(0, 64))
+    assert shown.shape == x.shape
+    assert (shown - x).abs().max() > 0.1
+    behind = classifier.network[1:] if method is DENOISED else classifier.head
+    with torch.inference_mode():
+        assert torch.equal(behind(shown).argmax(dim=1), classifier.predict(x, own_noise(0, 64)))

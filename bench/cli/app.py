@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bench.cli import catalogue, claims, compare, conversion, doctor, latency, logs, report, run, runs, train
+from bench.cli import catalogue, claims, compare, conversion, doctor, latency, logs, report, run, runs, strips, train
 
 app = typer.Typer(
     name="rrcm-bench",
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("runs")(runs.runs)
 app.command("report")(report.report)
+app.command("strips")(strips.strips)
 app.command("compare")(compare.compare)
 app.command("claims")(claims.claims)
 app.command("methods")(catalogue.methods)

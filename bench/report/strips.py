@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Pixels = np.ndarray[Any, np.dtype[np.float32]]  # (C, H, W)
 
-_MOST = 8  # images of a figure; more would be too small to see
+MOST = 8  # images of a figure; more would be too small to see
 
 
 class Denoising(Protocol):
@@ -83,9 +83,9 @@ def strip_figure(strips: Sequence[Strip], title: str) -> Figure:
     Raises: ReportError for no strip, too many, or strips of other columns.
     """
     columns = {tuple(what for what, _ in strip.pictures) for strip in strips}
-    if not 0 < len(strips) <= _MOST or len(columns) != 1:
+    if not 0 < len(strips) <= MOST or len(columns) != 1:
         raise ReportError(
-            f"expected 1 to {_MOST} strips with the same columns, got {len(strips)} with {len(columns)} kinds; "
+            f"expected 1 to {MOST} strips with the same columns, got {len(strips)} with {len(columns)} kinds; "
             "choose fewer images, and the same denoisers for each"
         )
     (names,) = columns

@@ -32,7 +32,7 @@ class HardLabels:
         """The same networks under another value of a setting; None where that takes a new build."""
         if self._adjust is None or name != "normaliser":
             return None
-        return HardLabels(
+        return type(self)(
             self._adjust(name, value),
             num_classes=self.num_classes,
             device=self._device,
@@ -51,6 +51,20 @@ class HardLabels:
             logits: Tensor = self.network(x)
             refuse_nonfinite(logits)
             return logits.argmax(dim=1)
+
+
+class BehindDenoiser(HardLabels):
+    """Hard labels of a classifier whose first part denoises: its pixels can be looked at."""
+
+    def denoised(self, x: Tensor, noise: Noise) -> Tensor:
+        """The pixels that the classifier is given, before its normaliser.
+
+        Shapes: x and result (B, C, H, W) float32.
+        """
+        del noise
+        with torch.inference_mode():
+            pixels: Tensor = self.network[0](x)  # type: ignore[index]  # a Sequential, the denoiser first
+            return pixels
 
 
 def refuse_nonfinite(logits: Tensor) -> None:
