@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 PILOT_IMAGES, PILOT_COPIES, PILOT_DRAWS = 64, 128, 16
+PILOT_LEAST_IMAGES, PILOT_LEAST_COPIES = 8, 8  # fewer tell nothing
+PILOT_PROBES = 10  # times the probe's seconds, at most
 FIXED_N0 = 100  # what a fixed n is compared with where the job itself selects no class
 # What building or classifying without numbers may raise in a stranger's method.
 _NEEDS_NUMBERS = (
@@ -43,7 +45,8 @@ class Cost:
     seconds: float  # of the whole job on this device, extrapolated from the probe
     calls: Mapping[str, int] = field(default_factory=dict)  # network -> its own passes in one; empty where not told
     fixed: int = 0  # passes with n samples an image, whatever the job's certifier
-    sequential: int | None = None  # expected passes of the sequential certifier; None where no radii were given
+    # Expected passes of the sequential certifier; None for no radii, random networks, or one too slow for a pilot.
+    sequential: int | None = None
     pilot: int = 0  # images that the expectations are from
 
 
@@ -72,17 +75,19 @@ def probe(
     elapsed = time.perf_counter() - started
     test = _test(spec, radii, mode)
     found: list[tuple[int, Counts]] = []
-    if test is not None:
+    # Votes of random networks say nothing of trained ones, and a slow network's pilot would take longer than its worth.
+    affordable = int(PILOT_PROBES * seconds * done / elapsed) // PILOT_LEAST_COPIES
+    images = min(PILOT_IMAGES, spec.images, affordable)
+    if test is not None and not spec.random_weights and images >= min(PILOT_LEAST_IMAGES, spec.images):
         # As long as the probe, or at least enough to tell easy images from hard ones.
-        images = min(PILOT_IMAGES, spec.images)
-        each = min(PILOT_COPIES, max(8, int(2 * seconds * done / elapsed) // images))
+        each = min(PILOT_COPIES, max(PILOT_LEAST_COPIES, int(2 * seconds * done / elapsed) // images))
         found = _pilot(job, classifier, dataset, device, copies, images, each)
     fixed = spec.images * ((spec.n0 or FIXED_N0) + spec.n)
-    sequential = round(spec.images * _sequential(test, found)) if test is not None else None
+    sequential = round(spec.images * _sequential(test, found)) if test is not None and found else None
     passes = fixed
     if spec.certifier == "sequential":
         passes = sequential or fixed
-    elif spec.stops:
+    elif spec.stops and found:
         passes = round(spec.images * _early(spec, found))
     return Cost(
         passes=passes,

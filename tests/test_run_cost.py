@@ -87,6 +87,17 @@ def test_a_dry_run_tells_the_calls_of_every_method(method: str, calls: dict[str,
     assert cost.passes == 2 * 200
 
 
+def test_the_votes_of_random_networks_foretell_no_sequential_run() -> None:
+    # The least n for a sequential design of three radii is some hundreds.
+    asked = replace(DIGITS, methods=("gaussian",), n=2000)
+    radii = (0.0, 0.25, 0.5)
+    random = probe(plan(replace(asked, random_weights=True))[0], "cpu", 256, seconds=0.3, radii=radii)
+    trained = probe(plan(replace(asked, random_weights=False))[0], "cpu", 256, seconds=0.3, radii=radii)
+    assert random.sequential is None
+    assert trained.sequential is not None
+    assert 0 < trained.sequential < trained.fixed
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 

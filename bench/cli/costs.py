@@ -58,7 +58,7 @@ def _table(costs: list[tuple[Job, Cost]], device: str) -> None:
         table.add_row(
             spec.method + (" (random weights)" if spec.random_weights else ""), spec.dataset, f"{spec.sigma:g}",
             str(spec.images), f"{'up to ' * spec.stops}{spec.n0 + spec.n}", f"{cost.passes:,}", f"{cost.fixed:,}",
-            "n too small" if cost.sequential is None else f"{cost.sequential:,}", calls, macs, duration(cost.seconds),
+            "not told" if cost.sequential is None else f"{cost.sequential:,}", calls, macs, duration(cost.seconds),
         )  # fmt: skip
     console = stdout()
     console.print(table)
