@@ -65,6 +65,12 @@ def report(
         Path | None,
         typer.Option(help="Folder of the runs' dataset: its images appear on the page.", show_default="the cache"),
     ] = None,
+    latency: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Records of `rrcm-bench latency`, for the rows that they fit; repeatable.", show_default="none"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for files and figures (PNG, PDF, SVG).", show_default="stdout, no figures"),
@@ -72,6 +78,7 @@ def report(
 ) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
     from bench.errors import UsageError
+    from bench.latency.ledger import read
     from bench.logs.archive import find_imports
     from bench.report.build import build, write
     from bench.store import find_runs
@@ -100,6 +107,7 @@ def report(
         disjoint=select == "disjoint",
         paths=paths,
         figures=None if figures is None else figures.split(","),
+        latencies=[record for path in latency or () for record in read(path)],
         roots=None if data_root is None else {run.spec.dataset: data_root for run in found},
     )
     if out is not None:

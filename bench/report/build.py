@@ -26,8 +26,10 @@ from bench.report.tables import by_sigma_tables, envelope_tables
 from bench.store import Run
 
 if TYPE_CHECKING:
+    from bench.latency.records import LatencyRecord
     from bench.logs.archive import Imported
     from bench.report.exhibit import Exhibit
+    from bench.report.tradeoff import Timed
 
 FORMATS = ("md", "csv", "json", "tex", "html", "png", "pdf", "svg")
 _DRAWN = ("png", "pdf", "svg")
@@ -55,6 +57,7 @@ def build(
     paths: Sequence[Path] = (),
     figures: Sequence[str] | None = None,
     roots: Mapping[str, Path] | None = None,
+    latencies: Sequence[LatencyRecord] = (),
 ) -> Report:
     """The report of some runs: best sigma per radius, each sigma by itself, and the figures.
 
@@ -64,7 +67,7 @@ def build(
     `bold`: the set not significantly worse than the best, the best alone, or none. `disjoint`: sigma is chosen on other
     images than reported on. `paths`: folders of feature probes, for Table 6.
     `figures`: by name, see bench.report.gallery; None draws those that the runs give. `roots`: each dataset's folder,
-    for the pictures of the page.
+    for the pictures of the page. `latencies`: records of `rrcm-bench latency`, for the rows that they fit.
     `bound`: "pa", "papb", or "both", in tables of their own. `alpha`: other than the runs' own, from the same votes.
     Raises: ReportError for nothing to report, or runs that cannot stand in a table.
     """
@@ -109,10 +112,16 @@ def build(
         if published is not None:
             read = tuple(beside([t], published, (), logs)[0] if "envelope" in t.name else t for t in read)
         tables += emphasise(read, (), logs, mode=bold, alpha=alpha)
+    timed: tuple[Timed, ...] = ()
+    if latencies:
+        from bench.report.timing import timed_methods, timed_tables
+
+        tables = timed_tables(tables, own, latencies)
+        timed = timed_methods(found, latencies, published) if published is not None else ()
     first = "pa" if bound == "both" else bound
     return Report(
         numbered(tables),
-        drawings(found, published, figures),
+        drawings(found, published, figures, timed),
         partial(_exhibit, own, first, alpha, published, roots),
     )
 

@@ -16,6 +16,8 @@ from bench.report.samples import varies
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from bench.report.tradeoff import Timed
+
 NAMES = ("accuracy", "latency", "schedule", "scaling", "ablation", "samples")
 
 
@@ -29,11 +31,15 @@ class Drawing:
 
 
 def drawings(
-    groups: Sequence[Group], published: PublishedTable | None = None, names: Sequence[str] | None = None
+    groups: Sequence[Group],
+    published: PublishedTable | None = None,
+    names: Sequence[str] | None = None,
+    timed: Sequence[Timed] = (),
 ) -> tuple[Drawing, ...]:
     """The figures of those runs.
 
     `names`: out of `NAMES`; None gives accuracy and samples where they vary, latency beside a published table.
+    `timed`: methods that stand beside the published ones over their latency.
     Raises: ReportError for a name that is not known, or a figure asked for by name that these runs cannot give.
     """
     unknown = [name for name in names or () if name not in NAMES]
@@ -41,7 +47,7 @@ def drawings(
         raise ReportError(f"expected figures out of {', '.join(NAMES)}, got {', '.join(map(repr, unknown))}")
     made: list[Drawing] = []
     for name in dict.fromkeys(names if names is not None else ("accuracy", "samples", "latency")):
-        found = _named(name, groups, published)
+        found = _named(name, groups, published, timed)
         if not found and names is not None:
             raise ReportError(f"no figure {name!r} from these runs: {_WANTS[name]}")
         made += found
@@ -58,7 +64,9 @@ _WANTS = {
 }
 
 
-def _named(name: str, groups: Sequence[Group], published: PublishedTable | None) -> list[Drawing]:
+def _named(
+    name: str, groups: Sequence[Group], published: PublishedTable | None, timed: Sequence[Timed]
+) -> list[Drawing]:
     match name:
         case "accuracy":
             return _each(groups, "accuracy", "certified accuracy over the radius", _curves)
@@ -70,7 +78,7 @@ def _named(name: str, groups: Sequence[Group], published: PublishedTable | None)
             return _each([g for g in groups if ablations(g)], "ablation", "settings compared", _ablation)
         case "latency" if published is not None:
             title = f"{published.title}: accuracy over latency"
-            return [Drawing(f"latency-{slug(published.dataset)}", title, partial(_latency, published))]
+            return [Drawing(f"latency-{slug(published.dataset)}", title, partial(_latency, published, timed))]
         case "schedule":
             return [Drawing("schedule", "EMA rate of the target network over pre-training", _schedule)]
         case "scaling":
@@ -108,10 +116,10 @@ def _ablation(group: Group) -> Figure:
     return ablation_figure(ablations(group), f"{group.dataset}, N={group.runs[0].spec.n}, alpha={group.alpha:g}")
 
 
-def _latency(published: PublishedTable) -> Figure:
+def _latency(published: PublishedTable, timed: Sequence[Timed]) -> Figure:
     from bench.report.tradeoff import latency_figure
 
-    return latency_figure(published)
+    return latency_figure(published, measured=timed)
 
 
 def _schedule() -> Figure:

@@ -71,7 +71,11 @@ def published_notes(published: PublishedTable) -> list[str]:
     alpha = "" if published.alpha is None else f", alpha={units.level(published.alpha)}"
     return [
         f"quoted rows: {published.source}{alpha}; not measured here: other images, each row its own N",
-        f"latency: seconds per certified image as published ({published.hardware}); not measured for measured rows",
+        *(
+            (f"latency: seconds per certified image as published ({published.hardware}); never measured here",)
+            if any(row.latency_s is not None for row in published.rows)
+            else ()
+        ),
         *(f"quoted rows: {note}" for note in (*published.footnotes, *published.notes)),
     ]
 

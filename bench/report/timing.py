@@ -1,0 +1,145 @@
+"""What latency records say of the runs in a table: in columns of their own, by how the seconds were come by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench.latency.records import LatencyRecord, certificate_seconds
+from bench.published import PublishedTable
+from bench.report.cells import Cell, Column, Line, Table
+from bench.report.envelope import envelope, in_common
+from bench.report.grouping import Group, variants
+from bench.report.quoted import misfit
+from bench.report.tradeoff import Timed
+from bench.store import Run
+from bench.types import RunSpec
+
+KINDS = ("measured", "extrapolated")
+_SAME = ("method", "params", "dataset", "shape", "precision")  # what the time of a copy depends on; weights it does not
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Of one certificate with a run's own number of samples."""
+
+    value: float
+    kind: str  # out of KINDS
+    record: LatencyRecord
+
+
+def seconds_of(run: Run, records: Sequence[LatencyRecord]) -> Seconds | None:
+    """What the newest record of that method and setting gives for this run; None where none fits.
+
+    In proportion to the samples, and then extrapolated, where the record is of another n or the run's images stop.
+    """
+    spec = run.spec.as_json()
+    fitting = [r for r in records if all(_plain(r.spec.get(key)) == _plain(spec[key]) for key in _SAME)]
+    if not fitting:
+        return None
+    record = max(fitting, key=lambda r: r.created)
+    timed, wanted = record.n0 + record.n, _samples(run)
+    whole = record.kind == "measured" and timed == wanted
+    return Seconds(certificate_seconds(record) * wanted / timed, KINDS[0] if whole else KINDS[1], record)
+
+
+def timed_tables(tables: Iterable[Table], runs: Sequence[Run], records: Sequence[LatencyRecord]) -> list[Table]:
+    """The tables with the runs' latencies: measured and extrapolated ones in columns of their own."""
+    by_digest = {run.spec.digest(): found for run in runs if (found := seconds_of(run, records))}
+    return [_with_latency(table, by_digest) for table in tables]
+
+
+def timed_methods(
+    groups: Iterable[Group], records: Sequence[LatencyRecord], published: PublishedTable
+) -> tuple[Timed, ...]:
+    """The methods certified on images like the published ones and timed here, for the figure beside them."""
+    made = []
+    for group in groups:
+        if misfit(group, published):
+            continue
+        for variant in variants(group):
+            found = seconds_of(variant.runs[0], records)
+            if found is None or not in_common(variant.runs)[1]:
+                continue
+            best = envelope(variant.runs, published.radii, group.bound, group.alpha)
+            made.append(
+                Timed(
+                    title=variant.title + ("" if found.kind == KINDS[0] else " (extrapolated)"),
+                    seconds=found.value,
+                    values=tuple(winner.certified / best.images for winner in best.best),
+                    params_millions=None,
+                    device=found.record.device.name,
+                    n=variant.runs[0].spec.n,
+                )
+            )
+    return tuple(made)
+
+
+def _with_latency(table: Table, found: Mapping[str, Seconds]) -> Table:
+    keys = [column.key for column in table.columns]
+    if "images" not in keys:
+        return table
+    of_rows = [_of_row(row, found) if row[0].source == "measured" else None for row in table.rows]
+    kinds = [kind for kind in KINDS if any(each and each.kind == kind for each in of_rows)]
+    if not kinds:
+        return table
+    place = keys.index("images") + 1
+    columns = tuple(Column(f"latency-{kind}", f"latency, {kind}") for kind in kinds)
+    rows = tuple(
+        (*row[:place], *_cells(row, each, kinds), *row[place:]) for row, each in zip(table.rows, of_rows, strict=True)
+    )
+    return replace(
+        table,
+        columns=(*table.columns[:place], *columns, *table.columns[place:]),
+        rows=rows,
+        notes=(*table.notes, *_notes([each for each in of_rows if each])),
+    )
+
+
+def _of_row(row: Line, found: Mapping[str, Seconds]) -> Seconds | None:
+    """A row of the best of several runs costs what its slowest does."""
+    named = next((cell.origin for cell in row if cell.origin), "")
+    known = [found[digest] for digest in named.split() if digest in found]
+    return max(known, key=lambda each: each.value) if known else None
+
+
+def _cells(row: Line, seconds: Seconds | None, kinds: Sequence[str]) -> list[Cell]:
+    origin = "" if seconds is None else f"latency record of {seconds.record.created} on {seconds.record.device.name}"
+    return [
+        Cell(
+            value=seconds.value if seconds and seconds.kind == kind else None,
+            unit="seconds",
+            source=row[0].source,
+            origin=origin if seconds and seconds.kind == kind else "",
+            note=_doubted(seconds.record) if seconds and seconds.kind == kind else "",
+        )
+        for kind in kinds
+    ]
+
+
+def _doubted(record: LatencyRecord) -> str:
+    count = len(record.doubts)
+    return f"{count} doubt{'s' * (count > 1)}" if count else ""
+
+
+def _notes(found: Sequence[Seconds]) -> list[str]:
+    devices = ", ".join(sorted({f"{each.record.device.name}, batch {each.record.batch}" for each in found}))
+    notes = [f"latency: seconds per certified image, the median of repeats by `rrcm-bench latency` ({devices})"]
+    if any(each.kind == KINDS[1] for each in found):
+        notes.append("latency, extrapolated: from a part, or from another number of samples, in proportion to them")
+    doubts = dict.fromkeys(
+        f"! latency of {each.record.spec['method']}: {doubt}" for each in found for doubt in each.record.doubts
+    )
+    return [*notes, *doubts]
+
+
+def _samples(run: Run) -> float:
+    """Mean samples an image."""
+    spec: RunSpec = run.spec
+    if not spec.stops or not run.rows:
+        return spec.n0 + spec.n
+    return sum(row.selection.n + row.estimation.n for row in run.rows) / len(run.rows)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,93 @@
+"""Latency records beside accuracies: which fits which run, and that no column mixes how seconds were come by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from report_runs import run
+
+from bench.latency.records import DeviceFacts, LatencyRecord
+from bench.report.build import build
+from bench.report.grouping import groups
+from bench.report.quoted import published_table
+from bench.report.timing import seconds_of, timed_methods
+from bench.store import Run
+
+HERE = DeviceFacts(
+    name="a device", kind="cuda", profile="", threads=1, peak_flops_s=1e12, peak_bytes_s=1e12, peak_origin="made up"
+)
+
+
+def record(of: Run, seconds: float = 2.0, **changes: Any) -> LatencyRecord:
+    spec = of.spec
+    made = LatencyRecord(
+        spec_digest="0" * 64, spec=spec.as_json(), created="2026-01-01T00:00:00Z", device=HERE, environment={},
+        clock="CUDA events", batch=100, batch_from="searched", curve=(), n0=spec.n0, n=spec.n, copies=spec.n0 + spec.n,
+        seconds=(seconds,) * 3, wall=(seconds,) * 3, warmup=(1.0,), steady=True, setup_s=0.0,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def test_a_record_of_the_runs_own_samples_is_a_measurement() -> None:
+    one = run([900, 990])
+    found = seconds_of(one, [record(one)])
+    assert found is not None
+    assert (found.value, found.kind) == (2.0, "measured")
+
+
+def test_another_number_of_samples_is_an_extrapolation_in_proportion() -> None:
+    one = run([900, 990])
+    found = seconds_of(one, [record(one, n0=0, n=550, copies=550)])
+    assert found is not None
+    assert (found.value, found.kind) == (4.0, "extrapolated")
+
+
+def test_a_part_of_a_certificate_is_an_extrapolation() -> None:
+    one = run([900, 990])
+    found = seconds_of(one, [record(one, 0.3, copies=110, extrapolated_from=((55, 0.15), (110, 0.3)))])
+    assert found is not None
+    assert found.kind == "extrapolated"
+    assert found.value == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"method": "rrcm"}, {"params": {"arch": "other"}}, {"precision": "bf16"}, {"shape": (1, 16, 16)}]
+)
+def test_a_record_of_another_network_shape_or_precision_fits_no_run(changes: dict[str, Any]) -> None:
+    one = run([900])
+    assert seconds_of(one, [record(run([900], **changes))]) is None
+
+
+def test_weights_and_noise_level_do_not_matter_and_the_newest_record_counts() -> None:
+    one = run([900])
+    other = run([900], weights={"network": "random"}, sigma=0.25)
+    found = seconds_of(one, [record(other, 5.0, created="2026-02-01T00:00:00Z"), record(one, 2.0)])
+    assert found is not None
+    assert found.value == 5.0
+
+
+def test_measured_and_extrapolated_seconds_stand_in_columns_of_their_own() -> None:
+    whole, scaled, untimed = run([900, 990]), run([900, 990], method="rrcm"), run([900, 990], method="macer")
+    records = [record(whole), record(scaled, n0=0, n=550, copies=550, doubts=("the clock was not steady",))]
+    (table,) = build([whole, scaled, untimed], latencies=records).tables
+    titles = [column.title for column in table.columns]
+    assert titles.count("latency, measured") == titles.count("latency, extrapolated") == 1
+    measured, scaled_up = titles.index("latency, measured"), titles.index("latency, extrapolated")
+    shown = {row[0].value: (row[measured].value, row[scaled_up].value) for row in table.rows}
+    assert shown == {"gaussian": (2.0, None), "rrcm": (None, 4.0), "macer": (None, None)}
+    assert any("not steady" in note for note in table.notes)
+
+
+def test_without_a_record_that_fits_a_table_stays_as_it_was() -> None:
+    one = run([900, 990])
+    assert build([one], latencies=[record(run([900], method="rrcm"))]).tables == build([one]).tables
+
+
+def test_a_timed_method_stands_beside_the_published_ones() -> None:
+    one = run([900, 990, 100], dataset="cifar10", shape=(3, 32, 32), params={}, subset="skip:20")
+    small = run([900, 990, 100])
+    (timed,) = timed_methods(groups([one, small], "pa"), [record(one), record(small)], published_table(2))
+    assert (timed.title, timed.seconds, timed.device) == ("gaussian", 2.0, "a device")
+    assert timed.values[0] == pytest.approx(2 / 3)
