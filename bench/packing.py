@@ -7,15 +7,14 @@ A row is given as soon as its image is decided; what is in flight when a run die
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from bench.smoothing import ESTIMATE, SELECT, NoiseKey, Segment, draw_packed, half
-from bench.stopping import stop
-from bench.types import BaseClassifier, Counts, Image, Row, RunSpec
+from bench.counting import one_pass
+from bench.flight import Flight, Unit
+from bench.types import BaseClassifier, Image, Row, RunSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,27 +24,15 @@ YOUNG_BATCHES = 4
 # Hard images kept to fill what young ones leave of a batch. With none, the last young ones have batches to themselves;
 # with all of them, a killed run would lose the samples of every hard image.
 WAITING = 8
-NOTHING = Counts((), 0)
 
 
-@dataclass(slots=True)
-class Flight:
-    """An image under way: what it has, and which copies it asks for."""
+@dataclass(slots=True, eq=False)
+class Packed:
+    """An image under way and its pixels on the device."""
 
     image: Image
     x: Tensor
-    asked: deque[tuple[str, int, int]] = field(default_factory=deque)  # stage, first copy, copies
-    selection: Counts = NOTHING
-    looks: list[Counts] = field(default_factory=list)
-    look: Counts = NOTHING  # what the present look has so far
-    estimation: Counts = NOTHING  # of the looks taken
-    drawn: int = 0
-    seconds: float = 0.0
-
-    @property
-    def pending(self) -> int:
-        """Copies asked for and not yet drawn."""
-        return sum(copies for _, _, copies in self.asked)
+    flight: Flight
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,108 +54,66 @@ class Packer:
         Raises: MethodError if the classifier breaks its protocol; DeviceError where a single copy does not fit.
         """
         waiting = iter(images)
-        flights: list[Flight] = []
+        packed: list[Packed] = []
         more = True
         while True:
-            while more and self._wants_more(flights):
+            while more and self._wants_more(packed):
                 image = next(waiting, None)
                 more = image is not None
                 if image is not None:
-                    flights.append(self._admitted(image))
-            if not flights:
+                    packed.append(self._admitted(image))
+            if not packed:
                 return
-            for flight in self._pass(flights):
-                reason = self._reason(flight)
-                if reason is None:
-                    continue
-                flights.remove(flight)
-                yield Row(
-                    flight.image.index,
-                    flight.image.fingerprint,
-                    flight.image.label,
-                    flight.selection,
-                    flight.estimation,
-                    flight.seconds,
-                    tuple(flight.looks) if self.spec.certifier == "sequential" else (),
-                    reason,
-                )
+            for each in self._pass(packed):
+                reason = each.flight.decide(each.image.label)
+                if reason is not None:
+                    packed.remove(each)
+                    yield each.flight.row(each.image.fingerprint, each.image.label, reason)
 
-    def _wants_more(self, flights: list[Flight]) -> bool:
-        hard = sum(not self._young(flight) for flight in flights)
-        return hard < WAITING and sum(flight.pending for flight in flights if self._young(flight)) < self.batch
+    def _wants_more(self, packed: list[Packed]) -> bool:
+        hard = sum(not self._young(each) for each in packed)
+        return hard < WAITING and sum(each.flight.pending for each in packed if self._young(each)) < self.batch
 
-    def _young(self, flight: Flight) -> bool:
-        return flight.drawn < YOUNG_BATCHES * self.batch
+    def _young(self, each: Packed) -> bool:
+        return each.flight.drawn < YOUNG_BATCHES * self.batch
 
-    def _admitted(self, image: Image) -> Flight:
+    def _admitted(self, image: Image) -> Packed:
         import torch
 
-        flight = Flight(image, torch.from_numpy(image.pixels).to(self.device))
-        if self.spec.n0:
-            flight.asked.append((SELECT, 0, self.spec.n0))
-        flight.asked.append((ESTIMATE, 0, self.spec.looks[0]))
-        return flight
+        return Packed(image, torch.from_numpy(image.pixels).to(self.device), Flight(self.spec, image.index))
 
-    def _pass(self, flights: list[Flight]) -> list[Flight]:
-        """One forward pass; the flights that have all that they asked for."""
-        import torch
-
+    def _pass(self, packed: list[Packed]) -> list[Packed]:
+        """One forward pass; the images that have all that they asked for."""
         started = time.perf_counter()
         # Young ones first: they must grow hard, or be done, while there are hard ones to fill their batches.
-        taken = self._taken(chain(filter(self._young, flights), (f for f in flights if not self._young(f))))
-        segments = [
-            Segment(flight.x, NoiseKey(self.spec.seed, flight.image.fingerprint, self.spec.sigma, stage), first, copies)
-            for flight, stage, first, copies in taken
-        ]
-        used, unfit = sum(segment.copies for segment in segments), None
-        try:
-            counted = draw_packed(self.classifier, segments, precision=self.spec.precision)
-        except torch.OutOfMemoryError as error:
-            unfit = str(error)
-        # Not in the handler: its traceback keeps the tensors of the failed pass alive.
-        if unfit is not None:
-            for flight, stage, first, copies in reversed(taken):
-                flight.asked.appendleft((stage, first, copies))
-            self.batch = half(used, segments[0].x, unfit)
+        taken = self._taken(chain(filter(self._young, packed), (each for each in packed if not self._young(each))))
+        used = sum(unit.copies for _, unit in taken)
+        counted, smaller = one_pass(
+            self.classifier, self.spec, [(each.x, each.image.fingerprint, unit) for each, unit in taken]
+        )
+        if smaller:
+            for each, unit in reversed(taken):
+                each.flight.put_back(unit)
+            self.batch = smaller
             self.shrunk(self.batch)
             return []
         self.passes, self.slots, self.copies = self.passes + 1, self.slots + self.batch, self.copies + used
         seconds = (time.perf_counter() - started) / used
-        done: dict[int, Flight] = {}
-        for (flight, stage, _, copies), counts in zip(taken, counted, strict=True):
-            flight.drawn += copies
-            flight.seconds += seconds * copies
-            if stage == SELECT:
-                flight.selection += counts
-            else:
-                flight.look += counts
-            if not flight.asked:
-                done[id(flight)] = flight
+        done: dict[int, Packed] = {}
+        for (each, unit), counts in zip(taken, counted, strict=True):
+            each.flight.add(unit, counts, seconds * unit.copies)
+            if each.flight.complete:
+                done[unit.index] = each
         return list(done.values())
 
-    def _taken(self, flights: Iterable[Flight]) -> list[tuple[Flight, str, int, int]]:
+    def _taken(self, packed: Iterable[Packed]) -> list[tuple[Packed, Unit]]:
         """What of the copies asked for goes into one batch; it is no longer asked for."""
         room = self.batch
-        taken: list[tuple[Flight, str, int, int]] = []
-        for flight in flights:
-            while flight.asked and room:
-                stage, first, copies = flight.asked.popleft()
-                now = min(copies, room)
-                taken.append((flight, stage, first, now))
-                if now < copies:
-                    flight.asked.appendleft((stage, first + now, copies - now))
-                room -= now
+        taken: list[tuple[Packed, Unit]] = []
+        for each in packed:
+            units = each.flight.take(room)
+            taken += [(each, unit) for unit in units]
+            room -= sum(unit.copies for unit in units)
             if not room:
                 break
         return taken
-
-    def _reason(self, flight: Flight) -> str | None:
-        """Why an image stops after the look that it has just completed; None, and its next look asked for, if not."""
-        flight.looks.append(flight.look)
-        flight.estimation += flight.look
-        flight.look = NOTHING
-        reason = stop(self.spec, flight.image.label, flight.selection, flight.looks, flight.estimation)
-        if reason is None:
-            before, after = self.spec.looks[len(flight.looks) - 1], self.spec.looks[len(flight.looks)]
-            flight.asked.append((ESTIMATE, before, after - before))
-        return reason

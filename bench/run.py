@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench import registry
-from bench.errors import MethodError
+from bench.counting import count_units
+from bench.errors import MethodError, SpecError, WeightsError
+from bench.execution.dispatch import dispatch
 from bench.execution.environment import environment, set_precision
 from bench.execution.local import processes
+from bench.execution.pools import pool
+from bench.flight import Counted, Unit
 from bench.packing import Packer
-from bench.smoothing import SELECT, NoiseKey, draw, largest_batch, sample
-from bench.store import RowWriter, Run, open_run, read_run
-from bench.types import BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
+from bench.smoothing import NOISE_VERSION, SELECT, NoiseKey, draw, largest_batch, sample
+from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run
+from bench.types import LOCAL, BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
+from bench.weights import sha256_of
 
 CPU_BATCHES = (8, 4096)  # between which a CPU's best is looked for: past its cache, larger is slower
 CPU_SEARCH_SECONDS = 0.3  # a pass that takes longer ends the search
@@ -112,6 +119,18 @@ class ImageCertifier:
         )
         return Row(index, image.fingerprint, image.label, selection, estimation, time.perf_counter() - started)
 
+    def count(self, units: Sequence[Unit]) -> list[Counted]:
+        """The votes on units of any images."""
+        return count_units(
+            units,
+            spec=self.spec,
+            classifier=self.classifier,
+            dataset=self.dataset,
+            device=self.device,
+            batch=self.batch,
+            shrunk=self._shrink,
+        )
+
     def _shrink(self, batch: int) -> None:
         # Logged, not printed: a worker process has no progress bar to print around.
         logging.getLogger(__name__).warning(
@@ -184,16 +203,96 @@ def certify(
     The network is built before the folder is made: a job that cannot run leaves nothing behind. Interrupted at any
     moment, the same call goes on from the rows that are there, and ends with the same votes.
     """
+    if execution.executor != LOCAL:
+        return _certify_by_pool(job, execution, out, on_start, on_row)
     single = len(execution.devices) == 1
     worker = make_worker(job, execution.devices[0] if single else "cpu", execution.batch)
     run = open_run(out, job.spec, execution, environment(execution.devices, job.spec.precision))
     on_start(run, worker)
-    there = {row.index for row in run.rows}
-    todo = [index for index in job.indices if index not in there]
+    todo = _missing(job, run)
     if not todo:
         return run
     # On several devices this worker has shown that the job can be built; each process builds its own.
     rows = worker.rows(todo) if single else processes(partial(make_worker, job), todo, execution)
+    return _stored(run, rows, on_row)
+
+
+def _certify_by_pool(
+    job: Job,
+    execution: Execution,
+    out: Path,
+    on_start: Callable[[Run, ImageCertifier], None],
+    on_row: Callable[[Row], None],
+) -> Run:
+    """As `certify`, by workers that are not this process's own: this one decides and writes, and counts nothing."""
+    # Built here for what can be refused, and looked at, before machines are asked for; they may have no GPU here.
+    worker = make_worker(job, "cpu", execution.batch or CPU_BATCHES[0])
+
+    def opened(workers: Sequence[Mapping[str, Any]]) -> Run:
+        here = environment(("cpu",), job.spec.precision)
+        return open_run(out, job.spec, execution, {**here, "workers": list(workers)})
+
+    if not _missing(job, there := _there(job, out)):
+        on_start(there or opened(()), worker)
+        return there or opened(())
+
+    def identity(index: int) -> tuple[int, str]:
+        return worker.dataset.label(index), worker.dataset.digest(index)
+
+    with pool(partial(make_remote, portable(job)), execution, out.absolute()) as workers:
+        run = opened(workers.ready())
+        on_start(run, worker)
+        return _stored(run, dispatch(job.spec, _missing(job, run), workers, identity), on_row)
+
+
+def portable(job: Job) -> Job:
+    """The job for a process that was started in another folder: every path in it is absolute."""
+    file, colon, name = job.method.rpartition(":")
+    weights = {
+        role: replace(file, path=file.path.absolute(), parts=tuple(part.absolute() for part in file.parts))
+        for role, file in job.weights.items()
+    }
+    return replace(
+        job,
+        method=f"{Path(file).absolute()}:{name}" if colon and file.endswith(".py") else job.method,
+        data_root=job.data_root and job.data_root.absolute(),
+        weights=weights,
+    )
+
+
+def make_remote(job: Job, device: str, batch: int | None) -> ImageCertifier:
+    """A worker on a machine that may have other files and versions than the one that planned the job.
+
+    Raises: SpecError for another source of noise; WeightsError for other weights under the same path.
+    """
+    if job.spec.noise != NOISE_VERSION:
+        raise SpecError(
+            f"a worker makes noise {NOISE_VERSION!r}, the run is of {job.spec.noise!r}; "
+            "install the same version of rrcm-bench on every machine"
+        )
+    for role, file in job.weights.items():
+        found = [sha256_of(part) for part in file.parts or (file.path,)]
+        sha256 = hashlib.sha256("\n".join(found).encode()).hexdigest() if file.parts else found[0]
+        if sha256 != file.sha256:
+            raise WeightsError(
+                f"weights {role} in {str(file.path)!r}: sha256 is {sha256[:10]} on a worker, expected "
+                f"{file.sha256[:10]}; give a path that all machines share"
+            )
+    return make_worker(job, device, batch)
+
+
+def _there(job: Job, out: Path) -> Run | None:
+    folder = out / folder_name(job.spec)
+    return read_run(folder) if (folder / RUN_FILE).exists() else None
+
+
+def _missing(job: Job, run: Run | None) -> list[int]:
+    there = {row.index for row in run.rows} if run else set()
+    return [index for index in job.indices if index not in there]
+
+
+def _stored(run: Run, rows: Iterator[Row], on_row: Callable[[Row], None]) -> Run:
+    """The run once the rows have been added to it, each as soon as it is there."""
     with RowWriter(run.path) as writer:
         for row in rows:
             writer.append(row)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ABSTAIN = -1  # the label of a certificate that promises nothing
 WRONG, FORCED = "wrong", "forced"  # why a draw stopped before n: another class is selected; more cannot move a verdict
 
+EXECUTORS = LOCAL, RAY, SLURM = ("local", "ray", "slurm")  # who computes: this machine, a Ray cluster, a Slurm queue
+
 Scalar = str | int | float | bool
 
 
@@ -269,8 +271,11 @@ class RunSpec:
 class Execution:
     """How it is measured; cannot change a vote."""
 
-    devices: tuple[str, ...]  # one worker each
+    devices: tuple[str, ...]  # local: one worker each; else what each worker has: "cpu", "cuda" or "auto"
     batch: int | None = None  # copies a forward pass; None: found by the run
+    executor: str = LOCAL
+    workers: int | None = None  # not local: how many; None: as many as there is room for
+    options: tuple[str, ...] = ()  # slurm: "partition=gpu", as submitit names them
 
 
 @dataclass(frozen=True, slots=True)

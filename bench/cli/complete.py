@@ -38,6 +38,13 @@ def certifiers(incomplete: str) -> list[str]:
     return [name for name in CERTIFIERS if name.startswith(incomplete)]
 
 
+def executors(incomplete: str) -> list[str]:
+    """Executors of a run."""
+    from bench.types import EXECUTORS
+
+    return [name for name in EXECUTORS if name.startswith(incomplete)]
+
+
 def _after_comma(incomplete: str, names: tuple[str, ...]) -> list[str]:
     chosen, comma, last = incomplete.rpartition(",")
     return [chosen + comma + name for name in names if name.startswith(last) and name not in chosen.split(",")]

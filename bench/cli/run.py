@@ -103,8 +103,25 @@ def run(
         bool | None,
         typer.Option("--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0,cuda:1: one worker each.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto | cpu | cuda:0,cuda:1: one worker each; of a cluster: auto | cpu | cuda.")
+    ] = "auto",
     batch: Annotated[str, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.")] = "auto",
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="local: this machine; ray: the cluster of RAY_ADDRESS, or one started here; slurm: a job array.",
+            autocompletion=complete.executors,
+        ),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="How many; none of them moves a vote.", show_default="devices; ray: all; slurm: 1"),
+    ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE of sbatch or submitit: partition=gpu, timeout_min=240.", show_default="none"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of run folders.")] = RUNS,
     plan: Annotated[
         Path | None, typer.Option(help="TOML file of runs; options given here go over it.", show_default="none")
@@ -114,10 +131,9 @@ def run(
 ) -> None:
     """Certify methods on a dataset; without options, the embedded default on real handwritten digits."""
     from bench.cli.costs import show_cost
+    from bench.cli.executions import execution_of
     from bench.cli.requests import numbers, requests
-    from bench.execution.environment import parse_devices
     from bench.plan import plan as plan_jobs
-    from bench.types import Execution
 
     options: dict[str, Any] = {
         "methods": methods, "dataset": dataset, "sigma": None if sigma is None else numbers(sigma), "n0": n0, "n": n,
@@ -127,7 +143,8 @@ def run(
         "radii": None if radii is None else numbers(radii, "--radii", "0,0.25,0.5"),
     }  # fmt: skip
     asked, source = requests(options, plan)
-    execution = Execution(parse_devices(device), parse_batch(batch))
+    where = "local" if dry_run else executor  # a probe is of this machine
+    execution = execution_of(where, device, batch, None if dry_run else workers, () if dry_run else tuple(slurm or ()))
     jobs = [
         job for request in asked for job in (make_all(request) if request.methods == ("all",) else plan_jobs(request))
     ]
@@ -157,20 +174,6 @@ def make_all(request: RunRequest) -> list[Job]:
         except (MethodError, WeightsError) as error:
             remark(f"left out  {str(error).partition(';')[0]}")
     return jobs
-
-
-def parse_batch(words: str) -> int | None:
-    """None for auto.
-
-    Raises: UsageError.
-    """
-    from bench.errors import UsageError
-
-    if words == "auto":
-        return None
-    if not words.isdigit() or int(words) < 1:
-        raise UsageError(f"--batch {words!r}: expected auto or a positive number of copies")
-    return int(words)
 
 
 def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:

@@ -1,0 +1,225 @@
+"""One driver for workers anywhere: it cuts parcels of units, counts come back in any order, rows leave when decided.
+
+Workers hold no result: one that dies costs its parcels' time, one that joins is handed some. The last hard images are
+cut over all workers, a piece of the same look each: noise is keyed by copy, so that the pieces' votes add up.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
+
+from bench.errors import DataError, DeviceError
+from bench.flight import Counted, Flight, Unit
+from bench.types import Row, RunSpec
+
+MAX_ASKED = 2  # parcels a worker has: one in the making and one that waits, so that none idles
+# Long beside a parcel's way to a worker and back (milliseconds), short beside the patience of a user.
+PARCEL_SECONDS = 2.0
+ATTEMPTS = 4  # workers that a parcel may lose before it is held to be what kills them
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What a worker is handed at a time."""
+
+    number: int
+    units: tuple[Unit, ...]
+    lost: int = 0  # workers that died on it
+
+    @property
+    def copies(self) -> int:
+        """Of all its units."""
+        return sum(unit.copies for unit in self.units)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a parcel: its units' votes, or None where its worker is gone."""
+
+    number: int
+    counted: tuple[Counted, ...] | None
+
+
+class Pool(Protocol):
+    """Workers somewhere, which come and go."""
+
+    @property
+    def workers(self) -> int:
+        """How many are ready now."""
+
+    @property
+    def batch(self) -> int:
+        """Copies that their passes take; a parcel below that would leave a pass half empty."""
+
+    def room(self) -> int:
+        """How many more parcels they would take now."""
+
+    def send(self, parcel: Parcel) -> None:
+        """Hand a parcel to one of them."""
+
+    def receive(self) -> list[Answer]:
+        """What has come back; waits a little where nothing has.
+
+        Raises: what a worker raised; DeviceError where no worker is left and none can be had.
+        """
+
+
+class Flying(Protocol):
+    """What is asked of an image under way by those who only cut its work."""
+
+    @property
+    def pending(self) -> int:
+        """Copies asked for and not yet taken."""
+
+    def take(self, room: int) -> list[Unit]:
+        """At most `room` of them, which are then no longer asked for."""
+
+
+@dataclass(slots=True)
+class Line:
+    """Images that ask for copies, the oldest first: what is begun is ended before more is begun."""
+
+    waiting: Iterator[Flying]  # images that are not begun
+    pending: int = 0  # copies that the begun ones ask for
+    exhausted: bool = False  # all are begun
+    _asking: list[tuple[int, Flying]] = field(default_factory=list)  # a heap, by order of beginning
+    _order: Iterator[int] = field(default_factory=count)
+    _places: dict[int, int] = field(default_factory=dict)  # id of a begun image -> its place in that order
+
+    def ask(self, flight: Flying) -> None:
+        """A begun image asks for more copies."""
+        self.pending += flight.pending
+        heapq.heappush(self._asking, (self._places[id(flight)], flight))
+
+    def end(self, flight: Flying) -> None:
+        """A begun image asks for nothing more."""
+        del self._places[id(flight)]
+
+    def cut(self, *, workers: int, batch: int, copies: int) -> tuple[Unit, ...]:
+        """The next parcel: about `copies`, fewer where few are left for all workers, none where nobody asks.
+
+        Source: Polychronopoulos & Kuck 1987, guided self-scheduling: a share of what is left, at least a batch.
+        """
+        copies = max(copies, batch)
+        while self.pending < MAX_ASKED * workers * copies:
+            flight = next(self.waiting, None)
+            if flight is None:
+                self.exhausted = True
+                break
+            self._places[id(flight)] = next(self._order)
+            self.ask(flight)
+        share = min(copies, -(-self.pending // max(MAX_ASKED * workers, 1)))
+        room = max(batch, -(-share // batch) * batch)  # whole passes
+        units: list[Unit] = []
+        while self._asking and room:
+            _, flight = self._asking[0]
+            taken = flight.take(room)
+            units += taken
+            room -= sum(unit.copies for unit in taken)
+            if not flight.pending:
+                heapq.heappop(self._asking)
+        self.pending -= sum(unit.copies for unit in units)
+        return tuple(units)
+
+
+@dataclass(slots=True)
+class Pace:
+    """How many copies a worker counts in the time of a parcel; learnt from the parcels so far."""
+
+    rate: float = 0.0  # copies a second of one worker
+
+    def heard(self, copies: int, seconds: float) -> None:
+        """A parcel took so long."""
+        if seconds > 0:
+            self.rate = 0.8 * self.rate + 0.2 * copies / seconds if self.rate else copies / seconds
+
+    @property
+    def copies(self) -> int:
+        """For a parcel of the wanted length; 0 while nothing is known."""
+        return int(self.rate * PARCEL_SECONDS)
+
+
+def dispatch(
+    spec: RunSpec, indices: Iterable[int], pool: Pool, identity: Callable[[int], tuple[int, str]]
+) -> Iterator[Row]:
+    """Rows of the images, in any order, each as soon as it is decided.
+
+    `identity` gives an image's label and the sha256 of its file on this machine: workers elsewhere must see the same.
+    Raises: what a worker raises; DataError where a worker sees other images; DeviceError where workers die of a parcel.
+    """
+    flights: dict[int, Flight] = {}
+
+    def begun(index: int) -> Flight:
+        return flights.setdefault(index, Flight(spec, index))
+
+    line, pace, numbers = Line(map(begun, indices)), Pace(), count()
+    seen: dict[int, tuple[int, str, str]] = {}  # an image under way -> label, stored, fingerprint
+    out: dict[int, Parcel] = {}
+    lost: list[Parcel] = []
+    while True:
+        for _ in range(pool.room()):
+            if lost:
+                parcel = lost.pop()
+            elif units := line.cut(workers=pool.workers, batch=pool.batch, copies=pace.copies):
+                parcel = Parcel(next(numbers), units)
+            else:
+                break
+            out[parcel.number] = parcel
+            pool.send(parcel)
+        if line.exhausted and not flights:
+            return
+        for answer in pool.receive():
+            handed = out.pop(answer.number, None)
+            if handed is None:  # it was given up, and another worker has counted it
+                continue
+            if answer.counted is None:
+                lost.append(_again(handed, next(numbers)))
+                continue
+            pace.heard(handed.copies, sum(each.seconds for each in answer.counted))
+            for each in answer.counted:
+                index = each.unit.index
+                _same(seen, each, identity)
+                flight = flights[index]
+                flight.add(each.unit, each.counts, each.seconds)
+                if not flight.complete:
+                    continue
+                reason = flight.decide(each.label)
+                if reason is None:
+                    line.ask(flight)
+                    continue
+                line.end(flight)
+                del flights[index], seen[index]
+                yield flight.row(each.fingerprint, each.label, reason)
+
+
+def _again(parcel: Parcel, number: int) -> Parcel:
+    """The same units under another number, for another worker."""
+    if parcel.lost + 1 >= ATTEMPTS:
+        images = ", ".join(str(index) for index in sorted({unit.index for unit in parcel.units})[:5])
+        raise DeviceError(
+            f"{ATTEMPTS} workers died while they counted the same copies (images {images}); the rows so far are kept: "
+            "the same command goes on from them, with a smaller --batch if it was memory"
+        )
+    return Parcel(number, parcel.units, parcel.lost + 1)
+
+
+def _same(seen: dict[int, tuple[int, str, str]], counted: Counted, identity: Callable[[int], tuple[int, str]]) -> None:
+    """Refuse votes on another image than this machine's, or than another worker's, of that index."""
+    index, found = counted.unit.index, (counted.label, counted.stored, counted.fingerprint)
+    if seen.get(index) == found:
+        return
+    here = identity(index)
+    if here != found[:2]:
+        raise DataError(
+            f"a worker's image {index} is not the one of that index here (label {here[0]}, its {found[0]}); "
+            "expected the same files on every machine: give --data-root a folder that all of them share"
+        )
+    if seen.setdefault(index, found) != found:
+        raise DataError(
+            f"two workers read image {index} differently (pixels {seen[index][2][:10]} and {found[2][:10]}); expected "
+            "the same versions on every machine: install from constraints.txt on all of them"
+        )

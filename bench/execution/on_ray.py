@@ -1,0 +1,235 @@
+"""Workers of a Ray cluster: that of RAY_ADDRESS, or one started on this machine for the length of a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.errors import BenchError, DeviceError
+from bench.execution.dispatch import MAX_ASKED, Answer, Parcel
+from bench.execution.station import Maker, Station
+from bench.types import Execution
+
+OBJECT_STORE_BYTES = 100 * 2**20  # counts alone go through it; by default it would be a third of the memory
+PLACE_SECONDS = 60.0  # without a place for any worker: then the cluster has none
+WAIT_SECONDS = 1.0
+STARTS = 3  # for each worker asked for, that may die before they are ready
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """One worker and what it was asked."""
+
+    actor: Any
+    placed: Any  # its first answer: the cluster has found a place for it
+    started: Any  # its second: the network is built
+    told: dict[str, Any] | None = None  # of itself, once it is ready
+    parcels: dict[Any, int] = field(default_factory=dict)  # awaited -> number of the parcel
+
+
+@dataclass(slots=True)
+class RayPool:
+    """Actors with one GPU, or one CPU core, each; those that die are replaced as long as the cluster has a place."""
+
+    ray: Any
+    maker: Maker
+    device: str
+    asked_batch: int | None
+    asked: int  # workers
+    seats: list[Seat] = field(default_factory=list)
+    died: int = 0  # before they were ready
+    alone_since: float = field(default_factory=time.monotonic)  # no worker has had a place
+
+    def __post_init__(self) -> None:
+        self.seats = [self._seat() for _ in range(self.asked)]
+
+    @property
+    def workers(self) -> int:
+        """How many are ready now."""
+        return sum(seat.told is not None for seat in self.seats)
+
+    @property
+    def batch(self) -> int:
+        """Of the ready worker with the largest."""
+        return max((seat.told["batch"] for seat in self.seats if seat.told), default=1)
+
+    def ready(self) -> list[dict[str, Any]]:
+        """What the workers say of themselves, as soon as the first can count.
+
+        Raises: what a worker raised; DeviceError where the cluster has no place for any.
+        """
+        while not self.workers:
+            self.receive()
+        return [seat.told for seat in self.seats if seat.told]
+
+    def room(self) -> int:
+        """How many more parcels they would take now."""
+        return sum(MAX_ASKED - len(seat.parcels) for seat in self.seats if seat.told)
+
+    def send(self, parcel: Parcel) -> None:
+        """Hand a parcel to the one with the fewest."""
+        seat = min((seat for seat in self.seats if seat.told), key=lambda seat: len(seat.parcels))
+        seat.parcels[seat.actor.count.remote(parcel.units)] = parcel.number
+
+    def receive(self) -> list[Answer]:
+        """What has come back; waits a second where nothing has.
+
+        Raises: what a worker raised; DeviceError where the cluster has no place for any.
+        """
+        awaited = {ref: seat for seat in self.seats for ref in self._awaited(seat)}
+        done, _ = self.ray.wait(list(awaited), timeout=WAIT_SECONDS)
+        done, _ = self.ray.wait(list(awaited), num_returns=len(awaited), timeout=0) if done else ([], [])
+        answers: list[Answer] = []
+        for ref in done:
+            seat = awaited[ref]
+            if seat in self.seats:  # not buried by what else it was asked
+                answers += self._heard(seat, ref)
+        self._look_for_places()
+        return answers
+
+    def close(self) -> None:
+        """End the workers; whatever they are at is drawn again."""
+        for seat in self.seats:
+            self.ray.kill(seat.actor)
+        self.seats = []
+
+    def _seat(self) -> Seat:
+        gpus = 1 if self.device.startswith("cuda") else 0
+        remote = self.ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD")(Station)
+        actor = remote.remote(self.maker, self.device, self.asked_batch)
+        return Seat(actor, actor.__ray_ready__.remote(), actor.start.remote())
+
+    def _awaited(self, seat: Seat) -> list[Any]:
+        if seat.told:
+            return list(seat.parcels)
+        return [seat.started] if seat.placed is None else [seat.placed]
+
+    def _heard(self, seat: Seat, ref: Any) -> list[Answer]:
+        from ray.exceptions import RayActorError, RayTaskError
+
+        try:
+            value = self.ray.get(ref)
+        except RayActorError:  # killed, or its machine is gone
+            return self._bury(seat)
+        except RayTaskError as error:
+            cause = error.cause
+            raise (cause if isinstance(cause, BenchError) else error) from None
+        if ref == seat.placed:
+            seat.placed = None
+        elif ref == seat.started:
+            seat.told = value
+        else:
+            counted, seat.told = value[0], {**(seat.told or {}), "batch": value[1]}
+            return [Answer(seat.parcels.pop(ref), tuple(counted))]
+        return []
+
+    def _bury(self, seat: Seat) -> list[Answer]:
+        self.seats.remove(seat)
+        logging.getLogger(__name__).warning("! a ray worker died: another counts what it was at, which moves no vote")
+        if seat.told is None and seat.placed is None:
+            self.died += 1
+            if self.died > STARTS * self.asked:
+                raise DeviceError(
+                    f"{self.died} workers died while they built the network (out of memory, or killed); the rows so "
+                    "far are kept: the same command goes on from them, with fewer --workers if it was memory"
+                )
+        self.seats.append(self._seat())
+        return [Answer(number, None) for number in seat.parcels.values()]
+
+    def _look_for_places(self) -> None:
+        if any(seat.told or seat.placed is None for seat in self.seats):
+            self.alone_since = time.monotonic()
+        elif time.monotonic() - self.alone_since > PLACE_SECONDS:
+            there = self.ray.cluster_resources()
+            needs = "1 CPU and 1 GPU" if self.device.startswith("cuda") else "1 CPU"
+            raise DeviceError(
+                f"no worker found a place in {PLACE_SECONDS:.0f} s: each needs {needs}, the ray cluster has "
+                f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, in part taken; wait until one is free"
+            )
+
+
+@contextmanager
+def ray_pool(maker: Maker, execution: Execution) -> Iterator[RayPool]:
+    """The workers that an execution asks for, until the block ends.
+
+    Raises: DeviceError where ray is not installed, its cluster does not answer, or has not what is asked.
+    """
+    # Nothing of a run is sent to the makers of ray. What its daemons say it would print on stdout, among the results;
+    # this is how ray itself lets lines be dropped, read when it is imported.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise DeviceError(
+            "--executor ray needs ray, which is not installed; `pip install 'rrcm-bench[ray]'`, or --executor local"
+        ) from None
+    with _connected(ray, execution.workers):
+        there = ray.cluster_resources()
+        device = _device(execution.devices[0], there)
+        workers = execution.workers or int(there.get("GPU" if device.startswith("cuda") else "CPU", 1))
+        pool = RayPool(ray, maker, device, execution.batch, max(workers, 1))
+        try:
+            yield pool
+        finally:
+            if ray.is_initialized():
+                pool.close()
+
+
+def _device(word: str, there: dict[str, float]) -> str:
+    """What each worker computes on: one GPU where the cluster has any, unless told otherwise.
+
+    Raises: DeviceError for GPUs that it does not have.
+    """
+    if word == "auto":
+        return "cuda:0" if there.get("GPU") else "cpu"
+    if word == "cuda" and not there.get("GPU"):
+        raise DeviceError("--device cuda: the ray cluster has no GPU; expected some, or --device cpu")
+    return "cuda:0" if word == "cuda" else word
+
+
+@contextmanager
+def _connected(ray: Any, workers: int | None) -> Iterator[None]:
+    """A connection to a cluster, closed at the end if it was opened here; a cluster started here leaves nothing."""
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DeviceError(
+                f"no ray cluster answers at RAY_ADDRESS={address!r} ({first}); "
+                "start it, or unset RAY_ADDRESS to have one started on this machine"
+            ) from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    # Its sockets have long names below this folder, and a name may have 107 letters: not TMPDIR, which may be deep.
+    folder = tempfile.mkdtemp(prefix="rrcm-ray-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: S108, PTH112
+    try:
+        ray.init(
+            num_cpus=max(workers or 0, os.cpu_count() or 1),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=folder,
+            **quiet,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

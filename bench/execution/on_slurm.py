@@ -1,0 +1,251 @@
+"""Workers as a Slurm job array, by submitit; they and this process meet in a folder that all machines share."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.errors import DeviceError, UsageError
+from bench.execution.dispatch import MAX_ASKED, Answer, Parcel
+from bench.execution.spool import (
+    BEAT_SECONDS,
+    DEAD_SECONDS,
+    Pulse,
+    SpoolWorker,
+    lay_out,
+    listed,
+    put,
+    read_answers,
+    read_error,
+    told,
+    write_parcel,
+)
+from bench.execution.station import Maker
+from bench.types import Execution
+
+WAIT_SECONDS = 0.05
+LOOK_SECONDS = 2.0  # between two looks at who lives
+RESTARTS = 3  # of each seat, for jobs that end without a word
+STOP_SECONDS = 5.0  # that workers have to end by themselves
+MINUTES = 240  # of a job, unless told otherwise; a run goes on in the next
+SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "nodes", "tasks_per_node", "stderr_to_stdout")
+
+
+@dataclass(slots=True)
+class SlurmPool:
+    """Jobs that claim parcels from a spool; a job that ends before its time is submitted again."""
+
+    spool: Path
+    executor: Any  # submitit's
+    work: SpoolWorker
+    jobs: dict[int, Any] = field(default_factory=dict)  # seat -> job
+    former: list[Any] = field(default_factory=list)  # jobs that have ended
+    ready_: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # name of a live worker -> what it told
+    gone: set[str] = field(default_factory=set)
+    outstanding: set[int] = field(default_factory=set)
+    restarts: int = 0
+    _pulse: Pulse = field(default_factory=Pulse)
+    _beats: int = 0
+    _beaten: float = 0.0
+    _looked: float = 0.0
+
+    @property
+    def workers(self) -> int:
+        """How many are ready now."""
+        return len(self.ready_)
+
+    @property
+    def batch(self) -> int:
+        """Of the ready worker with the largest."""
+        return max((record["batch"] for record in self.ready_.values()), default=1)
+
+    def ready(self) -> list[Mapping[str, Any]]:
+        """What the workers say of themselves, as soon as the first can count; a queue may take hours.
+
+        Raises: what a worker raised; DeviceError where jobs end without a word.
+        """
+        while not self.workers:
+            self.receive()
+        return list(self.ready_.values())
+
+    def room(self) -> int:
+        """How many more parcels they would take now."""
+        return max(0, MAX_ASKED * self.workers - len(self.outstanding))
+
+    def send(self, parcel: Parcel) -> None:
+        """Lay a parcel out for whoever is free first."""
+        self.outstanding.add(parcel.number)
+        write_parcel(self.spool, parcel)
+
+    def receive(self) -> list[Answer]:
+        """What has come back; waits a little where nothing has.
+
+        Raises: what a worker raised; DeviceError where jobs end without a word.
+        """
+        self._beat()
+        answers = [
+            Answer(number, counted) for number, counted in read_answers(self.spool) if number in self.outstanding
+        ]
+        self.outstanding -= {answer.number for answer in answers}
+        if time.monotonic() - self._looked > (LOOK_SECONDS if self.workers else 0.2):
+            self._looked = time.monotonic()
+            self._raise_errors()
+            self._greet()
+            answers += self._bury()
+        if not answers:
+            time.sleep(WAIT_SECONDS)
+        return answers
+
+    def start(self, count: int) -> None:
+        """Submit that many jobs, as one array."""
+        self._beat()
+        self.jobs = dict(enumerate(self.executor.map_array(self.work, range(count))))
+
+    def close(self) -> None:
+        """End the jobs, and leave no file."""
+        (self.spool / "stop").touch()
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and not all(_ended(job) for job in self.jobs.values()):
+            time.sleep(0.05)
+        for job in self.jobs.values():
+            if not _ended(job):
+                job.cancel(check=False)
+        for job in (*self.jobs.values(), *self.former):
+            # Of submitit's local executor, which leaves its children to whoever started them.
+            if (child := getattr(job, "_process", None)) is not None:
+                child.wait()
+        shutil.rmtree(self.spool, ignore_errors=True)
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._beaten > BEAT_SECONDS:
+            self._beaten, self._beats = time.monotonic(), self._beats + 1
+            put(self.spool / "beat", self._beats)
+
+    def _raise_errors(self) -> None:
+        for path in listed(self.spool / "errors"):
+            meant = read_error(path)
+            if meant is not None:
+                raise meant
+            raise DeviceError(f"a worker failed ({path.read_text(encoding='utf-8')}); `rrcm-bench check` the method")
+
+    def _greet(self) -> None:
+        for path in listed(self.spool / "ready"):
+            if path.stem not in self.gone and path.stem not in self.ready_:
+                self.ready_[path.stem] = told(path)
+
+    def _bury(self) -> list[Answer]:
+        """Answers for the parcels of workers that are gone; their seats are filled again."""
+        ended = {seat for seat, job in self.jobs.items() if _ended(job)}
+        lost: list[Answer] = []
+        for name, record in list(self.ready_.items()):
+            if record["seat"] in ended or self._pulse.silent(self.spool / "beats" / name) > DEAD_SECONDS:
+                logging.getLogger(__name__).warning(
+                    "! worker %s is gone: another counts what it was at, which moves no vote", name
+                )
+                del self.ready_[name]
+                self.gone.add(name)
+                for path in listed(self.spool / "taken"):
+                    number, _, owner = path.name.partition(".")
+                    if owner == name:
+                        path.unlink(missing_ok=True)
+                        lost.append(Answer(int(number), None))
+        for seat in sorted(ended):
+            self.restarts += 1
+            if self.restarts > RESTARTS * len(self.jobs):
+                said = _last_line(self.spool / "jobs")
+                raise DeviceError(
+                    f"{self.restarts} jobs ended without a result, the last {self.jobs[seat].job_id}: {said}; the "
+                    "rows so far are kept: the same command goes on from them"
+                )
+            self.former.append(self.jobs[seat])
+            self.jobs[seat] = self.executor.submit(self.work, seat)
+        # A worker that was given up may have answered at its last moment: that answer is taken.
+        answered = {int(path.name.partition("-")[0]) for path in listed(self.spool / "done")}
+        lost = [answer for answer in lost if answer.number in self.outstanding and answer.number not in answered]
+        self.outstanding -= {answer.number for answer in lost}
+        return lost
+
+
+@contextmanager
+def slurm_pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[SlurmPool]:
+    """The workers that an execution asks for, until the block ends; they meet in `folder`.
+
+    Raises: DeviceError where submitit or Slurm is not here; UsageError for options that submitit does not know.
+    """
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise DeviceError(
+            "--executor slurm needs submitit, which is not installed; `pip install 'rrcm-bench[slurm]'`, or "
+            "--executor local"
+        ) from None
+    options = parse_options(execution.options)
+    cluster = options.pop("cluster", "slurm")
+    if cluster not in ("slurm", "local"):
+        raise UsageError(f"--slurm cluster={cluster}: expected slurm, or local to try it on this machine")
+    if cluster == "slurm" and shutil.which("sbatch") is None:
+        raise DeviceError(
+            "no sbatch on this machine; expected a login node of a Slurm cluster, or --slurm cluster=local to try it"
+        )
+    (device,) = execution.devices
+    if device == "auto":
+        raise UsageError("--executor slurm: say what each job is to have, --device cuda or --device cpu")
+    spool = folder / f".spool-{uuid.uuid4().hex[:10]}"
+    lay_out(spool)
+    try:
+        executor = submitit.AutoExecutor(folder=spool / "jobs", cluster=cluster)
+        asked = {"timeout_min": MINUTES, "cpus_per_task": 1, "gpus_per_node": 1 if device == "cuda" else 0, **options}
+        try:
+            executor.update_parameters(name="rrcm-bench", **asked)
+        except (NameError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"--slurm {' '.join(execution.options)}: {' '.join(str(error).split())[:200]}; "
+                "expected names of submitit or sbatch"
+            ) from None
+        threads = int(asked["cpus_per_task"])
+        on = "cuda:0" if device == "cuda" else device
+        pool = SlurmPool(spool, executor, SpoolWorker(spool, maker, on, execution.batch, threads))
+        pool.start(execution.workers or 1)
+        try:
+            yield pool
+        finally:
+            pool.close()
+    finally:
+        shutil.rmtree(spool, ignore_errors=True)
+
+
+def parse_options(words: tuple[str, ...]) -> dict[str, Any]:
+    """Options as submitit names them: its shared ones as they are, those of sbatch with their prefix.
+
+    Raises: UsageError.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key or not value:
+            raise UsageError(f"--slurm {word!r}: expected KEY=VALUE, as partition=gpu or timeout_min=240")
+        name = key if key in (*SHARED, "cluster") or key.startswith("slurm_") else f"slurm_{key}"
+        options[name] = int(value) if value.isdigit() else value
+    return options
+
+
+def _ended(job: Any) -> bool:
+    return bool(job.done())
+
+
+def _last_line(logs: Path) -> str:
+    """The last words of any job."""
+    lines = [
+        line
+        for path in sorted(logs.glob("*.err"))
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
+    return lines[-1].strip()[:200] if lines else "nothing was said"

@@ -1,0 +1,193 @@
+"""Parcels as files in a folder that all machines share: claimed by renaming, answered by renaming, nothing locked.
+
+A worker lives by its heartbeat and by the driver's: it dies with the driver, and what it had claimed is handed to
+another. Files are JSON, for a folder that others can write to must not be able to run code here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import errors
+from bench.errors import BenchError
+from bench.execution.dispatch import Parcel
+from bench.execution.station import Maker, Station
+from bench.flight import Counted, Unit
+from bench.types import Counts
+
+BEAT_SECONDS = 2.0
+# A shared file system may show a change this late; beyond it, no change means no life.
+DEAD_SECONDS = 60.0
+IDLE_SECONDS = (0.05, 1.0)  # between two looks at an empty folder: at first, and after a while
+FOLDERS = ("todo", "taken", "done", "ready", "beats", "errors")
+
+
+def lay_out(spool: Path) -> None:
+    """Make the folders of a spool."""
+    for name in FOLDERS:
+        (spool / name).mkdir(parents=True, exist_ok=True)
+
+
+def put(path: Path, record: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:6]}")
+    temporary.write_text(json.dumps(record), encoding="utf-8")
+    temporary.replace(path)
+
+
+def listed(folder: Path) -> list[Path]:
+    """The whole files of a folder, by name; none where it is gone."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+
+
+def write_parcel(spool: Path, parcel: Parcel) -> None:
+    """Put a parcel where any worker may claim it."""
+    units = [[u.index, u.stage, u.first, u.copies] for u in parcel.units]
+    put(spool / "todo" / f"{parcel.number:09}.json", {"number": parcel.number, "units": units})
+
+
+def read_answers(spool: Path) -> Iterator[tuple[int, tuple[Counted, ...]]]:
+    """Numbers of parcels and their units' votes, each once."""
+    for path in listed(spool / "done"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+        yield record["number"], tuple(map(_counted, record["counted"]))
+
+
+def read_error(path: Path) -> BenchError | None:
+    """What a worker raised on purpose; None for what it did not mean to."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    kind = getattr(errors, record["kind"], None)
+    return kind(record["message"]) if isinstance(kind, type) and issubclass(kind, BenchError) else None
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Tells who lives: by changes of a file's content, for the clocks of two machines are not one."""
+
+    _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def silent(self, path: Path) -> float:
+        """Seconds, by this machine's clock, for which the content has been what it is now."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError:
+            text = ""
+        before = self._seen.get(path.name)
+        if before is None or before[0] != text:
+            self._seen[path.name] = text, time.monotonic()
+            return 0.0
+        return time.monotonic() - before[1]
+
+
+@dataclass(slots=True)
+class SpoolWorker:
+    """A worker's whole life: build the network, claim and count parcels until the driver stops, or is gone."""
+
+    spool: Path
+    maker: Maker
+    device: str
+    batch: int | None
+    threads: int
+
+    def __call__(self, seat: int) -> str:
+        """Work; what ended it. `seat` is its place among the jobs."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        name = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        station = Station(self.maker, self.device, self.batch)
+        try:
+            put(self.spool / "ready" / f"{name}.json", {**station.start(), "seat": seat})
+            threading.Thread(target=self._beat, args=(name,), daemon=True).start()
+            return self._work(name, station)
+        except Exception as error:  # the driver says it to the user; a job's own output nobody reads
+            message = " ".join(str(error).split())
+            if not isinstance(error, BenchError):
+                message = f"{type(error).__name__}: {message}"
+            put(self.spool / "errors" / f"{name}.json", {"kind": type(error).__name__, "message": message})
+            raise
+
+    def checkpoint(self, seat: int) -> Any:
+        """What submitit starts again where Slurm takes the machine back: a new worker in the same seat."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, seat)
+
+    def _work(self, name: str, station: Station) -> str:
+        pulse, idle = Pulse(), IDLE_SECONDS[0]
+        while not (self.spool / "stop").exists():
+            if pulse.silent(self.spool / "beat") > DEAD_SECONDS:
+                return "the driver is gone"
+            claimed = self._claim(name)
+            if claimed is None:
+                time.sleep(idle)
+                idle = min(1.5 * idle, IDLE_SECONDS[1])
+                continue
+            idle = IDLE_SECONDS[0]
+            record = json.loads(claimed.read_text(encoding="utf-8"))
+            counted, _ = station.count([Unit(*unit) for unit in record["units"]])
+            put(
+                self.spool / "done" / f"{record['number']:09}-{name}.json",
+                {"number": record["number"], "counted": [_as_list(each) for each in counted]},
+            )
+            claimed.unlink(missing_ok=True)
+        return "done"
+
+    def _claim(self, name: str) -> Path | None:
+        for path in listed(self.spool / "todo"):
+            mine = self.spool / "taken" / f"{path.stem}.{name}"
+            try:
+                path.rename(mine)
+            except FileNotFoundError:  # another was faster
+                continue
+            return mine
+        return None
+
+    def _beat(self, name: str) -> None:
+        beats = 0
+        while (self.spool / "beats").is_dir():
+            beats += 1
+            try:
+                put(self.spool / "beats" / name, beats)
+            except OSError:  # the driver has cleaned up
+                return
+            time.sleep(BEAT_SECONDS)
+
+
+def told(path: Path) -> Mapping[str, Any]:
+    """What a ready worker says of itself."""
+    record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def _as_list(each: Counted) -> list[Any]:
+    unit = each.unit
+    return [
+        *(unit.index, unit.stage, unit.first, unit.copies),
+        *(each.counts.votes, each.fingerprint, each.label, each.stored, each.seconds),
+    ]
+
+
+def _counted(record: list[Any]) -> Counted:
+    index, stage, first, copies, votes, fingerprint, label, stored, seconds = record
+    return Counted(
+        unit=Unit(index, stage, first, copies),
+        counts=Counts.of(votes),
+        fingerprint=fingerprint,
+        label=label,
+        stored=stored,
+        seconds=seconds,
+    )

@@ -1,0 +1,54 @@
+"""A worker's end, wherever it runs: it builds the network once and counts parcels; it knows no image's verdict."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bench.execution.environment import device_name, package_version
+from bench.flight import Counted, Unit
+
+
+class Counter(Protocol):
+    """What counts units on one device."""
+
+    batch: int  # copies a forward pass
+
+    def count(self, units: Sequence[Unit]) -> list[Counted]:
+        """The votes on each."""
+
+
+Maker = Callable[[str, int | None], Counter]  # (device, batch) -> counter; picklable, its paths absolute
+
+
+@dataclass(slots=True)
+class Station:
+    """One worker: empty until it is started, so that what goes wrong then is told and does not kill it."""
+
+    maker: Maker
+    device: str  # "cpu" or "cuda:0": schedulers show a worker its own GPU alone
+    asked_batch: int | None
+    _counter: Counter | None = None
+
+    def start(self) -> dict[str, Any]:
+        """Build the network; who this worker is.
+
+        Raises: what the maker raises.
+        """
+        self._counter = self.maker(self.device, self.asked_batch)
+        return {
+            "host": platform.node(),
+            "device": device_name(self.device),
+            "batch": self._counter.batch,
+            "torch": package_version("torch"),
+        }
+
+    def count(self, units: Sequence[Unit]) -> tuple[list[Counted], int]:
+        """The votes on each unit, and the batch that they were counted in.
+
+        Raises: what the counter raises.
+        """
+        assert self._counter is not None  # noqa: S101  a pool starts its workers before it hands them parcels
+        return self._counter.count(units), self._counter.batch

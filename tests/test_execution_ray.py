@@ -1,0 +1,138 @@
+"""Workers of a real Ray cluster, several nodes on this machine: nodes die and join, and no row can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError, DeviceError, MethodError
+from bench.execution import on_ray
+from bench.plan import RunRequest, plan
+from bench.run import Job, certify
+from bench.store import Run, find_runs
+from bench.types import Execution, Row
+
+pytest.importorskip("ray", reason="ray is not installed: pip install 'rrcm-bench[ray]'")
+
+HERE = Path(__file__)
+REQUEST = RunRequest(
+    methods=(f"{HERE.with_name('plane_method.py')}:PLANE",),
+    dataset="digits",
+    sigmas=(0.5,),
+    n=2000,
+    subset="first:10",
+    certifier="sequential",
+    radii=(0.0, 0.25, 0.5, 0.75),
+)
+SLOW = ("pause=0.02",)  # a batch: time to kill a worker in the middle
+
+
+def compute(job: Job, out: Path, execution: Execution, on_row=lambda _row: None) -> Run:
+    return certify(job, execution, out, lambda _run, _worker: None, on_row)
+
+
+def timeless(run: Run) -> list[Row]:
+    return [replace(row, seconds=0.0) for row in run.rows]
+
+
+def on_ray_workers(count: int) -> Execution:
+    return Execution(("cpu",), 50, "ray", count)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[object]:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    own = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False},
+    )
+    patch.setenv("RAY_ADDRESS", own.address)
+    yield own
+    if ray.is_initialized():
+        ray.shutdown()
+    own.shutdown()
+    patch.undo()
+
+
+def add_node(cluster):
+    return cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+
+
+def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
+    cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = plan(replace(REQUEST, params=SLOW))[0]
+    lost: list[int] = []
+    bury = on_ray.RayPool._bury
+
+    def counted(pool, seat):
+        answers = bury(pool, seat)
+        lost.extend(answer.number for answer in answers)
+        return answers
+
+    nodes, rows = [add_node(cluster)], []  # the second worker has no place yet
+    send = on_ray.RayPool.send
+
+    def struck(pool, parcel):
+        send(pool, parcel)
+        if parcel.number == 4:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            nodes.extend([add_node(cluster), add_node(cluster)])
+
+    monkeypatch.setattr(on_ray.RayPool, "_bury", counted)
+    monkeypatch.setattr(on_ray.RayPool, "send", struck)
+
+    def stop(row: Row) -> None:
+        rows.append(row.index)
+        if len(rows) == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute(job, tmp_path / "ray", on_ray_workers(2), stop)
+    for node in nodes:
+        cluster.remove_node(node)
+    assert lost  # it had work in hand
+    (stopped,) = find_runs([tmp_path / "ray"])
+    assert len(stopped.rows) == 8
+    assert stopped.environment["workers"][0]["batch"] == 50
+    assert stopped.execution["executor"] == "ray"
+    finished = compute(job, tmp_path / "ray", Execution(("cpu",), 200), lambda row: rows.append(row.index))
+    assert sorted(rows) == list(range(10))  # nothing twice
+    whole = compute(plan(REQUEST)[0], tmp_path / "local", Execution(("cpu",), 64))
+    assert timeless(finished) == timeless(whole)
+
+
+def test_what_a_worker_refuses_is_told_in_its_own_line(cluster, tmp_path: Path) -> None:
+    node = add_node(cluster)
+    job = plan(replace(REQUEST, methods=(f"{HERE.with_name('plane_method.py')}:WRONG",)))[0]
+    with pytest.raises(MethodError, match="must return labels in") as caught:
+        compute(job, tmp_path, on_ray_workers(1))
+    cluster.remove_node(node)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [("cpu", r"no worker found a place in 1 s: each needs 1 CPU,"), ("cuda", "has no GPU")]
+)
+def test_a_cluster_without_a_place_is_told(
+    cluster, device: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "PLACE_SECONDS", 1.0)
+    with pytest.raises(DeviceError, match=words) as caught:
+        compute(plan(REQUEST)[0], tmp_path, Execution((device,), 50, "ray", 1))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_where_no_cluster_answers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
+    with pytest.raises(BenchError, match="no ray cluster answers at RAY_ADDRESS='nonsense'") as caught:
+        compute(plan(REQUEST)[0], tmp_path, on_ray_workers(1))
+    assert "\n" not in str(caught.value)

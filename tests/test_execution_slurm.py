@@ -1,0 +1,176 @@
+"""Workers as submitit's jobs, run by its local executor: they die, the driver dies, and no row can tell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError, MethodError, UsageError
+from bench.execution import spool
+from bench.execution.dispatch import Parcel
+from bench.execution.on_slurm import parse_options
+from bench.flight import Unit
+from bench.plan import RunRequest, plan
+from bench.run import Job, certify
+from bench.smoothing import ESTIMATE
+from bench.store import Run, find_runs
+from bench.types import Execution, Row
+
+HERE = Path(__file__)
+REQUEST = RunRequest(
+    methods=(f"{HERE.with_name('plane_method.py')}:PLANE",),
+    dataset="digits",
+    sigmas=(0.5,),
+    n=2000,
+    subset="first:10",
+    certifier="sequential",
+    radii=(0.0, 0.25, 0.5, 0.75),
+)
+
+
+def jobs_here(count: int) -> Execution:
+    return Execution(("cpu",), 50, "slurm", count, ("cluster=local",))
+
+
+def compute(job: Job, out: Path, execution: Execution, on_row=lambda _row: None) -> Run:
+    return certify(job, execution, out, lambda _run, _worker: None, on_row)
+
+
+def timeless(run: Run) -> list[Row]:
+    return [replace(row, seconds=0.0) for row in run.rows]
+
+
+def pids(out: Path) -> list[int]:
+    return [int(path.stem.split("-")[-2]) for path in out.glob(".spool-*/ready/*.json")]
+
+
+# ---- jobs ------------------------------------------------------------------------------------------------------------
+
+
+def test_neither_a_killed_job_nor_ctrl_c_moves_a_row_or_leaves_a_file(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'rrcm-bench[slurm]'")
+    job, rows = plan(replace(REQUEST, params=("pause=0.02",)))[0], []
+    out = tmp_path / "jobs"
+
+    def strike(row: Row) -> None:
+        rows.append(row.index)
+        if len(rows) == 3:
+            os.kill(pids(out)[0], signal.SIGKILL)
+        if len(rows) == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute(job, out, jobs_here(1), strike)
+    (stopped,) = find_runs([out])
+    assert len(stopped.rows) == 8
+    assert [path.name for path in out.iterdir()] == [stopped.path.name]
+    finished = compute(job, out, Execution(("cpu",), 200), lambda row: rows.append(row.index))
+    assert sorted(rows) == list(range(10))  # nothing twice
+    assert timeless(finished) == timeless(compute(plan(REQUEST)[0], tmp_path / "local", Execution(("cpu",), 64)))
+
+
+@pytest.mark.parametrize(
+    ("execution", "words"),
+    [
+        (Execution(("auto",), None, "slurm", 1, ("cluster=local",)), "say what each job is to have"),
+        (Execution(("cpu",), None, "slurm", 1, ("cluster=lsf",)), "expected slurm, or local"),
+        (Execution(("cpu",), None, "slurm", 1, ("cluster=local", "partition")), "expected KEY=VALUE"),
+    ],
+)
+def test_words_that_no_queue_knows_are_refused_in_one_line(tmp_path: Path, execution: Execution, words: str) -> None:
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'rrcm-bench[slurm]'")
+    with pytest.raises(BenchError, match=words) as caught:
+        compute(plan(REQUEST)[0], tmp_path, execution)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_go_by_the_names_of_sbatch_and_submitit() -> None:
+    assert parse_options(("partition=gpu", "timeout_min=30", "slurm_qos=low", "cluster=local")) == {
+        "slurm_partition": "gpu",
+        "timeout_min": 30,
+        "slurm_qos": "low",
+        "cluster": "local",
+    }
+    with pytest.raises(UsageError, match="expected KEY=VALUE"):
+        parse_options(("=3",))
+
+
+# ---- the spool -------------------------------------------------------------------------------------------------------
+
+
+class Echo:
+    batch = 8
+
+    def count(self, units):
+        return []
+
+
+def echo(_device: str, _batch: int | None) -> Echo:
+    return Echo()
+
+
+def worker(folder: Path) -> spool.SpoolWorker:
+    return spool.SpoolWorker(folder, echo, "cpu", None, 1)
+
+
+def test_a_worker_ends_when_its_driver_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "DEAD_SECONDS", 0.2)
+    spool.lay_out(tmp_path)
+    spool.put(tmp_path / "beat", 1)
+    started = time.monotonic()
+    assert worker(tmp_path)(0) == "the driver is gone"
+    assert time.monotonic() - started >= 0.2
+
+
+def test_a_parcel_is_claimed_once_and_answered_once(tmp_path: Path) -> None:
+    spool.lay_out(tmp_path)
+    spool.write_parcel(tmp_path, Parcel(4, (Unit(0, ESTIMATE, 0, 10),)))
+    claims = [worker(tmp_path)._claim(name) for name in ("a", "b")]
+    assert claims[0] is not None
+    assert claims[1] is None
+    claims[0].rename(tmp_path / "todo" / "000000004.json")
+    (tmp_path / "stop").touch()
+    assert worker(tmp_path)(0) == "done"  # told to stop before it claims
+    (tmp_path / "stop").unlink()
+
+    def stop_after(units):
+        (tmp_path / "stop").touch()
+        return []
+
+    Echo.count, kept = lambda _self, units: stop_after(units), Echo.count
+    try:
+        assert worker(tmp_path)(0) == "done"
+    finally:
+        Echo.count = kept
+    assert list(spool.read_answers(tmp_path)) == [(4, ())]
+    assert list(spool.read_answers(tmp_path)) == []
+    assert not spool.listed(tmp_path / "taken")
+
+
+def test_what_a_worker_raises_is_left_for_its_driver(tmp_path: Path) -> None:
+    def refuse(_device: str, _batch: int | None) -> Echo:
+        raise MethodError("no such\nmethod")
+
+    spool.lay_out(tmp_path)
+    with pytest.raises(MethodError):
+        spool.SpoolWorker(tmp_path, refuse, "cpu", None, 1)(0)
+    (path,) = spool.listed(tmp_path / "errors")
+    told = spool.read_error(path)
+    assert isinstance(told, MethodError)
+    assert str(told) == "no such method"
+
+
+def test_what_another_wrote_into_the_spool_is_data_not_code(tmp_path: Path) -> None:
+    path = tmp_path / "error.json"
+    spool.put(path, {"kind": "MethodError", "message": "bad"})
+    meant = spool.read_error(path)
+    assert isinstance(meant, MethodError)
+    for kind in ("annotations", "SystemExit", "eval"):
+        spool.put(path, {"kind": kind, "message": "bad"})
+        assert spool.read_error(path) is None
