@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,15 +52,25 @@ def cluster() -> Iterator[object]:
 
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else it writes one into the home folder
+    folder = tempfile.mkdtemp(prefix="rrcm-test-", dir="/tmp")  # its sockets' names must stay short
+    patch.setenv("RAY_TMPDIR", folder)
+    Path(folder, "ray").mkdir()
     own = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False},
+        head_node_args={
+            "num_cpus": 0,
+            "object_store_memory": 80 * 2**20,
+            "include_dashboard": False,
+            "temp_dir": folder,
+        },
     )
     patch.setenv("RAY_ADDRESS", own.address)
     yield own
     if ray.is_initialized():
         ray.shutdown()
     own.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
     patch.undo()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -18,6 +19,7 @@ from bench.execution.station import Maker, Station
 from bench.types import Execution
 
 OBJECT_STORE_BYTES = 100 * 2**20  # counts alone go through it; by default it would be a third of the memory
+TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105  a name
 PLACE_SECONDS = 60.0  # without a place for any worker: then the cluster has none
 WAIT_SECONDS = 1.0
 STARTS = 3  # for each worker asked for, that may die before they are ready
@@ -218,6 +220,10 @@ def _connected(ray: Any, workers: int | None) -> Iterator[None]:
             ray.shutdown()
         return
     # Its sockets have long names below this folder, and a name may have 107 letters: not TMPDIR, which may be deep.
+    # The token keeps other users of this machine out of the cluster; ray would write one into the home folder.
+    own_token = not {"RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if own_token:
+        os.environ[TOKEN] = secrets.token_hex(32)
     folder = tempfile.mkdtemp(prefix="rrcm-ray-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: S108, PTH112
     try:
         ray.init(
@@ -232,4 +238,6 @@ def _connected(ray: Any, workers: int | None) -> Iterator[None]:
         finally:
             ray.shutdown()
     finally:
+        if own_token:
+            del os.environ[TOKEN]
         shutil.rmtree(folder, ignore_errors=True)
