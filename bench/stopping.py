@@ -51,8 +51,21 @@ def register(
         curtail(sigma, grid, n, alpha)
         looks = tuple(sorted({max(1, n * k // EARLY_LOOKS) for k in range(1, EARLY_LOOKS + 1)}))
         return Registration(radii=grid, looks=looks, alphas=(), beta=0.0, mode=mode)
-    made = _design(sigma, grid, n, alpha, beta)
+    made = reachable_design(sigma, grid, n, alpha, beta)
     return Registration(radii=grid, looks=made.looks, alphas=made.alphas, beta=beta, mode=mode)
+
+
+@lru_cache(maxsize=64)
+def reachable_design(sigma: float, radii: tuple[float, ...], n: int, alpha: float, beta: float) -> Design:
+    """The sequential test at those of the radii that n can reach.
+
+    Raises: SpecError for numbers that can certify nothing.
+    """
+    grid = check_grid(sigma, radii, alpha)
+    share = spending(alpha, len(look_sizes(n)))[-1]
+    # A radius out of reach of n is given up before the first sample, as it is with a fixed n.
+    reach = bisect_right(grid, largest_radius(n, sigma=sigma, alpha=share)) if n > 0 else 0
+    return design(sigma, grid[: max(reach, 1)], n, alpha, beta)
 
 
 def design_of(spec: RunSpec) -> Design:
@@ -60,7 +73,7 @@ def design_of(spec: RunSpec) -> Design:
 
     Raises: SpecError where this version would look elsewhere, or spend otherwise, than the spec says.
     """
-    made = _design(spec.sigma, spec.radii, spec.n, spec.alpha, spec.beta)
+    made = reachable_design(spec.sigma, spec.radii, spec.n, spec.alpha, spec.beta)
     if (made.looks, made.alphas) != (spec.looks, spec.alphas):
         raise SpecError(
             f"run {spec.digest()[:10]} registered {len(spec.looks)} looks other than those of this version; "
@@ -117,15 +130,6 @@ def fits(spec: RunSpec, row: Row) -> bool:
         taken = tuple(accumulate(look.n for look in row.looks))
         return bool(taken) and taken == spec.looks[: len(taken)] and taken[-1] == row.estimation.n
     return not row.looks and row.estimation.n in (spec.looks or (spec.n,))
-
-
-@lru_cache(maxsize=64)
-def _design(sigma: float, radii: tuple[float, ...], n: int, alpha: float, beta: float) -> Design:
-    grid = check_grid(sigma, radii, alpha)
-    share = spending(alpha, len(look_sizes(n)))[-1]
-    # A radius out of reach of n is given up before the first sample, as it is with a fixed n.
-    reach = bisect_right(grid, largest_radius(n, sigma=sigma, alpha=share)) if n > 0 else 0
-    return design(sigma, grid[: max(reach, 1)], n, alpha, beta)
 
 
 def _curtailment(spec: RunSpec) -> Curtailment:

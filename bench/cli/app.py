@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from bench.cli import catalogue, claims, compare, conversion, doctor, latency, logs, report, run, runs, strips, train
+from bench.cli import (
+    catalogue,
+    claims,
+    compare,
+    conversion,
+    doctor,
+    latency,
+    logs,
+    plan,
+    report,
+    run,
+    runs,
+    strips,
+    train,
+)
 
 app = typer.Typer(
     name="rrcm-bench",
@@ -15,6 +29,7 @@ app = typer.Typer(
 )
 
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
 app.command("runs")(runs.runs)
 app.command("report")(report.report)
 app.command("strips")(strips.strips)

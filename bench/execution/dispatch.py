@@ -19,6 +19,8 @@ from bench.types import Row, RunSpec
 MAX_ASKED = 2  # parcels a worker has: one in the making and one that waits, so that none idles
 # Long beside a parcel's way to a worker and back (milliseconds), short beside the patience of a user.
 PARCEL_SECONDS = 2.0
+# Of the driver for a parcel: cut, sent, heard. Parcels of many workers must not come in faster than it sees to them.
+DRIVER_SECONDS = 1e-3
 ATTEMPTS = 4  # workers that a parcel may lose before it is held to be what kills them
 
 
@@ -99,10 +101,10 @@ class Line:
         """A begun image asks for nothing more."""
         del self._places[id(flight)]
 
-    def cut(self, *, workers: int, batch: int, copies: int) -> tuple[Unit, ...]:
+    def cut(self, *, workers: int, batch: int, copies: int, least: int = 0) -> tuple[Unit, ...]:
         """The next parcel: about `copies`, fewer where few are left for all workers, none where nobody asks.
 
-        Source: Polychronopoulos & Kuck 1987, guided self-scheduling: a share of what is left, at least a batch.
+        Source: Polychronopoulos & Kuck 1987, guided self-scheduling: a share of what is left, at least so many.
         """
         copies = max(copies, batch)
         while self.pending < MAX_ASKED * workers * copies:
@@ -113,7 +115,7 @@ class Line:
             self._places[id(flight)] = next(self._order)
             self.ask(flight)
         share = min(copies, -(-self.pending // max(MAX_ASKED * workers, 1)))
-        room = max(batch, -(-share // batch) * batch)  # whole passes
+        room = max(1, -(-max(share, least) // batch)) * batch  # whole passes
         units: list[Unit] = []
         while self._asking and room:
             _, flight = self._asking[0]
@@ -142,6 +144,15 @@ class Pace:
         """For a parcel of the wanted length; 0 while nothing is known."""
         return int(self.rate * PARCEL_SECONDS)
 
+    def least(self, workers: int) -> int:
+        """The fewest copies with which the driver keeps up with so many workers."""
+        return int(self.rate * min(workers * DRIVER_SECONDS, PARCEL_SECONDS))
+
+
+def cut_for(line: Line, pace: Pace, workers: int, batch: int) -> tuple[Unit, ...]:
+    """The next parcel for so many workers of that pace."""
+    return line.cut(workers=workers, batch=batch, copies=pace.copies, least=pace.least(workers))
+
 
 def dispatch(
     spec: RunSpec, indices: Iterable[int], pool: Pool, identity: Callable[[int], tuple[int, str]]
@@ -164,7 +175,7 @@ def dispatch(
         for _ in range(pool.room()):
             if lost:
                 parcel = lost.pop()
-            elif units := line.cut(workers=pool.workers, batch=pool.batch, copies=pace.copies):
+            elif units := cut_for(line, pace, pool.workers, pool.batch):
                 parcel = Parcel(next(numbers), units)
             else:
                 break

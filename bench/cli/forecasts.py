@@ -1,0 +1,91 @@
+"""From the words of `rrcm-bench plan` to a forecast, and to its files."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cli.output import remark
+from bench.cli.requests import numbers
+from bench.errors import StoreError, UsageError
+from bench.report.accuracy import natural_radii
+from bench.scaling.forecast import Forecast, costs_of_the_paper, forecast, given_cost
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+GIVEN_BATCH = 256  # copies a pass of a method whose cost is given: small beside a parcel, so that it hardly matters
+NAME = "scaling"
+
+
+def make(
+    *, gpus: str, images: int, sigma: str, n: int, methods: str, cost: Sequence[str], logs: Sequence[Path]
+) -> list[Forecast]:
+    """The forecast that the options ask for.
+
+    Raises: UsageError for words that do not fit; DataError for logs that do not tell enough.
+    """
+    from bench.scaling.demand import from_logs, known
+
+    devices = [int(word) if word.strip().isdigit() else 0 for word in gpus.split(",")]
+    if min(devices) < 1:
+        raise UsageError(f"--gpus {gpus!r}: expected numbers of at least 1 with commas between, as 1,8,64")
+    if images < 1:
+        raise UsageError(f"--images {images}: expected at least 1")
+    sigmas = numbers(sigma)
+    rows = [*costs_of_the_paper(), *(given_cost(word, GIVEN_BATCH) for word in cost)]
+    keys = [row.key for row in rows]
+    split = keys if methods == "all" else [*methods.split(","), *(word.partition("=")[0] for word in cost)]
+    if strange := [key for key in split if key not in keys]:
+        raise UsageError(f"--methods: no row {strange[0]!r}; expected all, or some of: {', '.join(keys)}")
+    demands = from_logs(logs, n, natural_radii("imagenet")) if logs else known()
+    return forecast(
+        rows, demands, sigmas=sigmas, n=n, images=images, devices=devices, split=split, told=lambda w: remark(f"  {w}")
+    )
+
+
+def shown(forecasts: Sequence[Forecast]) -> list[Table]:
+    """Both tables for a terminal."""
+    from rich.table import Table
+
+    from bench.report.scaling import HOURS_COLUMNS, SPLIT_COLUMNS, hours_rows, split_rows
+
+    first = forecasts[0]
+    sigmas = ", ".join(f"{s:g}" for s in sorted({each.sigma for each in forecasts}))
+    tables = []
+    for title, columns, rows in (
+        (f"{first.images} images, n = {first.n}, sigma {sigmas} together", HOURS_COLUMNS, hours_rows(forecasts)),
+        ("over devices, simulated", SPLIT_COLUMNS, split_rows(forecasts)),
+    ):
+        table = Table(title=title)
+        for k, column in enumerate(columns):
+            table.add_column(column, justify="left" if k == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        tables.append(table)
+    return tables
+
+
+def write(forecasts: Sequence[Forecast], out: Path) -> Path:
+    """JSON, tables and picture in a folder.
+
+    Raises: StoreError where it cannot be written.
+    """
+    from bench.report.figures import as_bytes
+    from bench.report.scaling import efficiency_figure, markdown, record
+
+    command = shlex.join(["rrcm-bench", *sys.argv[1:]])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{NAME}.json").write_text(json.dumps(record(forecasts), indent=1) + "\n", encoding="utf-8")
+        (out / f"{NAME}.md").write_text(markdown(forecasts, command), encoding="utf-8")
+        if any(each.splits for each in forecasts):
+            for form in ("png", "svg"):
+                (out / f"{NAME}.{form}").write_bytes(as_bytes(efficiency_figure(forecasts), form))
+    except OSError as error:
+        raise StoreError(f"cannot write {str(out)!r}: {error.strerror}; give --out another folder") from error
+    return out
