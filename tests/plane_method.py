@@ -28,13 +28,3 @@ PLANE = Method(
     build=lambda setting: Plane(float(setting.params["pause"])),
     params=(Param(name="pause", default=0.0, help="seconds a batch"),),
 )
-
-
-class Beyond:
-    num_classes = 10
-
-    def predict(self, x, noise):
-        return (x.flatten(1).sum(1) > 0).long() * 11
-
-
-WRONG = Method(name="wrong", title="", cite="", build=lambda _setting: Beyond())

@@ -23,7 +23,7 @@ from bench.types import Counts, Execution, Row
 HERE = Path(__file__)
 RADII = (0.0, 0.25, 0.5, 0.75)
 FIXED = RunRequest(
-    methods=(f"{HERE.with_name('plane_method.py')}:PLANE",), dataset="digits", sigmas=(0.5,), n=2000, subset="first:12"
+    methods=(f"{HERE.with_name('plane_method.py')}:PLANE",), dataset="digits", sigmas=(0.5,), n=1000, subset="first:10"
 )
 REQUESTS = {
     "fixed": FIXED,
@@ -143,8 +143,8 @@ def test_parcels_shrink_to_a_share_of_what_is_left_but_not_below_a_batch(jobs: d
     sizes = []
     while units := line.cut(workers=4, batch=100, copies=10**6):
         sizes.append(sum(unit.copies for unit in units))
-    assert sizes[0] == 300  # an eighth of 2100, in whole passes: two parcels for each
-    assert sum(sizes) == 2100
+    assert sizes[0] == 200  # an eighth of 1100, in whole passes: two parcels for each
+    assert sum(sizes) == 1100
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-4:] == [100] * 4
 

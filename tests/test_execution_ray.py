@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bench.errors import BenchError, DeviceError, MethodError
+from bench.errors import BenchError, DeviceError, SpecError
 from bench.execution import on_ray
 from bench.plan import RunRequest, plan
-from bench.run import Job, certify
+from bench.run import Job, certify, make_remote
 from bench.store import Run, find_runs
 from bench.types import Execution, Row
 
@@ -122,11 +126,15 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
     assert timeless(finished) == timeless(whole)
 
 
-def test_what_a_worker_refuses_is_told_in_its_own_line(cluster, tmp_path: Path) -> None:
+def test_what_a_worker_refuses_is_told_in_its_own_line(cluster) -> None:
     node = add_node(cluster)
-    job = plan(replace(REQUEST, methods=(f"{HERE.with_name('plane_method.py')}:WRONG",)))[0]
-    with pytest.raises(MethodError, match="must return labels in") as caught:
-        compute(job, tmp_path, on_ray_workers(1))
+    job = plan(REQUEST)[0]
+    other = replace(job, spec=replace(job.spec, noise="another version's"))
+    with (
+        pytest.raises(SpecError, match="install the same version of rrcm-bench on every machine") as caught,
+        on_ray.ray_pool(partial(make_remote, other), on_ray_workers(1)) as pool,
+    ):
+        pool.ready()
     cluster.remove_node(node)
     assert "\n" not in str(caught.value)
 
@@ -149,3 +157,13 @@ def test_an_address_where_no_cluster_answers_is_told(tmp_path: Path, monkeypatch
     with pytest.raises(BenchError, match="no ray cluster answers at RAY_ADDRESS='nonsense'") as caught:
         compute(plan(REQUEST)[0], tmp_path, on_ray_workers(1))
     assert "\n" not in str(caught.value)
+
+
+def test_the_folder_of_a_killed_driver_is_removed_and_no_other(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    kept = [f"rrcm-ray-{os.getpid()}-abc", "rrcm-ray-abc", "other"]
+    for name in (*kept, f"rrcm-ray-{gone.pid}-abc"):
+        (tmp_path / name).mkdir()
+    on_ray._sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError, MethodError, UsageError
-from bench.execution import spool
+from bench.execution import on_slurm, spool
 from bench.execution.dispatch import Parcel
 from bench.execution.on_slurm import parse_options
 from bench.flight import Unit
@@ -102,6 +102,17 @@ def test_options_go_by_the_names_of_sbatch_and_submitit() -> None:
 
 
 # ---- the spool -------------------------------------------------------------------------------------------------------
+
+
+def test_the_spool_of_a_killed_driver_is_removed_and_no_other(tmp_path: Path) -> None:
+    for name, age in {"own": 0, "live": 30, "old": 3600}.items():
+        made = tmp_path / f".spool-{name}"
+        spool.lay_out(made)
+        spool.put(made / "beat", 1)
+        then = time.time() - age
+        os.utime(made / "beat", (then, then))
+    on_slurm._sweep(tmp_path, tmp_path / ".spool-own")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".spool-live", ".spool-own"]
 
 
 class Echo:

@@ -185,7 +185,11 @@ def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:
     from bench.preflight import look
     from bench.report.units import duration
     from bench.run import certify
+    from bench.types import LOCAL
 
+    if execution.executor != LOCAL:
+        many = f"{execution.workers} workers" if execution.workers else "workers"
+        remark(f"ask {execution.executor} for {many}; the first rows come as soon as one has a place")
     done = []
     with resumable("the rows so far are kept, the same command goes on from them"), RunProgress() as progress:
         for job in jobs:

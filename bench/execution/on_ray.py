@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, DeviceError
@@ -20,6 +21,7 @@ from bench.types import Execution
 
 OBJECT_STORE_BYTES = 100 * 2**20  # counts alone go through it; by default it would be a third of the memory
 TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105  a name
+PREFIX = "rrcm-ray-"
 PLACE_SECONDS = 60.0  # without a place for any worker: then the cluster has none
 WAIT_SECONDS = 1.0
 STARTS = 3  # for each worker asked for, that may die before they are ready
@@ -224,7 +226,9 @@ def _connected(ray: Any, workers: int | None) -> Iterator[None]:
     own_token = not {"RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if own_token:
         os.environ[TOKEN] = secrets.token_hex(32)
-    folder = tempfile.mkdtemp(prefix="rrcm-ray-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: S108, PTH112
+    place = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())  # noqa: S108
+    _sweep(place)
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place)
     try:
         ray.init(
             num_cpus=max(workers or 0, os.cpu_count() or 1),
@@ -241,3 +245,16 @@ def _connected(ray: Any, workers: int | None) -> Iterator[None]:
         if own_token:
             del os.environ[TOKEN]
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(place: Path) -> None:
+    """Remove the folders of this user's clusters whose driver was killed before it could."""
+    for folder in place.glob(f"{PREFIX}*-*"):
+        number = folder.name.removeprefix(PREFIX).partition("-")[0]
+        try:
+            if number.isdigit() and folder.stat().st_uid == os.getuid():
+                os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # another sweeps too, or the process is another user's
+            continue

@@ -33,6 +33,7 @@ from bench.types import Execution
 WAIT_SECONDS = 0.05
 LOOK_SECONDS = 2.0  # between two looks at who lives
 RESTARTS = 3  # of each seat, for jobs that end without a word
+FORGOTTEN_SECONDS = 600.0  # without a heartbeat of its driver
 STOP_SECONDS = 5.0  # that workers have to end by themselves
 MINUTES = 240  # of a job, unless told otherwise; a run goes on in the next
 SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "nodes", "tasks_per_node", "stderr_to_stdout")
@@ -199,6 +200,7 @@ def slurm_pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[Slu
         raise UsageError("--executor slurm: say what each job is to have, --device cuda or --device cpu")
     spool = folder / f".spool-{uuid.uuid4().hex[:10]}"
     lay_out(spool)
+    _sweep(folder, spool)
     try:
         executor = submitit.AutoExecutor(folder=spool / "jobs", cluster=cluster)
         asked = {"timeout_min": MINUTES, "cpus_per_task": 1, "gpus_per_node": 1 if device == "cuda" else 0, **options}
@@ -219,6 +221,17 @@ def slurm_pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[Slu
             pool.close()
     finally:
         shutil.rmtree(spool, ignore_errors=True)
+
+
+def _sweep(folder: Path, own: Path) -> None:
+    """Remove the spools whose drivers were killed before they could."""
+    now = own.stat().st_mtime  # by the clock of the file system that all of them are on
+    for spool in folder.glob(".spool-*"):
+        try:
+            if now - (spool / "beat").stat().st_mtime > FORGOTTEN_SECONDS:
+                shutil.rmtree(spool, ignore_errors=True)
+        except OSError:  # not begun yet, or another sweeps too
+            continue
 
 
 def parse_options(words: tuple[str, ...]) -> dict[str, Any]:
