@@ -90,6 +90,31 @@ def test_words_that_no_queue_knows_are_refused_in_one_line(tmp_path: Path, execu
     assert not list(tmp_path.iterdir())
 
 
+def test_a_queue_is_asked_for_one_array_and_no_job_stays_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'rrcm-bench[slurm]'")
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, line in {
+        "sbatch": f'cp "${{@: -1}}" {tmp_path}/script; echo Submitted batch job 17',
+        "scancel": f'echo "$@" >> {tmp_path}/cancelled',
+        "sacct": 'echo "JobID|State|NodeList"',
+        "srun": "exit 1",
+    }.items():
+        (commands / name).write_text(f"#!/bin/bash\n{line}\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(on_slurm, "STOP_SECONDS", 0.0)
+    asked = Execution(("cuda",), None, "slurm", 300, ("partition=gpu", "timeout_min=30"))
+    with on_slurm.slurm_pool(echo, asked, tmp_path / "out") as pool:
+        assert pool.room() == 0  # nobody has come yet
+        assert pool.receive() == []
+    lines = (tmp_path / "script").read_text().splitlines()
+    for words in ("--array=0-299%300", "--gpus-per-node=1", "--partition=gpu", "--time=30", "--nodes=1"):
+        assert f"#SBATCH {words}" in lines
+    assert set((tmp_path / "cancelled").read_text().split()) == {f"17_{k}" for k in range(300)}
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_options_go_by_the_names_of_sbatch_and_submitit() -> None:
     assert parse_options(("partition=gpu", "timeout_min=30", "slurm_qos=low", "cluster=local")) == {
         "slurm_partition": "gpu",

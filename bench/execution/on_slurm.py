@@ -203,7 +203,14 @@ def slurm_pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[Slu
     _sweep(folder, spool)
     try:
         executor = submitit.AutoExecutor(folder=spool / "jobs", cluster=cluster)
-        asked = {"timeout_min": MINUTES, "cpus_per_task": 1, "gpus_per_node": 1 if device == "cuda" else 0, **options}
+        workers = execution.workers or 1
+        asked = {
+            "timeout_min": MINUTES,
+            "cpus_per_task": 1,
+            **({"gpus_per_node": 1} if device == "cuda" else {}),
+            "slurm_array_parallelism": workers,  # else submitit lets 256 of them run at a time
+            **options,
+        }
         try:
             executor.update_parameters(name="rrcm-bench", **asked)
         except (NameError, TypeError, ValueError) as error:
@@ -214,7 +221,7 @@ def slurm_pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[Slu
         threads = int(asked["cpus_per_task"])
         on = "cuda:0" if device == "cuda" else device
         pool = SlurmPool(spool, executor, SpoolWorker(spool, maker, on, execution.batch, threads))
-        pool.start(execution.workers or 1)
+        pool.start(workers)
         try:
             yield pool
         finally:
