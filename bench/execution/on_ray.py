@@ -116,15 +116,15 @@ class RayPool:
         return [seat.started] if seat.placed is None else [seat.placed]
 
     def _heard(self, seat: Seat, ref: Any) -> list[Answer]:
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayError, RayTaskError
 
         try:
             value = self.ray.get(ref)
-        except RayActorError:  # killed, or its machine is gone
-            return self._bury(seat)
         except RayTaskError as error:
             cause = error.cause
             raise (cause if isinstance(cause, BenchError) else error) from None
+        except RayError:  # killed, out of reach, or its machine is gone with the answer on it
+            return self._bury(seat)
         if ref == seat.placed:
             seat.placed = None
         elif ref == seat.started:
@@ -136,6 +136,7 @@ class RayPool:
 
     def _bury(self, seat: Seat) -> list[Answer]:
         self.seats.remove(seat)
+        self.ray.kill(seat.actor)  # it may be out of reach and yet hold its GPU
         logging.getLogger(__name__).warning("! a ray worker died: another counts what it was at, which moves no vote")
         if seat.told is None and seat.placed is None:
             self.died += 1
