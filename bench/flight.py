@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from bench.sequential import Decision
 from bench.smoothing import ESTIMATE, SELECT
 from bench.stopping import stop
 from bench.types import Counts, Row, RunSpec
@@ -50,6 +51,7 @@ class Flight:
     looks: list[Counts] = field(default_factory=list)
     look: Counts = NOTHING  # what the present look has so far
     estimation: Counts = NOTHING  # of the looks taken
+    known: Decision | None = None  # sequential: what the looks taken decide
     drawn: int = 0
     seconds: float = 0.0
 
@@ -106,7 +108,7 @@ class Flight:
         self.looks.append(self.look)
         self.estimation += self.look
         self.look = NOTHING
-        reason = stop(self.spec, label, self.selection, self.looks, self.estimation)
+        reason, self.known = stop(self.spec, label, self.selection, self.estimation, self.known)
         if reason is None:
             before, after = list(pairwise(self._sizes()))[len(self.looks) - 1]
             self.asked.append(Unit(self.index, ESTIMATE, before, after - before))

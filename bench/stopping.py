@@ -11,7 +11,18 @@ from itertools import accumulate
 from bench.certificate import largest_radius
 from bench.curtailment import Curtailment, curtail, forced
 from bench.errors import SpecError
-from bench.sequential import Design, check_grid, design, look_sizes, replay, spending, target
+from bench.sequential import (
+    Decision,
+    Design,
+    check_grid,
+    design,
+    look_sizes,
+    replay,
+    spending,
+    start,
+    step,
+    target,
+)
 from bench.types import FORCED, WRONG, Counts, Row, RunSpec
 
 CERTIFIERS = ("cohen", "sequential")
@@ -82,22 +93,21 @@ def design_of(spec: RunSpec) -> Design:
     return made
 
 
-def stop(spec: RunSpec, label: int, selection: Counts, looks: Sequence[Counts], estimation: Counts) -> str | None:
-    """Why the image needs no sample more, after the votes that each look added and their sum; None where it does.
+def stop(
+    spec: RunSpec, label: int, selection: Counts, estimation: Counts, before: Decision | None
+) -> tuple[str | None, Decision | None]:
+    """Why the image needs no sample more after a look, None where it does; and what is known then, for the next look.
 
+    `estimation` has the votes of all looks taken, `before` what was known after the last but one: None at first.
     "" is the end of a sequential test or of all n samples.
+    Raises: ValueError for a number of votes at which no look was registered.
     """
     if spec.certifier == "sequential":
+        made = design_of(spec)
         counted = target(spec.mode, label=label, selection=selection)
-        successes = accumulate(look[counted] for look in looks)
-        return "" if replay(design_of(spec), successes).done else None
-    if estimation.n == spec.n:
-        return ""
-    selected = selection.ranked()[0][0]
-    truth = label if spec.mode == "table" else None
-    if forced(_curtailment(spec), estimation, selected=selected, label=truth) is None:
-        return None
-    return WRONG if truth is not None and selected != truth else FORCED
+        known = step(made, before or start(made), estimation[counted], estimation.n)
+        return "" if known.done else None, known
+    return _forced(spec, label, selection, estimation), None
 
 
 def verdict(spec: RunSpec, row: Row) -> Verdict:
@@ -130,6 +140,17 @@ def fits(spec: RunSpec, row: Row) -> bool:
         taken = tuple(accumulate(look.n for look in row.looks))
         return bool(taken) and taken == spec.looks[: len(taken)] and taken[-1] == row.estimation.n
     return not row.looks and row.estimation.n in (spec.looks or (spec.n,))
+
+
+def _forced(spec: RunSpec, label: int, selection: Counts, estimation: Counts) -> str | None:
+    """Why a fixed n needs no sample more."""
+    if estimation.n == spec.n:
+        return ""
+    selected = selection.ranked()[0][0]
+    truth = label if spec.mode == "table" else None
+    if forced(_curtailment(spec), estimation, selected=selected, label=truth) is None:
+        return None
+    return WRONG if truth is not None and selected != truth else FORCED
 
 
 def _curtailment(spec: RunSpec) -> Curtailment:

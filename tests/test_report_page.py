@@ -83,10 +83,12 @@ def stopped_run() -> Run:
     for index, label in enumerate((3, 3, 5, 3)):
         looks: list[Counts] = []
         selection = Counts.of([(label, spec.n0)])
+        known = None
         for done, size in zip((0, *spec.looks), spec.looks, strict=False):
             looks.append(Counts.of([(label, size - done)]))
             total = Counts.of([(label, size)])
-            if stop(spec, 3, selection, looks, total) is not None:
+            reason, known = stop(spec, 3, selection, total, known)
+            if reason is not None:
                 break
         rows.append(replace(row(index, 0), selection=selection, estimation=total, looks=tuple(looks)))
     return replace(fixed, spec=spec, rows=tuple(rows))
