@@ -7,27 +7,23 @@ order, workers and resumption cannot reach it, and the other images of a run nei
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import DeviceError, MethodError
-from bench.types import BaseClassifier, Counts
+from bench.philox import noisy, normals
+from bench.types import NOT_FINITE, BaseClassifier, Counts
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    import numpy as np
     from torch import Tensor
 
 # Names integers, transform and layout: other noise is another run.
 NOISE_VERSION = "philox4x64-boxmuller-1"
 
 SELECT, ESTIMATE = "select", "estimate"
-
-WORDS = 8  # 32-bit words in one Philox 4x64 counter block
-_COUNTERS = 1 << 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,46 +39,6 @@ class NoiseKey:
         """128-bit Philox key of a purpose: "smoothing", or the method's own randomness."""
         words = f"{NOISE_VERSION}|{self.seed}|{self.fingerprint}|{self.sigma!r}|{self.stage}|{purpose}"
         return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=16).digest(), "little")
-
-
-def integers(key: int, draw: int, first: int, copies: int, values: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """Random 32-bit words of `copies` copies from copy `first` on.
-
-    Shapes: (copies, P), P = values rounded up to a multiple of 8. Copy i owns counters
-    draw * 2^128 + [i, i+1) * P/8.
-    Source: Salmon et al. 2011, Philox 4x64 with 10 rounds, by numpy; tests hold an independent slow one.
-    """
-    import numpy as np
-
-    blocks = -(-values // WORDS)
-    counter = (draw << 128) + first * blocks
-    # numpy advances the counter before the first block; full-range integers hand out its words as they are.
-    limbs = np.array(_limbs((counter - 1) % _COUNTERS, 4), dtype=np.uint64)
-    source = np.random.Philox(counter=limbs, key=np.array(_limbs(key, 2), dtype=np.uint64))
-    words = np.random.Generator(source).integers(0, 2**64, size=copies * blocks * 4, dtype=np.uint64)
-    # The low half of each 64-bit word comes first, on every machine.
-    return words.astype("<u8", copy=False).view("<u4").astype(np.uint32, copy=False).reshape(copies, blocks * WORDS)
-
-
-def normals(key: int, draw: int, first: int, copies: int, shape: tuple[int, ...], device: str) -> Tensor:
-    """Standard normals of `copies` copies, (copies, *shape) float32 on `device`.
-
-    Units: none; the largest magnitude is 6.8, which a true normal passes once in 10^11 values.
-    Error: the integers are equal on every machine, the normals to the last bits of its log, sin and cos.
-    Source: Box & Muller 1958, from two 32-bit uniforms: radii from a copy's first half, angles from its second.
-    """
-    import torch
-
-    values = math.prod(shape)
-    words = torch.from_numpy(integers(key, draw, first, copies, values)).to(device).to(torch.float32)
-    half = words.shape[1] // 2
-    # Off zero by half a step, so that the logarithm is finite.
-    radius = words[:, :half].mul(2.0**-32).add_(2.0**-33).log_().mul_(-2.0).sqrt_()
-    angle = words[:, half:].mul(2.0 * math.pi * 2.0**-32)
-    out = torch.empty_like(words)
-    torch.mul(radius, torch.cos(angle), out=out[:, :half])
-    torch.mul(radius, angle.sin_(), out=out[:, half:])
-    return out[:, :values].reshape(copies, *shape)
 
 
 @dataclass(slots=True)
@@ -248,17 +204,18 @@ def _check_labels(labels: Tensor, copies: int, classifier: BaseClassifier) -> No
 
 
 def _tally(labels: Tensor, classifier: BaseClassifier, owners: Tensor | int = 0, count: int = 1) -> Tensor:
-    """Votes per class of each owner, (count, K + 1) int64 on the labels' device; the last slot counts what is no class.
+    """Votes per class of each owner, (count, K + 2) int64 on the labels' device.
 
+    The last slots count what is no class, and what came from logits that are not numbers.
     Shapes: labels (B,); owners (B,), the owner of each copy.
     """
     import torch
 
     k = classifier.num_classes
-    slots = torch.where((labels >= 0) & (labels < k), labels, k) + owners * (k + 1)
+    slots = torch.where((labels >= 0) & (labels < k), labels, k + (labels == NOT_FINITE)) + owners * (k + 2)
     # scatter_add, not bincount: on CUDA bincount waits for the device to learn its size.
-    votes = torch.zeros(count * (k + 1), dtype=torch.int64, device=labels.device)
-    return votes.scatter_add_(0, slots, torch.ones_like(slots)).view(count, k + 1)
+    votes = torch.zeros(count * (k + 2), dtype=torch.int64, device=labels.device)
+    return votes.scatter_add_(0, slots, torch.ones_like(slots)).view(count, k + 2)
 
 
 def _votes(
@@ -271,10 +228,10 @@ def _votes(
     first: int,
     shrunk: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, int]:
-    """Votes per class, (K + 1,) int64, still on the device: nothing here waits for it; and the batch that fitted."""
+    """Votes per class, (K + 2,) int64, still on the device: nothing here waits for it; and the batch that fitted."""
     import torch
 
-    votes = torch.zeros(classifier.num_classes + 1, dtype=torch.int64, device=x.device)
+    votes = torch.zeros(classifier.num_classes + 2, dtype=torch.int64, device=x.device)
     done = 0
     with torch.inference_mode(), autocast(x.device.type, precision):
         while done < n:
@@ -304,22 +261,22 @@ def _pass(classifier: BaseClassifier, x: Tensor, key: NoiseKey, first: int, copi
 
 def _noisy(x: Tensor, key: NoiseKey, first: int, copies: int) -> Tensor:
     """The copies x + sigma * eps, (copies, C, H, W), not clipped."""
-    eps = normals(key.philox("smoothing"), 0, first, copies, tuple(x.shape), str(x.device))
-    return eps.mul_(key.sigma).add_(x)
+    return noisy(x, key.sigma, key.philox("smoothing"), first, copies)
 
 
 def _counts(classifier: BaseClassifier, votes: list[Tensor]) -> list[Counts]:
     import torch
 
     stages: list[list[int]] = torch.stack(votes).tolist()  # the one synchronisation of an image
-    outside = sum(counted[-1] for counted in stages)
+    outside, undefined = (sum(counted[place] for counted in stages) for place in (-2, -1))
+    if undefined:
+        raise MethodError(
+            f"logits must be finite numbers, got nan or inf for {undefined} of {sum(map(sum, stages))} copies; "
+            "use precision fp32 or bf16, or check the weights"
+        )
     if outside:
         raise MethodError(
             f"{type(classifier).__name__}.predict must return labels in [0, {classifier.num_classes}), "
             f"got {outside} of {sum(map(sum, stages))} outside; run `rrcm-bench check` on the method"
         )
     return [Counts.of(list(enumerate(counted))) for counted in stages]
-
-
-def _limbs(value: int, count: int) -> list[int]:
-    return [(value >> (64 * i)) & (2**64 - 1) for i in range(count)]

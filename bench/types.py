@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ABSTAIN = -1  # the label of a certificate that promises nothing
+NOT_FINITE = -2  # the label of a copy whose logits are not numbers: the certifier refuses the image
 WRONG, FORCED = "wrong", "forced"  # why a draw stopped before n: another class is selected; more cannot move a verdict
 
 EXECUTORS = LOCAL, RAY, SLURM = ("local", "ray", "slurm")  # who computes: this machine, a Ray cluster, a Slurm queue
@@ -110,6 +111,8 @@ class Setting:
     random_weights: bool  # build with random weights, the same for the same seed
     seed: int
     device: str  # "cpu", "cuda:0"; "meta": shapes without numbers, to count what a sample costs
+    precision: str = "fp32"  # arithmetic of the run, which the certifier sets; networks may be laid out for it
+    tuned: bool = True  # False: the networks as their authors run them, to be compared with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

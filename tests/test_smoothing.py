@@ -11,7 +11,8 @@ from scipy.stats import binom, kstest, norm
 
 from bench.certificate import certify
 from bench.errors import MethodError
-from bench.smoothing import ESTIMATE, SELECT, MethodNoise, NoiseKey, draw, integers, normals, sample
+from bench.philox import integers, normals
+from bench.smoothing import ESTIMATE, SELECT, MethodNoise, NoiseKey, draw, sample
 
 KEY = NoiseKey(0, "an image", 0.5, ESTIMATE)
 

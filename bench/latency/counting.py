@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError
 from bench.latency.records import STAGES, Work
 from bench.latency.stages import denoisers, marked
-from bench.smoothing import MethodNoise, NoiseKey, normals
+from bench.philox import normals
+from bench.smoothing import MethodNoise, NoiseKey
 from bench.types import BaseClassifier
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _stages(
         eps = normals(key, 0, 0, batch, shape, device)
         labels = wrapped.predict(eps.mul_(1.0).add_(x), MethodNoise(0, 0, batch, device))
         torch.zeros(classifier.num_classes + 1, dtype=torch.int64, device=device).scatter_add_(
-            0, labels, torch.ones_like(labels)
+            0, labels.clamp(min=0), torch.ones_like(labels)
         )
         switch("count")
     return {s: v / batch for s, v in flops.items()}, moved

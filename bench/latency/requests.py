@@ -123,6 +123,7 @@ def prepare(request: LatencyRequest, item: Item, method: Method) -> tuple[RunSpe
         random_weights=request.random_weights,
         seed=request.seed,
         device="cpu",
+        precision=request.precision,
     )
     return spec, setting
 

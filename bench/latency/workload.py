@@ -11,7 +11,8 @@ from bench.certificate import certify
 from bench.latency.clock import Clock
 from bench.latency.records import STAGES
 from bench.latency.stages import denoisers, marked
-from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw, integers, sample
+from bench.philox import integers
+from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw, sample
 from bench.types import BaseClassifier, Counts, RunSpec
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ class Certification:
             self.classifier.predict(self.x[None], MethodNoise(0, 0, 1, str(self.x.device)))
 
     def _host_noise(self, clock: Clock, batch: int) -> float:
-        """Seconds a copy for the random integers, which numpy makes on the host."""
+        """Seconds a copy for the random integers where numpy makes them on the host; other devices make their own."""
+        if self.x.device.type != "cpu":
+            return 0.0
         key = NoiseKey(self.spec.seed, FINGERPRINT, self.spec.sigma, ESTIMATE).philox("smoothing")
         copies = min(batch, 64)
         return fastest(clock, lambda: integers(key, 0, 0, copies, self.x.numel())) / copies

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bench.errors import MethodError, ReportError
+from bench.philox import normals
 from bench.report import units
 from bench.report.figures import blank
-from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, normals
+from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey
 from bench.types import BaseClassifier, Image, Noise
 
 if TYPE_CHECKING:
