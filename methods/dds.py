@@ -69,12 +69,10 @@ class DenoisedOnce:
         """
         import torch
 
-        from methods.nets.hard_labels import refuse_nonfinite
+        from methods.nets.hard_labels import labels_of
 
         with torch.inference_mode():
-            logits = self.head(self.denoised(x, noise))
-            refuse_nonfinite(logits)
-            labels: Tensor = logits.argmax(dim=1)
+            labels: Tensor = labels_of(self.head(self.denoised(x, noise)))
             return labels
 
     def denoised(self, x: Tensor, noise: Noise) -> Tensor:

@@ -49,6 +49,7 @@ def build(setting: Setting) -> BaseClassifier:
         device=setting.device,
         calls={"denoiser": 1, "classifier": 1},
         adjust=chain,
+        tuned_for=setting.precision if setting.tuned else None,
     )
 
 

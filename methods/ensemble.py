@@ -58,6 +58,7 @@ def build(setting: Setting) -> BaseClassifier:
         device=setting.device,
         aggregate=str(setting.params["aggregate"]),
         consensus=consensus,
+        tuned_for=setting.precision if setting.tuned else None,
     )
 
 

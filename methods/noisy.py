@@ -104,6 +104,7 @@ def build(setting: Setting) -> BaseClassifier:
         num_classes=setting.num_classes,
         device=setting.device,
         adjust=chain,
+        tuned_for=setting.precision if setting.tuned else None,
     )
 
 

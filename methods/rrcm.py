@@ -36,12 +36,18 @@ def build(setting: Setting) -> BaseClassifier:
 
     def make() -> TimeTokenClassifier:
         encoder = time_token_vit(size, image_size=side, in_channels=channels, projector=False)
+        encoder.whole = not setting.tuned
         final_norm = bool(setting.params["final_norm"])
         return TimeTokenClassifier(encoder, num_classes=setting.num_classes, final_norm=final_norm)
 
     network = furnish(setting, "network", make, arch=size, recognise=vit_size, select=_select)
     t = nearest_time(2 * setting.sigma, grid)  # this net sees [-1, 1]
-    return HardLabels(AtNoiseLevel(network, t), num_classes=setting.num_classes, device=setting.device)
+    return HardLabels(
+        AtNoiseLevel(network, t),
+        num_classes=setting.num_classes,
+        device=setting.device,
+        tuned_for=setting.precision if setting.tuned else None,
+    )
 
 
 def misfit(size: str, shape: tuple[int, int, int]) -> str | None:

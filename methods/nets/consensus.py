@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bench.types import Noise
 from methods.nets.hard_labels import refuse_nonfinite
+from methods.nets.tuning import tune
 
 AGGREGATES = ("logits", "softmax", "votes")
 
@@ -23,7 +24,14 @@ class Ensemble:
     """
 
     def __init__(
-        self, members: Sequence[nn.Module], *, num_classes: int, device: str, aggregate: str, consensus: int
+        self,
+        members: Sequence[nn.Module],
+        *,
+        num_classes: int,
+        device: str,
+        aggregate: str,
+        consensus: int,
+        tuned_for: str | None = "fp32",
     ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least 1 member, got none")
@@ -33,6 +41,9 @@ class Ensemble:
             raise ValueError(f"consensus must be 0 (off) or 2 to {len(members)}, got {consensus}")
         self.num_classes = num_classes
         self.network = nn.ModuleList(members).to(device).eval().requires_grad_(False)
+        if tuned_for is not None:
+            for member in self.network:
+                tune(member, device, tuned_for)
         self.aggregate = aggregate
         self.consensus = consensus
         self.calls = {"classifier": len(members)}  # at most, where a consensus may end it

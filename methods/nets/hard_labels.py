@@ -8,11 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import MethodError
-from bench.types import BaseClassifier, Noise, Scalar
+from bench.types import NOT_FINITE, BaseClassifier, Noise, Scalar
+from methods.nets.tuning import tune
 
 
 class HardLabels:
-    """The class of the largest logit of a network that takes noisy [0, 1] pixels."""
+    """The class of the largest logit of a network that takes noisy [0, 1] pixels.
+
+    The network is tuned for an arithmetic, in place, unless that is None.
+    """
 
     def __init__(
         self,
@@ -22,11 +26,15 @@ class HardLabels:
         device: str,
         calls: Mapping[str, int] | None = None,
         adjust: Callable[[str, Scalar], nn.Module] | None = None,
+        tuned_for: str | None = "fp32",
     ) -> None:
         self.num_classes = num_classes
         self.network = network.to(device).eval().requires_grad_(False)
+        if tuned_for is not None:
+            tune(self.network, device, tuned_for)
         self.calls = calls or {"classifier": 1}
-        self._adjust, self._device = adjust, device
+        self.replayable = True  # predict draws nothing from its noise and never waits for the device
+        self._adjust, self._device, self._tuned_for = adjust, device, tuned_for
 
     def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
         """The same networks under another value of a setting; None where that takes a new build."""
@@ -38,19 +46,37 @@ class HardLabels:
             device=self._device,
             calls=self.calls,
             adjust=self._adjust,
+            tuned_for=self._tuned_for,
         )
 
     def predict(self, x: Tensor, noise: Noise) -> Tensor:
         """Hard labels of noisy copies; deterministic, so `noise` is not drawn from.
 
         Shapes: x (B, C, H, W) float32; result (B,) int64.
-        Raises: MethodError for logits that are not numbers: argmax would call them a class, unanimously.
+        Raises: as `labels_of`.
         """
         del noise
         with torch.inference_mode():
-            logits: Tensor = self.network(x)
-            refuse_nonfinite(logits)
-            return logits.argmax(dim=1)
+            return labels_of(self.network(x))
+
+
+def labels_of(logits: Tensor) -> Tensor:
+    """The class of each largest logit, (B,) int64.
+
+    Logits that are not numbers are refused, for argmax would call them a class, unanimously: at once on a CPU; another
+    device would have to be waited for, so that their label there is NOT_FINITE, which the certifier refuses.
+    Raises: MethodError.
+    """
+    labels = logits.argmax(dim=1)
+    if logits.device.type in ("cpu", "meta"):
+        refuse_nonfinite(logits)
+        return labels
+    return marked(logits, labels)
+
+
+def marked(logits: Tensor, labels: Tensor) -> Tensor:
+    """Labels with NOT_FINITE in place of those whose logits are not all numbers; waits for nothing."""
+    return labels.masked_fill(~torch.isfinite(logits).all(dim=1), NOT_FINITE)
 
 
 class BehindDenoiser(HardLabels):

@@ -64,6 +64,7 @@ class TimeTokenViT(nn.Module):
         if embed_dim % num_heads or embed_dim % 2:
             raise ValueError(f"embed_dim must be even and a multiple of {num_heads} heads, got {embed_dim}")
         self.embed_dim = embed_dim
+        self.whole = False  # True: the last block computes every token, as its authors' code does
         self.patch_embed = PatchEmbed(image_size, patch_size, in_channels, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 2 + self.patch_embed.num_patches, embed_dim))
@@ -112,7 +113,8 @@ class TimeTokenViT(nn.Module):
         tokens = tokens + self.pos_embed
         for block in self.blocks[:-1]:
             tokens = block(tokens)
-        cls = _class_token(self.blocks[-1], tokens).float()
+        last = self.blocks[-1]
+        cls = (last(tokens)[:, 0] if self.whole else _class_token(last, tokens)).float()
         normalised: Tensor = self.norm(cls) if final_norm else cls
         return normalised
 
