@@ -16,6 +16,7 @@ from bench.counting import count_units
 from bench.errors import MethodError, SpecError, WeightsError
 from bench.execution.dispatch import dispatch
 from bench.execution.environment import environment, set_precision
+from bench.execution.graphs import replayed
 from bench.execution.local import processes
 from bench.execution.pools import pool
 from bench.flight import Counted, Unit
@@ -65,6 +66,7 @@ def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
             random_weights=spec.random_weights,
             seed=spec.seed,
             device=device,
+            precision=spec.precision,
         )
     )
     if classifier.num_classes != dataset.num_classes:
@@ -145,7 +147,8 @@ def make_worker(job: Job, device: str, batch: int | None) -> ImageCertifier:
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
     copies = batch or auto_batch(job, classifier, device)
-    return ImageCertifier(job.spec, classifier, dataset, device, copies)
+    # After the search: what was recorded for a batch that is not taken would keep its memory.
+    return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies)
 
 
 def auto_batch(job: Job, classifier: BaseClassifier, device: str) -> int:
