@@ -23,13 +23,14 @@ lint:
 
 check: lint test
 
-# what the embedded default costs on this machine: passes, FLOP, time
+# how near the certifier comes to what this machine can do, and to a plain loop; leaves a record in results/bench
 bench *words:
-    .venv/bin/rrcm-bench run --dry-run {{words}}
+    .venv/bin/rrcm-bench bench {{words}}
 
 # what only a CUDA machine can show
 gpu:
     {{python}} -m pytest -m gpu
+    .venv/bin/rrcm-bench bench --device cuda:0 --precision bf16
     .venv/bin/rrcm-bench run --device cuda:0 --out results/runs-cuda
     .venv/bin/rrcm-bench latency --table 1 --random-weights --device cuda:0 --budget 900 --precision fp32 --out results/latency/cuda.jsonl
     .venv/bin/rrcm-bench latency --table 1 --random-weights --device cuda:0 --budget 900 --precision bf16 --batch auto --out results/latency/cuda.jsonl

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bench.cli import (
+    bench,
     catalogue,
     claims,
     compare,
@@ -38,6 +39,7 @@ app.command("claims")(claims.claims)
 app.command("methods")(catalogue.methods)
 app.command("datasets")(catalogue.datasets)
 app.command("latency")(latency.latency)
+app.command("bench")(bench.bench)
 app.command("check")(catalogue.check)
 app.command("doctor")(doctor.doctor)
 

@@ -1,0 +1,82 @@
+"""`rrcm-bench bench`: how near the certifier comes to what this machine can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli import complete
+from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+
+if TYPE_CHECKING:
+    from bench.engine.peaks import Peak
+    from bench.engine.records import Measurement
+
+RECORDS = Path("results/bench")
+
+
+def bench(
+    networks: Annotated[
+        str | None, typer.Option(help="Names from bench/engine/targets.toml, with commas between.", show_default="all")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=complete.precisions)
+    ] = "fp32",
+    sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
+    budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
+    out: Annotated[Path, typer.Option(help="Folder of the record.")] = RECORDS,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
+    from bench.engine.records import document, save
+    from bench.engine.session import begin
+    from bench.execution.environment import device_name
+
+    session = begin(networks, device=device, precision=precision, sigma=sigma, budget_s=budget)
+    found = []
+    for target in session.targets:
+        remark(f"{target.name}  {target.method} on {target.dataset}, about {budget:g} s")
+        found.append(session.measure(target))
+    record = document(session.machine, session.created, session.peaks, tuple(found))
+    path = save(out, record, device_name(session.device))
+    if json:
+        print_json(record)
+    else:
+        _show(session.peaks, found)
+    for line in record["remarks"]:
+        remark(f"! {line}")
+    remark(f"record: {path}")
+
+
+def _show(peaks: tuple[Peak, ...], found: list[Measurement]) -> None:
+    from rich.table import Table
+
+    from bench.report.units import percent
+
+    console = stdout()
+    for peak in peaks:
+        rate = f"{peak.flops_s / 1e9:,.0f} GFLOP/s"
+        console.print(f"matrix product {peak.precision}: {rate} (side {peak.side}, {peak.threads} threads)")
+    table = Table(
+        title="copies a second; the plain loop is that of published scripts, in fp32; in brackets: by the time of cores"
+    )
+    for column in ("network", "forward", "FLOP use", "certifier", "overhead", "plain loop", "certifier / plain"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    table.add_column("flips by tuning", justify="right")
+    table.add_column("flips by bf16", justify="right")
+    for m in found:
+        share, flips = m.flop_share(peaks), {f.by: f for f in m.flips}
+        cpu = "" if m.cpu_speedup is None else f" ({m.cpu_speedup:.2f})"
+        cpu_overhead = "" if m.cpu_overhead is None else f" ({percent(m.cpu_overhead)})"
+        table.add_row(
+            m.name, f"{m.forward.rate:,.4g}", "not countable" if share is None else percent(share),
+            f"{m.certifier.rate:,.4g}", f"{percent(m.overhead)}{cpu_overhead}", f"{m.plain.rate:,.4g}",
+            f"{m.speedup:.2f}{cpu}", *(f"{flips[by].flipped} of {flips[by].copies}" for by in ("tuning", "bf16")),
+        )  # fmt: skip
+    console.print(table)
+    for m in found:
+        for doubt in m.doubts():
+            console.print(f"! {m.name}: {doubt}")

@@ -1,0 +1,185 @@
+"""One network on the clock: its forward pass alone, the certifier around it, and the plain loop; in turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from bench.engine.records import Flips, Measurement, Reading, Series
+from bench.engine.reference import plain_counts
+from bench.engine.targets import Built, Target, build
+from bench.execution.environment import set_precision
+from bench.execution.graphs import replayed
+from bench.latency.clock import Clock, clock_for
+from bench.latency.counting import countable
+from bench.latency.workload import FINGERPRINT
+from bench.philox import noisy
+from bench.registry import method
+from bench.run import Job, auto_batch
+from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, autocast, draw
+from bench.store import RowWriter
+from bench.types import BaseClassifier, Counts, Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROUNDS = 5
+# Batches of the plain loop: the default of the first public script, and what fits where that one takes too long.
+PLAIN_BATCHES = (1000, 100, 10)
+FLIP_SHARE = 0.2  # of the budget, for copies in both arithmetics
+ROWS = 20  # appended to see what one costs
+
+
+def measure(target: Target, *, device: str, sigma: float, precision: str, budget_s: float) -> Measurement:
+    """Forward pass, certifier and plain loop in turns, so that a slow minute of the machine hits all three.
+
+    Raises: as `bench.engine.targets.build`; DeviceError where a single copy does not fit.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    built = build(target, sigma=sigma, precision=precision, device=device)
+    spec, clock = built.spec, clock_for(device)
+    x = torch.rand(spec.shape, generator=torch.Generator().manual_seed(spec.seed)).to(device)
+    key = NoiseKey(spec.seed, FINGERPRINT, sigma, ESTIMATE)
+    try:
+        job = Job(spec=spec, method=target.method, data_root=None, size=None, indices=(0,), weights={})
+        batch = auto_batch(job, built.tuned, device)
+        found = torch.get_num_threads()  # the certifier's choice, for the plain loop too: threads are not its merit
+        classifier = replayed(built.tuned, device)
+        copies = noisy(x, sigma, key.philox("smoothing"), 0, batch)
+        forward = partial(_forward, classifier, copies, device, precision)
+        certify = partial(draw, classifier, x, key=key, batch=batch, precision=precision)
+        curve = _plain_curve(built, x, clock, budget_s / 2)
+        plain_batch, plain_s = min(curve, key=lambda pair: pair[1])
+        pace = clock.time(partial(_times, 4, forward)).seconds / 4  # with what a first pass sets up
+        piece_s = budget_s * (1 - FLIP_SHARE) / (3 * ROUNDS)
+        passes, loops = max(1, int(piece_s / pace)), max(1, int(piece_s / (plain_s * plain_batch)))
+        turns: list[tuple[Reading, Reading, Reading]] = []
+        for _ in range(ROUNDS):
+            n = loops * plain_batch
+            plain = partial(_plainly, built, x, n, plain_batch)
+            turns.append(
+                (
+                    _reading(clock, partial(_times, passes, forward), passes * batch),
+                    _reading(clock, partial(certify, n=passes * batch), passes * batch),
+                    _reading(clock, plain, n),
+                )
+            )
+        set_precision("fp32")
+        flips = _flips(built, x, key, device, batch, clock, FLIP_SHARE * budget_s)
+    finally:
+        set_precision(precision)
+        torch.set_num_threads(threads)
+    meta = replace(built.setting, device="meta")
+    work = countable(lambda: method(target.method).build(meta), spec.shape, "meta", precision)
+    work = work or countable(lambda: built.tuned, spec.shape, device, precision)
+    return Measurement(
+        name=target.name,
+        method=target.method,
+        dataset=target.dataset,
+        device=device,
+        params=spec.params,
+        weights=spec.weights,
+        shape=spec.shape,
+        sigma=sigma,
+        precision=precision,
+        batch=batch,
+        threads=found,
+        plain_batch=plain_batch,
+        plain_curve=curve,
+        flops=None if work is None else sum(work.flops.values()),
+        forward=Series.of(alone for alone, _, _ in turns),
+        certifier=Series.of(whole for _, whole, _ in turns),
+        plain=Series.of(loop for _, _, loop in turns),
+        row_s=_row_seconds(clock),
+        flips=flips,
+    )
+
+
+def _reading(clock: Clock, work: Callable[[], object], copies: int) -> Reading:
+    began = time.process_time()
+    seconds = clock.time(work).seconds
+    return Reading(seconds / copies, (time.process_time() - began) / copies)
+
+
+def _forward(classifier: BaseClassifier, copies: Tensor, device: str, precision: str) -> Tensor:
+    import torch
+
+    with torch.inference_mode(), autocast(device.partition(":")[0], precision):
+        return classifier.predict(copies, MethodNoise(0, 0, len(copies), device))
+
+
+def _plainly(built: Built, x: Tensor, n: int, batch: int) -> None:
+    """The plain loop in fp32, whatever the arithmetic of the rest: tf32 is a state of the process."""
+    set_precision("fp32")
+    try:
+        plain_counts(built.plain, x, sigma=built.spec.sigma, n=n, batch=batch)
+    finally:
+        set_precision(built.spec.precision)
+
+
+def _times(count: int, work: Callable[[], object]) -> None:
+    for _ in range(count):
+        work()
+
+
+def _plain_curve(built: Built, x: Tensor, clock: Clock, limit_s: float) -> tuple[tuple[int, float], ...]:
+    """Batches of the plain loop whose pass is over in time, and its seconds a copy in each."""
+    found: list[tuple[int, float]] = []
+    for batch in reversed(PLAIN_BATCHES):
+        if found and found[-1][1] * batch > limit_s:
+            break
+        loop = partial(_plainly, built, x, batch, batch)
+        first = clock.time(loop).seconds
+        found.append((batch, min(first, clock.time(loop).seconds if first < limit_s / 4 else first) / batch))
+    return tuple(found)
+
+
+def _flips(
+    built: Built, x: Tensor, key: NoiseKey, device: str, batch: int, clock: Clock, limit_s: float
+) -> tuple[Flips, ...]:
+    """Labels that change on the same noisy copies: by tuning, and by bf16."""
+    import torch
+
+    sides: tuple[tuple[str, BaseClassifier, str], ...] = (
+        ("tuning", built.plain, "fp32"),
+        ("bf16", built.tuned, "bf16"),
+    )
+    result = []
+    for what, other, precision in sides:
+        copies = flipped = 0
+        spent = base = 0.0
+        size = 1  # a first copy tells how many there is time for: half precision may be 100 times slower
+        while size:
+            noise = noisy(x, key.sigma, key.philox("smoothing"), copies, size)
+            ours, seconds = _labels(built.tuned, noise, device, "fp32", clock)
+            theirs, other_seconds = _labels(other, noise, device, precision, clock)
+            base, spent = base + seconds, spent + other_seconds
+            flipped += int(torch.count_nonzero(ours != theirs))
+            copies += size
+            left = limit_s / len(sides) - base - spent
+            size = max(0, min(batch, 4 * copies, int(left * copies / (base + spent))))
+        result.append(Flips(what, flipped, copies, spent / copies, base / copies))
+    return tuple(result)
+
+
+def _labels(
+    classifier: BaseClassifier, copies: Tensor, device: str, precision: str, clock: Clock
+) -> tuple[Tensor, float]:
+    """Labels of some copies, and the seconds that they took."""
+    labels: list[Tensor] = []
+    reading = clock.time(lambda: labels.append(_forward(classifier, copies, device, precision)))
+    return labels[0], reading.seconds
+
+
+def _row_seconds(clock: Clock) -> float:
+    """Seconds to store one image's row, safe from a power cut."""
+    row = Row(0, "0" * 64, 0, Counts.of([(0, 100)]), Counts.of([(c, 100) for c in range(10)]), 1.0)
+    with TemporaryDirectory() as folder, RowWriter(Path(folder)) as writer:
+        return clock.time(partial(_times, ROWS, partial(writer.append, row))).wall / ROWS

@@ -1,0 +1,68 @@
+"""What this machine's matrix product reaches in each arithmetic: the ceiling that a network is held against."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+PATIENCE_S = 1.0  # a product that takes longer is the last of its arithmetic
+ROUNDS_S = 0.6  # of one size
+SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 4096, 8192)}
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The best of one arithmetic."""
+
+    precision: str
+    flops_s: float  # 2 x MAC
+    side: int  # of the square matrices
+    threads: int
+
+
+def peaks(device: str) -> tuple[Peak, ...]:
+    """The fastest square product of each arithmetic; the float32 state of the process is as before."""
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    return tuple(_peak(device, kind, precision) for precision in PRECISIONS[kind])
+
+
+def _peak(device: str, kind: str, precision: str) -> Peak:
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    best = Peak(precision, 0.0, 0, torch.get_num_threads())
+    try:
+        with torch.inference_mode():
+            for side in SIDES[kind]:
+                # Of several signs, so that no intermediate overflows half precision.
+                a = torch.linspace(-1, 1, side * side, device=device).reshape(side, side).to(dtype)
+                seconds = _fastest(partial(torch.matmul, a, a), device)
+                if (rate := 2 * side**3 / seconds) > best.flops_s:
+                    best = Peak(precision, rate, side, best.threads)
+                if 8 * seconds > PATIENCE_S:
+                    break
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return best
+
+
+def _fastest(work: Callable[[], object], device: str) -> float:
+    """Seconds of the fastest of some rounds; the first, which may choose an algorithm, left out."""
+    import torch
+
+    best, until = float("inf"), time.perf_counter() + ROUNDS_S
+    first = True
+    while first or time.perf_counter() < until or best == float("inf"):
+        started = time.perf_counter()
+        work()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - started
+        best = best if first and seconds < PATIENCE_S else min(best, seconds)
+        first = False
+    return best

@@ -1,0 +1,63 @@
+"""A run of the benchmark: what is asked for, checked, and the ceilings of the machine, measured first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.engine.measuring import measure
+from bench.engine.peaks import Peak, peaks
+from bench.engine.records import Measurement
+from bench.engine.targets import Target, targets
+from bench.errors import SpecError, UsageError
+from bench.execution.environment import PRECISIONS, environment, parse_devices, set_precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A run of the benchmark on one device."""
+
+    targets: tuple[Target, ...]
+    device: str
+    precision: str
+    sigma: float
+    budget_s: float  # for each network
+    machine: Mapping[str, Any]
+    created: str
+    peaks: tuple[Peak, ...]
+
+    def measure(self, target: Target) -> Measurement:
+        """One network."""
+        return measure(target, device=self.device, sigma=self.sigma, precision=self.precision, budget_s=self.budget_s)
+
+
+def begin(names: str | None, *, device: str, precision: str, sigma: float, budget_s: float) -> Session:
+    """Check what is asked for, and measure the machine.
+
+    Raises: UsageError, SpecError or DeviceError for what cannot be measured.
+    """
+    import torch
+
+    wanted = targets(names)
+    if precision not in PRECISIONS:
+        raise SpecError(f"no precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    if not sigma > 0:
+        raise SpecError(f"--sigma {sigma:g}: expected a noise level above 0")
+    if not budget_s > 0:
+        raise UsageError(f"--budget {budget_s:g}: expected seconds above 0 for each network")
+    devices = parse_devices(device)
+    if len(devices) != 1:
+        raise UsageError(f"--device {device}: expected one device, got {len(devices)}; measure them one by one")
+    set_precision(precision)
+    return Session(
+        targets=wanted,
+        device=devices[0],
+        precision=precision,
+        sigma=sigma,
+        budget_s=budget_s,
+        machine={**environment(devices, precision), "capability": torch.backends.cpu.get_cpu_capability()},
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        peaks=peaks(devices[0]),
+    )

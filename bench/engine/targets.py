@@ -1,0 +1,72 @@
+"""The networks to be measured: named in targets.toml, built as a run builds them, and as their authors run them."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench import registry
+from bench.errors import UsageError, WeightsError
+from bench.latency.requests import Item, LatencyRequest, prepare
+from bench.types import BaseClassifier, RunSpec, Scalar, Setting
+
+_FILE = Path(__file__).with_name("targets.toml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One network, by method and dataset."""
+
+    name: str
+    method: str
+    dataset: str
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    weights: str = ""  # "ROLE=NAME" of the catalogue; empty: its default
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Built:
+    """A target ready to run: as a run has it, and plain."""
+
+    spec: RunSpec
+    setting: Setting
+    tuned: BaseClassifier
+    plain: BaseClassifier
+
+
+def targets(names: str | None = None) -> tuple[Target, ...]:
+    """The targets of those names, with commas between; all without any.
+
+    Raises: UsageError for a name that is none.
+    """
+    known = {row["name"]: Target(**row) for row in tomllib.loads(_FILE.read_text(encoding="utf-8"))["target"]}
+    if names is None:
+        return tuple(known.values())
+    wanted = names.split(",")
+    for name in wanted:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"no network named {name!r} to measure.{hint} Known: {', '.join(known)}")
+    return tuple(known[name] for name in wanted)
+
+
+def build(target: Target, *, sigma: float, precision: str, device: str) -> Built:
+    """The target's classifier twice, with the same weights.
+
+    Raises: as `bench.latency.requests.prepare`.
+    """
+    method = registry.method(target.method)
+    named = (target.weights,) if target.weights else ()
+    request = LatencyRequest(dataset=target.dataset, sigma=sigma, precision=precision, weights=named)
+    item = Item(method=target.method, title=target.name, n=request.n, params=target.params)
+    try:
+        spec, setting = prepare(request, item, method)
+        tuned = method.build(replace(setting, device=device))
+    except WeightsError:
+        spec, setting = prepare(replace(request, random_weights=True, weights=()), item, method)
+        tuned = method.build(replace(setting, device=device))
+    return Built(spec, setting, tuned, method.build(replace(setting, device=device, tuned=False)))
