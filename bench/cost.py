@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bench.curtailment import curtail, expected_copies
 from bench.errors import BenchError, SpecError
 from bench.execution.environment import set_precision
+from bench.execution.memory import keep_memory
 from bench.operating import simulate
 from bench.run import Job, auto_batch, build, open_dataset
 from bench.smoothing import SELECT, NoiseKey, autocast, draw
@@ -62,6 +63,7 @@ def probe(
 
     spec = job.spec
     set_precision(spec.precision)
+    keep_memory()  # as the run will
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
     copies = batch or auto_batch(job, classifier, device)

@@ -18,6 +18,7 @@ from bench.execution.dispatch import dispatch
 from bench.execution.environment import environment, set_precision
 from bench.execution.graphs import replayed
 from bench.execution.local import processes
+from bench.execution.memory import keep_memory
 from bench.execution.pools import pool
 from bench.flight import Counted, Unit
 from bench.packing import Packer
@@ -144,6 +145,7 @@ class ImageCertifier:
 def make_worker(job: Job, device: str, batch: int | None) -> ImageCertifier:
     """A function from an index to that image's row, with the network on `device`."""
     set_precision(job.spec.precision)
+    keep_memory()
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
     copies = batch or auto_batch(job, classifier, device)

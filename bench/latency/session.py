@@ -11,6 +11,7 @@ from statistics import median
 from bench import registry
 from bench.errors import BenchError, DeviceError, MethodError, SpecError, WeightsError
 from bench.execution.environment import device_name, environment, set_precision
+from bench.execution.memory import keep_memory
 from bench.latency.clock import Clock, clock_for, overhead
 from bench.latency.counting import countable
 from bench.latency.devices import Ceiling, ceiling, observe, recognise
@@ -42,6 +43,7 @@ def run(request: LatencyRequest, rows: tuple[Item, ...], device: str) -> Iterato
     for item in rows:
         registry.method(item.method)  # an unknown name is refused before the first is timed
     set_precision(request.precision)
+    keep_memory()
     sensor, clock = sensor_for(device, torch.get_num_threads()), clock_for(device)
     _refuse_company(sensor, device, shared=request.shared)
     facts = describe(device, request.precision)
