@@ -97,6 +97,9 @@ def test_a_network_is_measured_in_rounds_and_tuning_moves_no_vote(quick: None) -
 def test_ratios_follow_from_the_raw_seconds() -> None:
     assert MEASURED.forward.rate == pytest.approx(1000)
     assert MEASURED.speedup == pytest.approx(2.0)
+    assert MEASURED.default_speedup is None
+    slow_loop = replace(MEASURED, plain_curve=((100, 2.2e-3), (1000, 5.5e-3)))
+    assert slow_loop.default_speedup == pytest.approx(5.0)
     assert MEASURED.cpu_speedup == pytest.approx(3.0)
     assert MEASURED.cpu_overhead == pytest.approx(0.02)
     on_a_gpu = replace(MEASURED, device="cuda:0")  # whose time no core spends

@@ -54,6 +54,7 @@ def bench(
 def _show(peaks: tuple[Peak, ...], found: list[Measurement]) -> None:
     from rich.table import Table
 
+    from bench.engine.records import DEFAULT_BATCH
     from bench.report.units import percent
 
     console = stdout()
@@ -65,6 +66,7 @@ def _show(peaks: tuple[Peak, ...], found: list[Measurement]) -> None:
     )
     for column in ("network", "forward", "FLOP use", "certifier", "overhead", "plain loop", "certifier / plain"):
         table.add_column(column, justify="left" if column == "network" else "right")
+    table.add_column(f"at its batch of {DEFAULT_BATCH}", justify="right")
     table.add_column("flips by tuning", justify="right")
     table.add_column("flips by bf16", justify="right")
     for m in found:
@@ -74,7 +76,8 @@ def _show(peaks: tuple[Peak, ...], found: list[Measurement]) -> None:
         table.add_row(
             m.name, f"{m.forward.rate:,.4g}", "not countable" if share is None else percent(share),
             f"{m.certifier.rate:,.4g}", f"{percent(m.overhead)}{cpu_overhead}", f"{m.plain.rate:,.4g}",
-            f"{m.speedup:.2f}{cpu}", *(f"{flips[by].flipped} of {flips[by].copies}" for by in ("tuning", "bf16")),
+            f"{m.speedup:.2f}{cpu}", "too slow" if m.default_speedup is None else f"{m.default_speedup:.2f}",
+            *(f"{flips[by].flipped} of {flips[by].copies}" for by in ("tuning", "bf16")),
         )  # fmt: skip
     console.print(table)
     for m in found:

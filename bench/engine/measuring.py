@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from bench.engine.records import Flips, Measurement, Reading, Series
+from bench.engine.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
 from bench.engine.reference import plain_counts
 from bench.engine.targets import Built, Target, build
 from bench.execution.environment import set_precision
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDS = 5
-# Batches of the plain loop: the default of the first public script, and what fits where that one takes too long.
-PLAIN_BATCHES = (1000, 100, 10)
+PLAIN_BATCHES = (10, 100, DEFAULT_BATCH)
 FLIP_SHARE = 0.2  # of the budget, for copies in both arithmetics
 ROWS = 20  # appended to see what one costs
 
@@ -132,7 +131,7 @@ def _times(count: int, work: Callable[[], object]) -> None:
 def _plain_curve(built: Built, x: Tensor, clock: Clock, limit_s: float) -> tuple[tuple[int, float], ...]:
     """Batches of the plain loop whose pass is over in time, and its seconds a copy in each."""
     found: list[tuple[int, float]] = []
-    for batch in reversed(PLAIN_BATCHES):
+    for batch in PLAIN_BATCHES:
         if found and found[-1][1] * batch > limit_s:
             break
         loop = partial(_plainly, built, x, batch, batch)

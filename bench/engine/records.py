@@ -15,8 +15,7 @@ from bench.latency.records import quantile, spread
 from bench.types import Scalar
 
 FORMAT = 1
-OVERHEAD_GOAL = 0.03  # of the forward pass, for noise, sum, count and store
-FLIP_GOAL = 0.005
+DEFAULT_BATCH = 1000  # of the plain loop in the first public script
 UNSTEADY = 0.1  # a spread of rounds at which ratios are doubted
 CONFIDENT = 1000  # copies below which a flip rate says little
 
@@ -99,6 +98,12 @@ class Measurement:
         return self.certifier.cpu_rate / self.plain.cpu_rate if self.device == "cpu" else None
 
     @property
+    def default_speedup(self) -> float | None:
+        """The certifier over the plain loop at its public default batch; None where that took too long to be tried."""
+        seconds = dict(self.plain_curve).get(DEFAULT_BATCH)
+        return None if seconds is None else self.certifier.rate * seconds
+
+    @property
     def overhead(self) -> float:
         """What the certifier adds to a forward pass, as a share of it; the median of rounds, each of neighbours."""
         return _median_ratio(self.certifier.seconds, self.forward.seconds) - 1
@@ -138,6 +143,7 @@ class Measurement:
             "plain_copies_per_s": self.plain.rate,
             "speedup": self.speedup,
             "cpu_speedup": self.cpu_speedup,
+            "default_speedup": self.default_speedup,
             "overhead": self.overhead,
             "cpu_overhead": self.cpu_overhead,
             "flop_share": self.flop_share(peaks),

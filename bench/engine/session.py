@@ -13,6 +13,7 @@ from bench.engine.records import Measurement
 from bench.engine.targets import Target, targets
 from bench.errors import SpecError, UsageError
 from bench.execution.environment import PRECISIONS, environment, parse_devices, set_precision
+from bench.execution.memory import keep_memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ def begin(names: str | None, *, device: str, precision: str, sigma: float, budge
     if len(devices) != 1:
         raise UsageError(f"--device {device}: expected one device, got {len(devices)}; measure them one by one")
     set_precision(precision)
+    keep_memory()  # the plain loop, in the same process, has the good of it too
     return Session(
         targets=wanted,
         device=devices[0],
