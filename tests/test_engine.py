@@ -131,6 +131,11 @@ def test_a_machine_without_bf16_is_told_so() -> None:
     assert remarks(fast) == ()
 
 
+def test_a_share_of_the_peak_that_cannot_be_is_said_so() -> None:
+    record = document({"cpu": "x"}, "2026-01-02T03:04:05Z", (Peak("fp32", 2e9, 64, 2),), (MEASURED,))
+    assert record["remarks"] == ["n: 150% of the matrix product cannot be: the product was measured in a busier moment"]
+
+
 def test_the_peaks_leave_the_arithmetic_as_it_was(quick: None) -> None:
     torch.set_float32_matmul_precision("high")
     try:

@@ -164,7 +164,7 @@ def document(
         "created": created,
         "machine": dict(machine),
         "peaks": [asdict(peak) for peak in peaks],
-        "remarks": list(remarks(peaks)),
+        "remarks": [*remarks(peaks), *_beyond(peaks, measurements)],
         "networks": [m.as_json(peaks) for m in measurements],
     }
 
@@ -177,6 +177,15 @@ def remarks(peaks: tuple[Peak, ...]) -> tuple[str, ...]:
         return ()
     said = f"bf16 products are {fp32 / bf16:.1f} times slower than fp32 here: no instructions for them"
     return (f"{said}; --precision bf16 is for its votes on this machine, not for speed",)
+
+
+def _beyond(peaks: tuple[Peak, ...], measurements: tuple[Measurement, ...]) -> tuple[str, ...]:
+    shares = ((m.name, m.flop_share(peaks)) for m in measurements)
+    return tuple(
+        f"{name}: {share:.0%} of the matrix product cannot be: the product was measured in a busier moment"
+        for name, share in shares
+        if share is not None and share > 1
+    )
 
 
 def save(folder: Path, record: Mapping[str, Any], device_name: str) -> Path:
