@@ -117,10 +117,16 @@ def test_a_projection_to_the_same_chip_is_the_measurement() -> None:
     assert made.limit == pytest.approx(1.131, rel=1e-3)
 
 
-def test_a_chip_of_thrice_the_peak_takes_a_third_and_the_hosts_noise_stays() -> None:
+def test_a_chip_of_thrice_the_peak_takes_a_third_and_the_hosts_noise_is_left_behind() -> None:
     made = project(record(stages={"classify": 4e-4, "noise": 1e-5}, noise_host=1e-5), profile("h200"))
-    assert made.host == pytest.approx(0.1)
-    assert made.seconds == pytest.approx(4.0 * 312 / 989.4 + 0.1)
+    assert made.seconds == pytest.approx(4.0 * 312 / 989.4)
+
+
+def test_a_devices_own_noise_takes_at_least_what_its_memory_does() -> None:
+    values = 3 * 224 * 224
+    work = replace(RRCM_B, bytes={**RRCM_B.bytes, "noise": 8.0 * values})
+    one, with_noise = (project(record(device=CPU, work=each), profile("a800")) for each in (RRCM_B, work))
+    assert with_noise.seconds - one.seconds == pytest.approx(10_000 * 8 * values / profile("a800").bandwidth)
 
 
 def test_a_cpu_says_nothing_about_a_gpu_so_the_published_share_stands_in() -> None:

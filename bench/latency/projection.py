@@ -59,8 +59,7 @@ class Projection:
     seconds: float
     low: float
     high: float
-    host: float  # of `seconds`, the noise that this machine's processor makes; taken over as measured
-    limit: float  # speed of light: every stage at the target's ceiling, and no host
+    limit: float  # speed of light: every stage at the target's ceiling
     how: str
 
 
@@ -161,19 +160,18 @@ def project(record: LatencyRecord, target: Profile) -> Projection:
     else:
         flops = top.flops_s
         efficiency, words = published_efficiency(target, precision)
-        # The published share is of FLOP alone: memory-bound parts are in it.
-        bounds = {stage: record.work.flops.get(stage, 0.0) / flops for stage in STAGES}
-        shares = dict.fromkeys(STAGES, efficiency)
+        # The published share is of FLOP alone: memory-bound parts are in it. Noise is not: the device makes its own, as
+        # fast as its memory takes it.
+        bounds |= {stage: record.work.flops.get(stage, 0.0) / flops for stage in STAGES if stage != "noise"}
+        shares = {stage: 1.0 if stage == "noise" else efficiency for stage in STAGES}
         how = f"from FLOP at {words}; {record.device.name} is of another family and says nothing about it"
     device = copies * math.fsum(bounds[s] / shares[s] for s in STAGES if bounds[s])
-    host = copies * record.noise_host
     low, high = factors(target.family)
     return Projection(
         target=target.key,
-        seconds=device + host,
-        low=low * device + host,
-        high=high * device + host,
-        host=host,
+        seconds=device,
+        low=low * device,
+        high=high * device,
         limit=copies * speed_of_light(record.work, record.batch, top),
         how=how,
     )

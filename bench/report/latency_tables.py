@@ -93,20 +93,18 @@ def projected(rows: Sequence[Timed], target: Profile) -> Grid:
         here = units.duration(certificate_seconds(row.record))
         kinds = [here if row.record.kind == kind else "" for kind in ("measured", "extrapolated")]
         span = f"{units.duration(p.low)} to {units.duration(p.high)}"
-        body.append((row.title, *kinds, units.duration(p.seconds), span, units.duration(p.host), ""))
-        body.append((f"{row.title}, speed of light", "", "", "", "", "", units.duration(p.limit)))
+        body.append((row.title, *kinds, units.duration(p.seconds), span, ""))
+        body.append((f"{row.title}, speed of light", "", "", "", "", units.duration(p.limit)))
         notes.append(f"{row.title}: {p.how}")
     low, high = factors(target.family)
     notes.append(f"interval: times {low:.2f} to {high:.2f}, the extremes of `rrcm-bench latency --backtest`, no level")
-    notes.append("of it host: noise integers by this machine's processor, as measured here; a busy one makes it longer")
     notes.append(f"{target.name}: {target.source}")
     first = next((row.record for row in rows if row.record), None)
     here = first.device.name if first else "nothing"
     return Grid(
         title=f"PROJECTED from {here} to {target.name}: not measured; {_what(first) if first else ''}",
         columns=(
-            "method", "MEASURED here", "EXTRAPOLATED here", f"PROJECTED {target.key}", "interval", "of it host",
-            "LIMIT",
+            "method", "MEASURED here", "EXTRAPOLATED here", f"PROJECTED {target.key}", "interval", "LIMIT",
         ),
         rows=tuple(body),
         notes=tuple(notes),
