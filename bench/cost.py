@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bench.curtailment import curtail, expected_copies
-from bench.errors import BenchError, SpecError
+from bench.errors import FAULTS, SpecError
 from bench.execution.environment import set_precision
 from bench.execution.memory import keep_memory
 from bench.operating import simulate
@@ -24,17 +24,6 @@ PILOT_IMAGES, PILOT_COPIES, PILOT_DRAWS = 64, 128, 16
 PILOT_LEAST_IMAGES, PILOT_LEAST_COPIES = 8, 8  # fewer tell nothing
 PILOT_PROBES = 10  # times the probe's seconds, at most
 FIXED_N0 = 100  # what a fixed n is compared with where the job itself selects no class
-# What building or classifying without numbers may raise in a stranger's method.
-_NEEDS_NUMBERS = (
-    BenchError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +172,7 @@ def _flops(classifier: BaseClassifier, dataset: Dataset, job: Job, device: str) 
     """Floating-point operations of one copy, 2 x MAC: counted by shapes alone where the method can be built so."""
     try:
         return _counted(build(job, "meta", dataset), job, "meta")
-    except _NEEDS_NUMBERS:
+    except FAULTS:
         return _counted(classifier, job, device)
 
 

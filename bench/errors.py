@@ -57,3 +57,17 @@ class TrainingError(BenchError):
 
 class ReportError(BenchError):
     """Rows that cannot stand in one table."""
+
+
+# What a stranger's method may raise where it is asked for something that it was not written for. Not every exception:
+# Ctrl-C and the end of the interpreter must pass.
+FAULTS = (
+    BenchError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)

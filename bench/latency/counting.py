@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
+from bench.errors import FAULTS
 from bench.latency.records import STAGES, Work
 from bench.latency.stages import denoisers, marked
 from bench.philox import normals
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from torch.utils._python_dispatch import TorchDispatchMode
 
 HALF = ("bf16", "fp16")
-_UNCOUNTABLE = (
-    BenchError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def count(classifier: BaseClassifier, shape: tuple[int, int, int], device: str, precision: str) -> Work:
@@ -126,5 +116,5 @@ def countable(
     """The work of a copy; None where a stranger's method cannot be built or run so, as without numbers."""
     try:
         return count(make(), shape, device, precision)
-    except _UNCOUNTABLE:
+    except FAULTS:
         return None

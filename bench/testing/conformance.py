@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
+from bench.errors import FAULTS
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey
 from bench.types import BaseClassifier
 
@@ -92,23 +92,10 @@ class _Trial:
 def _finding(trial: _Trial, claim: str, check: Callable[[_Trial], str]) -> Finding:
     try:
         detail = check(trial)
-    except _STRANGER as error:
+    except FAULTS as error:
         first_line = (str(error).splitlines() or [""])[0]
         detail = f"raised {type(error).__name__}: {first_line}"
     return Finding(claim, not detail, detail)
-
-
-# What a stranger's predict may raise; a Finding says so where the certifier would stop.
-_STRANGER = (
-    BenchError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def _labels(trial: _Trial) -> str:
