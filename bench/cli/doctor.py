@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from bench.cli.output import JSON_OPTION, print_json, stdout
 
 OPTIONAL = {
-    "xformers": ("xformers", "memory-efficient attention; torch's own is used without it"),
+    "xformers": ("xformers", "not needed: every network here uses torch's own attention"),
     "pynvml": ("gpu", "energy and clocks of NVIDIA GPUs"),
     "jinja2": ("html", "report --html"),
     "ray": ("ray", "--executor ray"),
