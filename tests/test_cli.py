@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.cli import main
+from bench.cli import doctor, main
 from bench.cli.requests import requests
 
 TOY = f"{Path(__file__).with_name('toy_method.py')}:TOY"
@@ -300,3 +300,8 @@ def test_strips_show_what_denoisers_make_of_an_image(cli, tmp_path: Path) -> Non
     refused = cli("strips", "--methods", "gaussian", *how)
     assert refused.code == 2
     assert refused.err.strip().splitlines()[-1].endswith("gaussian shows no denoised pixels; leave it out of --methods")
+
+
+def test_the_doctor_names_the_extra_that_installs_a_part(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(doctor.OPTIONAL, "no_such_module", ("sums", "to be told apart"))
+    assert "rrcm-bench[sums]" in cli("doctor").out

@@ -137,6 +137,12 @@ def test_a_cpu_says_nothing_about_a_gpu_so_the_published_share_stands_in() -> No
     assert "another family" in made.how
 
 
+def test_a_pass_of_little_work_is_said_to_be_bound_by_its_launches() -> None:
+    small = replace(RRCM_B, flops={stage: value / 1e5 for stage, value in RRCM_B.flops.items()})
+    assert "waits for its launches" in project(record(device=CPU, work=small), profile("a800")).how
+    assert "launches" not in project(record(device=CPU), profile("a800")).how
+
+
 def test_what_cannot_be_counted_or_computed_there_is_not_projected() -> None:
     with pytest.raises(DeviceError, match="cannot be counted"):
         project(record(work=None), profile("a800"))

@@ -22,13 +22,14 @@ def doctor(json: Annotated[bool, JSON_OPTION] = False) -> None:
     if json:
         print_json(record)
         return
+    from rich.markup import escape
     from rich.table import Table
 
     console = stdout()
     for title, part in record.items():
         table = Table(title=title, show_header=False, title_justify="left")
         for key, value in part.items():
-            table.add_row(str(key), str(value))
+            table.add_row(escape(str(key)), escape(str(value)))
         console.print(table)
 
 

@@ -17,6 +17,7 @@ from bench.latency.records import STAGES, LatencyRecord, Work
 
 _FILE = Path(__file__).with_name("reference.toml")
 HALF = ("bf16", "fp16")
+LAUNCHES_S = 2e-3  # a forward pass below this on a GPU is bound by its hundreds of launches, of about 5 us each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +167,8 @@ def project(record: LatencyRecord, target: Profile) -> Projection:
         shares = {stage: 1.0 if stage == "noise" else efficiency for stage in STAGES}
         how = f"from FLOP at {words}; {record.device.name} is of another family and says nothing about it"
     device = copies * math.fsum(bounds[s] / shares[s] for s in STAGES if bounds[s])
+    if here is None and device / copies * record.batch < LAUNCHES_S:
+        how += "; a pass of so little work waits for its launches, which are not in it: too fast"
     low, high = factors(target.family)
     return Projection(
         target=target.key,
