@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,7 @@ def plan(request: RunRequest) -> list[Job]:
     """
     check_request(request)
     methods = {name: registry.method(name) for name in request.methods}
-    given = {name: _assigned(request.weights, name, [r.name for r in m.roles], methods) for name, m in methods.items()}
-    settings = {
-        name: _assigned(request.params, name, [p.name for p in m.params], methods) for name, m in methods.items()
-    }
-    _refuse_unused(request.weights, methods, "weights", lambda m: [r.name for r in m.roles])
-    _refuse_unused(request.params, methods, "set", lambda m: [p.name for p in m.params])
+    given, settings = assigned_roles(request.weights, methods), assigned_params(request.params, methods)
     opened: dict[int | None, tuple[Dataset, str, tuple[int, ...], str]] = {}
     jobs = []
     for name, method in methods.items():
@@ -71,8 +66,10 @@ def plan(request: RunRequest) -> list[Job]:
         if declined:
             raise MethodError(f"{name} declines {dataset.name} {dataset.shape}: {declined}")
         for sigma in request.sigmas:
-            files = _weights(request, method, sigma, given[name])
-            params = _params(method, dataset.name, settings[name], files)
+            files = weights_of(
+                method, request.dataset, sigma, given[name], random=request.random_weights, download=request.download
+            )
+            params = params_of(method, dataset.name, settings[name], files)
             spec = RunSpec(
                 method=_identity(name, method),
                 params=params,
@@ -174,12 +171,18 @@ def _open(request: RunRequest, size: int | None) -> tuple[Dataset, str, tuple[in
     return dataset, words, indices, subset_fingerprint(dataset, indices)
 
 
-def _weights(request: RunRequest, method: Method, sigma: float, given: Mapping[str, str]) -> dict[str, WeightsFile]:
-    if request.random_weights:
+def weights_of(
+    method: Method, dataset: str, sigma: float, given: Mapping[str, str], *, random: bool, download: bool
+) -> dict[str, WeightsFile]:
+    """The file of each role, given or known to a catalogue; none for random networks.
+
+    Raises: UsageError for files given to random networks; WeightsError for one that is missing.
+    """
+    if random:
         if given:
             raise UsageError(f"--random-weights and --weights {', '.join(given)} exclude each other; give one of them")
         return {}
-    return weights.resolve(method, request.dataset, sigma, given, download=request.download)
+    return weights.resolve(method, dataset, sigma, given, download=download)
 
 
 def _identity(name: str, method: Method) -> str:
@@ -190,7 +193,7 @@ def _identity(name: str, method: Method) -> str:
     return f"{method.name}@{hashlib.sha256(code).hexdigest()[:10]}"
 
 
-def _params(
+def params_of(
     method: Method, dataset: str, settings: Mapping[str, str], files: Mapping[str, WeightsFile]
 ) -> dict[str, Scalar]:
     """Every parameter's value: the user's word, else what the weights say of themselves, else the default."""
@@ -227,28 +230,40 @@ def convert(param: Param, text: str) -> Scalar:
     return value
 
 
-def _assigned(words: tuple[str, ...], method: str, keys: list[str], methods: Mapping[str, Method]) -> dict[str, str]:
-    """The `key=value` words that are meant for a method: its own by prefix, and the bare ones that it knows."""
-    own: dict[str, str] = {}
+def assigned_roles(words: tuple[str, ...], methods: Mapping[str, Method]) -> dict[str, dict[str, str]]:
+    """Each method's weights by role, from words [METHOD.]ROLE=PATH.
+
+    Raises: UsageError for a word that no method can use.
+    """
+    return _assigned(words, methods, "weights", {name: [r.name for r in m.roles] for name, m in methods.items()})
+
+
+def assigned_params(words: tuple[str, ...], methods: Mapping[str, Method]) -> dict[str, dict[str, str]]:
+    """Each method's settings by name, from words [METHOD.]key=value.
+
+    Raises: UsageError for a word that no method can use.
+    """
+    return _assigned(words, methods, "set", {name: [p.name for p in m.params] for name, m in methods.items()})
+
+
+def _assigned(
+    words: tuple[str, ...], methods: Mapping[str, Method], option: str, keys: Mapping[str, list[str]]
+) -> dict[str, dict[str, str]]:
+    """The words that are meant for each method: its own by prefix, and the bare ones that it knows."""
+    own: dict[str, dict[str, str]] = {name: {} for name in methods}
+    bare: dict[str, str] = {}
     for word in words:
         prefix, key, value = _split(word, methods)
-        if prefix == method:
-            if key not in keys:
-                raise UsageError(f"{method} has no {key!r}; expected one of: {', '.join(keys) or 'none'}")
-            own[key] = value
-        elif prefix is None and key in keys:
-            own.setdefault(key, value)
-    return own
-
-
-def _refuse_unused(
-    words: tuple[str, ...], methods: Mapping[str, Method], option: str, keys: Callable[[Method], list[str]]
-) -> None:
-    for word in words:
-        prefix, key, _ = _split(word, methods)
-        if prefix is None and not any(key in keys(m) for m in methods.values()):
-            known = "; ".join(f"{name}: {', '.join(keys(m)) or 'none'}" for name, m in methods.items())
-            raise UsageError(f"--{option} {word!r}: no method of this run has {key!r}; they have: {known}")
+        if prefix is None:
+            if not any(key in known for known in keys.values()):
+                listed = "; ".join(f"{name}: {', '.join(known) or 'none'}" for name, known in keys.items())
+                raise UsageError(f"--{option} {word!r}: no method of this run has {key!r}; they have: {listed}")
+            bare.setdefault(key, value)
+        elif key not in keys[prefix]:
+            raise UsageError(f"{prefix} has no {key!r}; expected one of: {', '.join(keys[prefix]) or 'none'}")
+        else:
+            own[prefix][key] = value
+    return {name: {key: v for key, v in bare.items() if key in keys[name]} | own[name] for name in methods}
 
 
 def _split(word: str, methods: Mapping[str, Method]) -> tuple[str | None, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -191,6 +192,29 @@ def test_missing_weights_are_refused_with_the_way_round() -> None:
     request = replace(SMALL, dataset="cifar10", random_weights=False)
     with pytest.raises(WeightsError, match="or --random-weights: the time does not depend on them"):
         prepare(request, items(request, ("rrcm",))[0], method("rrcm"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"params": ("nonsense=3",)}, "--set 'nonsense=3': no method of this run has 'nonsense'"),
+        ({"params": ("gaussian.nonsense=3",)}, "gaussian has no 'nonsense'; expected one of: arch, normaliser"),
+        ({"params": ("rrcm.size=S",)}, "'rrcm.size=S' is for 'rrcm', which is not in this run"),
+        ({"weights": ("gaussian.teacher=a.pt",)}, "gaussian has no 'teacher'; expected one of: network"),
+        ({"weights": ("network=a.pt",)}, "--random-weights and --weights network exclude each other"),
+    ],
+)
+def test_a_word_that_no_row_can_use_is_refused_before_the_first_is_timed(change: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        next(run(replace(SMALL, **change), items(SMALL, ("gaussian",)), "cpu"))
+
+
+def test_a_word_for_one_method_leaves_the_others_alone() -> None:
+    request = replace(SMALL, params=("rrcm.grid=21",))
+    beside = {name: method(name) for name in ("gaussian", "rrcm")}
+    first, second = (prepare(request, item, beside[item.method], beside)[0] for item in items(request, tuple(beside)))
+    assert "grid" not in first.params
+    assert second.params["grid"] == 21
 
 
 def test_a_dataset_of_no_shape_is_refused() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench import registry, weights
+from bench import registry
 from bench.certificate import check_samples
 from bench.errors import BenchError, DataError, MethodError, SpecError, UsageError
 from bench.execution.environment import PRECISIONS
 from bench.latency import paper
 from bench.latency.workload import FINGERPRINT
-from bench.plan import convert
+from bench.plan import assigned_params, assigned_roles, params_of, weights_of
 from bench.smoothing import NOISE_VERSION
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
 
@@ -77,11 +77,14 @@ def paper_items(table: int) -> tuple[Item, ...]:
     )
 
 
-def prepare(request: LatencyRequest, item: Item, method: Method) -> tuple[RunSpec, Setting]:
+def prepare(
+    request: LatencyRequest, item: Item, method: Method, beside: Mapping[str, Method] | None = None
+) -> tuple[RunSpec, Setting]:
     """What is timed, on one synthetic image of the dataset's shape: no dataset is opened.
 
+    `beside`: all methods of the request by name, which its words may be for.
     Raises: DataError for a dataset of no fixed shape, MethodError for images that the method declines, WeightsError
-    for weights that are missing.
+    for weights that are missing, UsageError for a word that no method can use.
     """
     source = registry.dataset(request.dataset)
     if source.shape is None or source.num_classes is None:
@@ -91,8 +94,10 @@ def prepare(request: LatencyRequest, item: Item, method: Method) -> tuple[RunSpe
     shape = (source.shape[0], side, side) if side else source.shape
     if declined := method.declines(request.dataset, shape, source.num_classes):
         raise MethodError(f"{item.method} declines {request.dataset} {shape}: {declined}")
-    files = _files(request, item, method)
-    params = _params(request, item, method, files)
+    methods = {item.method: method, **(beside or {})}
+    files = _files(request, method, assigned_roles(request.weights, methods)[item.method])
+    fixed = {key: str(value) for key, value in item.params.items()}
+    params = params_of(method, request.dataset, assigned_params(request.params, methods)[item.method] | fixed, files)
     spec = RunSpec(
         method=item.method,
         params=params,
@@ -128,38 +133,13 @@ def prepare(request: LatencyRequest, item: Item, method: Method) -> tuple[RunSpe
     return spec, setting
 
 
-def _files(request: LatencyRequest, item: Item, method: Method) -> dict[str, WeightsFile]:
-    given = {}
-    for word in request.weights:
-        prefix, key, value = _word(word)
-        if prefix in ("", item.method) and key in [role.name for role in method.roles]:
-            given[key] = value
-    if request.random_weights:
-        if given:
-            raise UsageError(f"--random-weights and --weights {', '.join(given)} exclude each other; give one of them")
-        return {}
+def _files(request: LatencyRequest, method: Method, given: Mapping[str, str]) -> dict[str, WeightsFile]:
     try:
-        return weights.resolve(method, request.dataset, request.sigma, given, download=False)
+        return weights_of(method, request.dataset, request.sigma, given, random=request.random_weights, download=False)
+    except UsageError:
+        raise
     except BenchError as error:
         raise type(error)(f"{error}; or --random-weights: the time does not depend on them") from None
-
-
-def _params(request: LatencyRequest, item: Item, method: Method, files: Mapping[str, WeightsFile]) -> dict[str, Scalar]:
-    said = {key: str(value) for file in files.values() for key, value in file.params.items()}
-    asked = {key: value for prefix, key, value in map(_word, request.params) if prefix in ("", item.method)}
-    fixed = {key: str(value) for key, value in item.params.items()}
-    words = {**said, **asked, **fixed}
-    return {
-        p.name: convert(p, words[p.name]) if p.name in words else p.default_for(request.dataset) for p in method.params
-    }
-
-
-def _word(word: str) -> tuple[str, str, str]:
-    left, equals, value = word.partition("=")
-    if not equals or not left or not value:
-        raise UsageError(f"{word!r}: expected [METHOD.]KEY=VALUE")
-    prefix, _, key = left.rpartition(".")
-    return prefix, key, value
 
 
 def batch_of(request: LatencyRequest, item: Item) -> tuple[int | None, str]:

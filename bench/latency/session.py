@@ -21,7 +21,7 @@ from bench.latency.records import DeviceFacts, LatencyRecord, Work
 from bench.latency.requests import Item, LatencyRequest, batch_of, check, prepare
 from bench.latency.sensors import Sensor, sensor_for
 from bench.latency.workload import Certification
-from bench.types import BaseClassifier, RunSpec
+from bench.types import BaseClassifier, Method, RunSpec
 
 LEAST_PASSES = 3  # before the repeats: two to find that the batch fits, one to warm up
 
@@ -40,8 +40,8 @@ def run(request: LatencyRequest, rows: tuple[Item, ...], device: str) -> Iterato
     import torch
 
     check(request)
-    for item in rows:
-        registry.method(item.method)  # an unknown name is refused before the first is timed
+    # An unknown name is refused before the first is timed.
+    methods = {item.method: registry.method(item.method) for item in rows}
     set_precision(request.precision)
     keep_memory()
     sensor, clock = sensor_for(device, torch.get_num_threads()), clock_for(device)
@@ -49,22 +49,28 @@ def run(request: LatencyRequest, rows: tuple[Item, ...], device: str) -> Iterato
     facts = describe(device, request.precision)
     for item in rows:
         try:
-            yield Outcome(item, time_item(request, item, device, facts, clock, sensor))
+            yield Outcome(item, time_item(request, item, methods, device, facts, clock, sensor))
         except (MethodError, SpecError, DeviceError, WeightsError) as refusal:
             yield Outcome(item, None, refusal)
 
 
 def time_item(
-    request: LatencyRequest, item: Item, device: str, facts: DeviceFacts, clock: Clock, sensor: Sensor
+    request: LatencyRequest,
+    item: Item,
+    methods: Mapping[str, Method],
+    device: str,
+    facts: DeviceFacts,
+    clock: Clock,
+    sensor: Sensor,
 ) -> LatencyRecord:
-    """One row's record.
+    """One row's record; `methods`: of all rows, by name.
 
     Raises: the method's own refusals, SpecError for a budget that is too small, DeviceError for too little memory.
     """
     import torch
 
-    method = registry.method(item.method)
-    spec, setting = prepare(request, item, method)
+    method = methods[item.method]
+    spec, setting = prepare(request, item, method, methods)
 
     def build(where: str) -> BaseClassifier:
         return method.build(replace(setting, device=where))
