@@ -14,35 +14,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from plane_runs import REQUEST, compute, timeless
 
 from bench.errors import BenchError, DeviceError, SpecError
 from bench.execution import on_ray
-from bench.plan import RunRequest, plan
-from bench.run import Job, certify, make_remote
-from bench.store import Run, find_runs
+from bench.plan import plan
+from bench.run import make_remote
+from bench.store import find_runs
 from bench.types import Execution, Row
 
 pytest.importorskip("ray", reason="ray is not installed: pip install 'rrcm-bench[ray]'")
 
-HERE = Path(__file__)
-REQUEST = RunRequest(
-    methods=(f"{HERE.with_name('plane_method.py')}:PLANE",),
-    dataset="digits",
-    sigmas=(0.5,),
-    n=2000,
-    subset="first:10",
-    certifier="sequential",
-    radii=(0.0, 0.25, 0.5, 0.75),
-)
 SLOW = ("pause=0.02",)  # a batch: time to kill a worker in the middle
-
-
-def compute(job: Job, out: Path, execution: Execution, on_row=lambda _row: None) -> Run:
-    return certify(job, execution, out, lambda _run, _worker: None, on_row)
-
-
-def timeless(run: Run) -> list[Row]:
-    return [replace(row, seconds=0.0) for row in run.rows]
 
 
 def on_ray_workers(count: int) -> Execution:

@@ -9,40 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from plane_runs import REQUEST, compute, timeless
 
 from bench.errors import BenchError, MethodError, UsageError
 from bench.execution import on_slurm, spool
 from bench.execution.dispatch import Parcel
 from bench.execution.on_slurm import parse_options
 from bench.flight import Unit
-from bench.plan import RunRequest, plan
-from bench.run import Job, certify
+from bench.plan import plan
 from bench.smoothing import ESTIMATE
-from bench.store import Run, find_runs
+from bench.store import find_runs
 from bench.types import Execution, Row
-
-HERE = Path(__file__)
-REQUEST = RunRequest(
-    methods=(f"{HERE.with_name('plane_method.py')}:PLANE",),
-    dataset="digits",
-    sigmas=(0.5,),
-    n=2000,
-    subset="first:10",
-    certifier="sequential",
-    radii=(0.0, 0.25, 0.5, 0.75),
-)
 
 
 def jobs_here(count: int) -> Execution:
     return Execution(("cpu",), 50, "slurm", count, ("cluster=local",))
-
-
-def compute(job: Job, out: Path, execution: Execution, on_row=lambda _row: None) -> Run:
-    return certify(job, execution, out, lambda _run, _worker: None, on_row)
-
-
-def timeless(run: Run) -> list[Row]:
-    return [replace(row, seconds=0.0) for row in run.rows]
 
 
 def pids(out: Path) -> list[int]:
