@@ -327,6 +327,11 @@ class Row:
     looks: tuple[Counts, ...] = ()  # sequential: what each look added; they add up to the estimation
     stopped: str = ""  # why a draw of fixed size ended before n: WRONG or FORCED; "" where it did not
 
+    @property
+    def samples(self) -> int:
+        """Noisy copies drawn, in both stages."""
+        return self.selection.n + self.estimation.n
+
     def as_json(self) -> dict[str, Any]:
         """One line of the store."""
         record: dict[str, Any] = {

@@ -28,17 +28,15 @@ def compare(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Pair two runs image by image: exact McNemar, bootstrap intervals, Holm over the radii."""
-    from bench.errors import ReportError, UsageError
+    from bench.cli.requests import numbers
+    from bench.errors import ReportError
     from bench.logs.archive import FILE
     from bench.report.compare import compare as compare_runs
     from bench.report.compare import comparison_table
     from bench.report.render import terminal
     from bench.store import read_run
 
-    try:
-        chosen = None if radii is None else [float(part) for part in radii.split(",")]
-    except ValueError:
-        raise UsageError(f"--radii expects l2 lengths such as 0,0.5,1, got {radii!r}") from None
+    chosen = None if radii is None else numbers(radii, "--radii", "0,0.5,1.0")
     for path in (run_a, run_b):
         if (path / FILE).is_file():
             raise ReportError(f"{str(path)!r} is an imported log, whose images are not known; give two run folders")

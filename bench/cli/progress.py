@@ -59,7 +59,7 @@ class RunProgress:
         """One image more."""
         self._done, self._new = self._done + 1, self._new + 1
         self._certified += right(self._spec, row)
-        self._drawn += row.selection.n + row.estimation.n
+        self._drawn += row.samples
         elapsed = time.monotonic() - self._started
         rate = self._drawn / elapsed
         least = self._spec.radii[0] if self._spec.stops else 0.0

@@ -31,7 +31,7 @@ def run_record(run: Run) -> dict[str, Any]:
         "abstained": score.abstained if score else 0,  # null where a run that stops cannot tell
         "accuracy": {str(r): a for r, a in zip(score.radii, score.fractions, strict=True)} if score else {},
         "acr": None if score is None or score.acr_at_least else score.acr,
-        "samples": sum(row.selection.n + row.estimation.n for row in run.rows),
+        "samples": sum(row.samples for row in run.rows),
         "seconds": sum(row.seconds for row in run.rows),
         "certifier": spec.certifier,
     }
@@ -53,6 +53,6 @@ def headline(run: Run) -> str:
     if score.abstention is not None:
         cells.append(f"abstain {percent(score.abstention)}")
     if run.spec.stops:
-        mean = sum(row.selection.n + row.estimation.n for row in run.rows) / len(run.rows)
+        mean = sum(row.samples for row in run.rows) / len(run.rows)
         cells.append(f"{mean:,.0f} samples an image")
     return "  ".join(cells)

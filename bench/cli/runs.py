@@ -46,7 +46,7 @@ def runs(
         table.add_row(
             spec.digest()[:10], spec.method + (" (random weights)" if spec.random_weights else ""), spec.dataset,
             spec.subset, f"{spec.sigma:g}", f"up to {spec.n}" if spec.stops else str(spec.n),
-            f"{len(run.rows)}/{spec.images}", f"{sum(row.selection.n + row.estimation.n for row in run.rows):,}",
+            f"{len(run.rows)}/{spec.images}", f"{sum(row.samples for row in run.rows):,}",
             f"{seconds:.3g}",
         )  # fmt: skip
     stdout().print(table)

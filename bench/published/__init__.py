@@ -14,7 +14,7 @@ from bench.errors import ReportError
 
 GROUPS = ("classical", "diffusion", "rrcm")
 _FOLDER = Path(__file__).parent
-_ABSENT = "-"  # a cell that the paper leaves empty; TOML has no null
+ABSENT = "-"  # a cell that the paper leaves empty; TOML has no null
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,19 +70,28 @@ class PublishedTable:
         return found
 
 
-def names() -> tuple[str, ...]:
+def names(folder: Path = _FOLDER) -> tuple[str, ...]:
     """The tables that there are."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+
+
+def text_of(table: str, folder: Path = _FOLDER) -> str:
+    """A published table's TOML.
+
+    Raises: ReportError with the names that there are.
+    """
+    known = names(folder)
+    if table not in known:
+        raise ReportError(f"no published table {table!r}; known: {', '.join(known)}")
+    return (folder / f"{table}.toml").read_text(encoding="utf-8")
 
 
 def load(table: str) -> PublishedTable:
     """A published table by its name, such as "table1".
 
-    Raises: ReportError with the names that there are.
+    Raises: as `text_of` and `parse`.
     """
-    if table not in names():
-        raise ReportError(f"no published table {table!r}; known: {', '.join(names())}")
-    return parse(table, (_FOLDER / f"{table}.toml").read_text(encoding="utf-8"))
+    return parse(table, text_of(table))
 
 
 def parse(name: str, text: str) -> PublishedTable:
@@ -201,10 +210,10 @@ class _Fields:
     def numbers(self, key: str) -> list[Any]:
         value = self.left.pop(key, [])
         if not isinstance(value, list) or not all(
-            item == _ABSENT or (type(item) in (int, Decimal) and Decimal(item).is_finite()) for item in value
+            item == ABSENT or (type(item) in (int, Decimal) and Decimal(item).is_finite()) for item in value
         ):
-            raise self.refused(f"numbers or {_ABSENT!r} for {key}", value)
-        return [None if item == _ABSENT else Decimal(item) for item in value]
+            raise self.refused(f"numbers or {ABSENT!r} for {key}", value)
+        return [None if item == ABSENT else Decimal(item) for item in value]
 
     def positions(self, key: str, size: int) -> tuple[int, ...]:
         value = self.left.pop(key, [])

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from bench.errors import ReportError
+from bench.published import ABSENT, text_of
 
 _FOLDER = Path(__file__).with_name("sheets")
-_ABSENT = "-"  # a cell that the paper leaves empty; TOML has no null
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"text": str, "count": int, "fraction": (int, float)}
 
 Value = str | int | float | None
@@ -40,19 +40,12 @@ class Sheet:
     notes: tuple[str, ...]
 
 
-def sheet_names() -> tuple[str, ...]:
-    """The tables that there are."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
-
-
 def load_sheet(name: str) -> Sheet:
     """A published table by its name, such as "table3".
 
-    Raises: ReportError with the names that there are.
+    Raises: as `text_of` and `parse_sheet`.
     """
-    if name not in sheet_names():
-        raise ReportError(f"no published table {name!r}; known: {', '.join(sheet_names())}")
-    return parse_sheet(name, (_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    return parse_sheet(name, text_of(name, _FOLDER))
 
 
 def parse_sheet(name: str, text: str) -> Sheet:
@@ -92,8 +85,8 @@ def _row(name: str, row: Mapping[str, Any], columns: tuple[SheetColumn, ...]) ->
         )
     for column in columns:
         value = row[column.key]
-        if value != _ABSENT and (not isinstance(value, _KINDS[column.unit]) or isinstance(value, bool)):
+        if value != ABSENT and (not isinstance(value, _KINDS[column.unit]) or isinstance(value, bool)):
             raise ReportError(
                 f"published table {name!r}: expected a {column.unit} for {column.key}, got {value!r}; mend its TOML"
             )
-    return {key: None if value == _ABSENT else cast("Value", value) for key, value in row.items()}
+    return {key: None if value == ABSENT else cast("Value", value) for key, value in row.items()}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def samples_taken(run: Run) -> tuple[int, ...]:
     """Noisy copies classified for each image, both stages, in the order of the rows."""
-    return tuple(row.selection.n + row.estimation.n for row in run.rows)
+    return tuple(row.samples for row in run.rows)
 
 
 def varies(runs: Sequence[Run]) -> bool:

@@ -138,7 +138,7 @@ def _samples(run: Run) -> float:
     spec: RunSpec = run.spec
     if not spec.stops or not run.rows:
         return spec.n0 + spec.n
-    return sum(row.selection.n + row.estimation.n for row in run.rows) / len(run.rows)
+    return sum(row.samples for row in run.rows) / len(run.rows)
 
 
 def _plain(value: object) -> object:
