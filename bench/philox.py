@@ -99,7 +99,7 @@ def normals(key: int, draw: int, first: int, copies: int, shape: tuple[int, ...]
 def noisy(x: Tensor, sigma: float, key: int, first: int, copies: int) -> Tensor:
     """x + sigma * eps for standard normals eps, (copies, *x.shape) float32 on the device of x, not clipped.
 
-    Error: as `normals`; on a CPU with both roundings of the formula, elsewhere perhaps with one.
+    Error: as `normals`; product and sum are rounded each, on every device.
     """
     return _filled(key, 0, first, copies, tuple(x.shape), str(x.device), x, sigma)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +129,31 @@ def test_the_fused_kernel_makes_the_same_noise() -> None:
     pytest.importorskip("triton", reason="no triton here")
     words = {**os.environ, "TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", INTERPRETED], check=True, timeout=120, env=words)
+
+
+COMPILED = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from bench.philox_kernel import LANES, WARPS, _fill
+TYPES = {"out": "*fp32", "x": "*fp32", "groups": "i32", "sigma": "fp32", "shifted": "constexpr", "lanes": "constexpr"}
+TYPES |= dict.fromkeys(("k0", "k1", "draw", "first"), "u64")
+for shifted in (True, False):
+    order = {name: TYPES[name] for name in _fill.arg_names}
+    source = ASTSource(_fill, signature=order, constexprs={"shifted": shifted, "lanes": LANES})
+    made = triton.compile(source, GPUTarget("cuda", 90, 32), {"num_warps": WARPS, "enable_fp_fusion": False})
+    ptx = made.asm["ptx"]
+    # Two blocks of ten rounds, each with two 128-bit products; but for the two that multiply a counter's zero.
+    assert ptx.count("mul.hi.u64") == 38, ptx.count("mul.hi.u64")
+    assert ptx.count("st.global") == 16, ptx.count("st.global")
+    assert made.asm["cubin"]
+"""
+
+
+def test_the_fused_kernel_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
+    pytest.importorskip("triton", reason="no triton here")
+    words = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", COMPILED], check=True, timeout=120, env=words)
 
 
 @pytest.mark.gpu
