@@ -6,14 +6,14 @@ A row is given as soon as its image is decided; what is in flight when a run die
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from bench.counting import one_pass
+from bench.counting import Lane, Part, passes_ahead
 from bench.flight import Flight, Unit
+from bench.smoothing import placed
 from bench.types import BaseClassifier, Image, Row, RunSpec
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Packer:
     device: str
     batch: int
     shrunk: Callable[[int], None] = lambda _batch: None  # told the batch that fits, after one that did not
+    ahead: int | None = None  # passes; None: as the device likes it
     passes: int = 0  # forward passes so far
     slots: int = 0  # copies that these had room for
     copies: int = 0  # copies that were in them
@@ -53,6 +54,13 @@ class Packer:
 
         Raises: MethodError if the classifier breaks its protocol; DeviceError where a single copy does not fit.
         """
+        lane: Lane[Packed] = Lane(
+            spec=self.spec,
+            classifier=self.classifier,
+            batch=self.batch,
+            shrunk=self._shrink,
+            ahead=passes_ahead(self.device) if self.ahead is None else self.ahead,
+        )
         waiting = iter(images)
         packed: list[Packed] = []
         more = True
@@ -64,11 +72,15 @@ class Packer:
                     packed.append(self._admitted(image))
             if not packed:
                 return
-            for each in self._pass(packed):
-                reason = each.flight.decide(each.image.label)
-                if reason is not None:
-                    packed.remove(each)
-                    yield each.flight.row(each.image.fingerprint, each.image.label, reason)
+            # Ahead of votes that may ask for more copies only full batches are begun: the others would be fuller later.
+            ready = sum(each.flight.pending for each in packed)
+            begun = bool(ready) and (ready >= self.batch or not lane.under_way) and self._begin(lane, packed)
+            if lane.full or (lane.under_way and not begun):
+                for each in self._end(lane):
+                    reason = each.flight.decide(each.image.label)
+                    if reason is not None:
+                        packed.remove(each)
+                        yield each.flight.row(each.image.fingerprint, each.image.label, reason)
 
     def _wants_more(self, packed: list[Packed]) -> bool:
         hard = sum(not self._young(each) for each in packed)
@@ -80,31 +92,34 @@ class Packer:
     def _admitted(self, image: Image) -> Packed:
         import torch
 
-        return Packed(image, torch.from_numpy(image.pixels).to(self.device), Flight(self.spec, image.index))
+        x = placed(torch.from_numpy(image.pixels), self.device)
+        return Packed(image, x, Flight(self.spec, image.index))
 
-    def _pass(self, packed: list[Packed]) -> list[Packed]:
-        """One forward pass; the images that have all that they asked for."""
-        started = time.perf_counter()
+    def _begin(self, lane: Lane[Packed], packed: list[Packed]) -> bool:
+        """One forward pass, if it fits the memory."""
         # Young ones first: they must grow hard, or be done, while there are hard ones to fill their batches.
         taken = self._taken(chain(filter(self._young, packed), (each for each in packed if not self._young(each))))
-        used = sum(unit.copies for _, unit in taken)
-        counted, smaller = one_pass(
-            self.classifier, self.spec, [(each.x, each.image.fingerprint, unit) for each, unit in taken]
-        )
-        if smaller:
-            for each, unit in reversed(taken):
-                each.flight.put_back(unit)
-            self.batch = smaller
-            self.shrunk(self.batch)
-            return []
-        self.passes, self.slots, self.copies = self.passes + 1, self.slots + self.batch, self.copies + used
-        seconds = (time.perf_counter() - started) / used
+        if lane.start([Part(each, each.x, each.image.fingerprint, unit) for each, unit in taken]):
+            used = sum(unit.copies for _, unit in taken)
+            self.passes, self.slots, self.copies = self.passes + 1, self.slots + self.batch, self.copies + used
+            return True
+        for each, unit in reversed(taken):
+            each.flight.put_back(unit)
+        return False
+
+    def _end(self, lane: Lane[Packed]) -> list[Packed]:
+        """The votes of the earliest pass under way; the images that have all that they asked for."""
         done: dict[int, Packed] = {}
-        for (each, unit), counts in zip(taken, counted, strict=True):
-            each.flight.add(unit, counts, seconds * unit.copies)
-            if each.flight.complete:
-                done[unit.index] = each
+        for part, counts, seconds in lane.finish():
+            flight = part.owner.flight
+            flight.add(part.unit, counts, seconds)
+            if flight.complete:
+                done[part.unit.index] = part.owner
         return list(done.values())
+
+    def _shrink(self, batch: int) -> None:
+        self.batch = batch
+        self.shrunk(batch)
 
     def _taken(self, packed: Iterable[Packed]) -> list[tuple[Packed, Unit]]:
         """What of the copies asked for goes into one batch; it is no longer asked for."""

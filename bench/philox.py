@@ -93,33 +93,39 @@ def normals(key: int, draw: int, first: int, copies: int, shape: tuple[int, ...]
     Error: the integers are equal on every machine, the normals to the last bits of its log, sin and cos.
     Source: Box & Muller 1958, from two 32-bit uniforms: radii from a copy's first half, angles from its second.
     """
-    return _filled(key, draw, first, copies, shape, device, None, 1.0)
-
-
-def noisy(x: Tensor, sigma: float, key: int, first: int, copies: int) -> Tensor:
-    """x + sigma * eps for standard normals eps, (copies, *x.shape) float32 on the device of x, not clipped.
-
-    Error: as `normals`; product and sum are rounded each, on every device.
-    """
-    return _filled(key, 0, first, copies, tuple(x.shape), str(x.device), x, sigma)
-
-
-def _filled(
-    key: int, draw: int, first: int, copies: int, shape: tuple[int, ...], device: str, x: Tensor | None, sigma: float
-) -> Tensor:
     import torch
 
-    values = math.prod(shape)
-    out = torch.empty(copies, values, device=device)
+    out = torch.empty(copies, *shape, device=device)
+    _fill(out, key, draw, first, None, 1.0)
+    return out
+
+
+def noisy(x: Tensor, sigma: float, key: int, first: int, copies: int, out: Tensor | None = None) -> Tensor:
+    """x + sigma * eps for standard normals eps, (copies, *x.shape) float32 on the device of x, not clipped.
+
+    `out`, where there is one, is contiguous, and becomes the result.
+    Error: as `normals`; product and sum are rounded each, on every device.
+    """
+    import torch
+
+    if out is None:
+        out = torch.empty(copies, *x.shape, device=x.device)
+    _fill(out, key, 0, first, x, sigma)
+    return out
+
+
+def _fill(out: Tensor, key: int, draw: int, first: int, x: Tensor | None, sigma: float) -> None:
+    """Normals, or x + sigma * normals, into out (copies, *shape)."""
+    copies, values = out.shape[0], math.prod(out.shape[1:])
+    rows = out.view(copies, values)
     if out.device.type == "cpu":
-        _on_host(out, key, draw, first, x, sigma)
-    elif out.device.type == "cuda" and _kernel(device) and values % (2 * WORDS) == 0:
+        _on_host(rows, key, draw, first, x, sigma)
+    elif out.device.type == "cuda" and values % (2 * WORDS) == 0 and _kernel(str(out.device)):
         from bench.philox_kernel import fill
 
-        fill(out, key, draw, first, x, sigma)
+        fill(rows, key, draw, first, x, sigma)
     else:
-        _on_device(out, key, draw, first, x, sigma)
-    return out.view(copies, *shape)
+        _on_device(rows, key, draw, first, x, sigma)
 
 
 def _on_host(out: Tensor, key: int, draw: int, first: int, x: Tensor | None, sigma: float) -> None:

@@ -22,7 +22,7 @@ from bench.execution.memory import keep_memory
 from bench.execution.pools import pool
 from bench.flight import Counted, Unit
 from bench.packing import Packer
-from bench.smoothing import NOISE_VERSION, SELECT, NoiseKey, draw, largest_batch, sample
+from bench.smoothing import NOISE_VERSION, SELECT, NoiseKey, draw, largest_batch, placed, sample
 from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run
 from bench.types import LOCAL, BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
 from bench.weights import sha256_of
@@ -107,7 +107,7 @@ class ImageCertifier:
 
         spec, image = self.spec, self.dataset[index]
         started = time.perf_counter()
-        x = torch.from_numpy(image.pixels).to(self.device)
+        x = placed(torch.from_numpy(image.pixels), self.device)
         selection, estimation = sample(
             self.classifier,
             x,

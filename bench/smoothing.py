@@ -18,6 +18,7 @@ from bench.types import NOT_FINITE, BaseClassifier, Counts
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    import torch
     from torch import Tensor
 
 # Names integers, transform and layout: other noise is another run.
@@ -70,6 +71,37 @@ class Segment:
     copies: int
 
 
+@dataclass(slots=True, eq=False)
+class Votes:
+    """Votes of a pass that the device may still be working on."""
+
+    _classifier: BaseClassifier
+    _host: Tensor  # (parts, K + 2) int64
+    _ready: Any = None  # of CUDA: when the host has them
+
+    @classmethod
+    def of(cls, classifier: BaseClassifier, votes: Tensor) -> Votes:
+        """The votes on their way to the host, behind what the device has been given so far and before what comes."""
+        import torch
+
+        if not votes.is_cuda:
+            return cls(classifier, votes)
+        host = torch.empty(votes.shape, dtype=votes.dtype, pin_memory=True)
+        host.copy_(votes, non_blocking=True)
+        ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        ready.record(torch.cuda.current_stream(votes.device))
+        return cls(classifier, host, ready)
+
+    def counts(self) -> list[Counts]:
+        """Those of each part, once the device has them.
+
+        Raises: MethodError if the classifier broke its protocol.
+        """
+        if self._ready is not None:
+            self._ready.synchronize()
+        return _counts(self._classifier, self._host.tolist())
+
+
 @dataclass(slots=True)
 class PackedNoise:
     """A method's own randomness for a batch of several images' copies: each copy's is what it would be alone."""
@@ -103,6 +135,8 @@ def sample(
     Shapes: x (C, H, W) float32 in [0, 1] on the classifier's device.
     Raises: as `draw`; DeviceError where a single copy does not fit.
     """
+    import torch
+
     stages = ((SELECT, n0), (ESTIMATE, n))
     votes = []
     for stage, copies in stages:
@@ -110,7 +144,7 @@ def sample(
             classifier, x, NoiseKey(seed, fingerprint, sigma, stage), copies, batch, precision, 0, shrunk
         )
         votes.append(counted)
-    selection, estimation = _counts(classifier, votes)
+    selection, estimation = Votes.of(classifier, torch.stack(votes)).counts()  # the one wait of an image
     return selection, estimation
 
 
@@ -123,28 +157,38 @@ def draw(
     normalisation comes before the noise (Cohen et al. 2019, Section 3.2.2).
     Raises: MethodError if the classifier breaks its protocol.
     """
-    return _counts(classifier, [_votes(classifier, x, key, n, batch, precision, first)[0]])[0]
+    return Votes.of(classifier, _votes(classifier, x, key, n, batch, precision, first)[0][None]).counts()[0]
 
 
-def draw_packed(classifier: BaseClassifier, segments: Sequence[Segment], *, precision: str = "fp32") -> list[Counts]:
+def draw_packed(classifier: BaseClassifier, segments: Sequence[Segment], *, precision: str = "fp32") -> Votes:
     """Votes of each segment, from one forward pass of all: the votes that each would have by itself.
 
-    Raises: MethodError if the classifier breaks its protocol; torch.OutOfMemoryError where the pass does not fit.
+    A CUDA device is not waited for: it may still be at this pass, or at one before, when its votes are asked for.
+    Raises: MethodError for labels of another shape; torch.OutOfMemoryError where the pass does not fit.
     """
     import torch
 
-    device = segments[0].x.device
+    device, copies = segments[0].x.device, [s.copies for s in segments]
     with torch.inference_mode(), autocast(device.type, precision):
-        x = torch.cat([_noisy(s.x, s.key, s.first, s.copies) for s in segments])
+        x = torch.empty(sum(copies), *segments[0].x.shape, device=device)
+        for s, part in zip(segments, torch.split(x, copies), strict=True):
+            noisy(s.x, s.key.sigma, s.key.philox("smoothing"), s.first, s.copies, part)
         noise = PackedNoise(
             tuple(MethodNoise(s.key.philox("method"), s.first, s.copies, str(device)) for s in segments)
         )
         labels = classifier.predict(x, noise)
         _check_labels(labels, len(x), classifier)
-        owners = torch.tensor([s.copies for s in segments], device=device)
-        owners = torch.arange(len(segments), device=device).repeat_interleave(owners, output_size=len(x))
-        votes = _tally(labels, classifier, owners, len(segments))
-    return _counts(classifier, list(votes))
+        owners = placed(torch.arange(len(segments)).repeat_interleave(torch.tensor(copies)), device)
+        return Votes.of(classifier, _tally(labels, classifier, owners, len(segments)))
+
+
+def placed(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor of the host on a device, which is not waited for: what it has been given before may take long."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start: int, precision: str) -> int:
@@ -254,20 +298,13 @@ def _votes(
 def _pass(classifier: BaseClassifier, x: Tensor, key: NoiseKey, first: int, copies: int) -> Tensor:
     """Votes per class of one forward pass, on copies `first` to `first + copies`."""
     noise = MethodNoise(key.philox("method"), first, copies, str(x.device))
-    labels = classifier.predict(_noisy(x, key, first, copies), noise)
+    labels = classifier.predict(noisy(x, key.sigma, key.philox("smoothing"), first, copies), noise)
     _check_labels(labels, copies, classifier)
     return _tally(labels, classifier)[0]
 
 
-def _noisy(x: Tensor, key: NoiseKey, first: int, copies: int) -> Tensor:
-    """The copies x + sigma * eps, (copies, C, H, W), not clipped."""
-    return noisy(x, key.sigma, key.philox("smoothing"), first, copies)
-
-
-def _counts(classifier: BaseClassifier, votes: list[Tensor]) -> list[Counts]:
-    import torch
-
-    stages: list[list[int]] = torch.stack(votes).tolist()  # the one synchronisation of an image
+def _counts(classifier: BaseClassifier, stages: list[list[int]]) -> list[Counts]:
+    """Votes per class of each stage, checked."""
     outside, undefined = (sum(counted[place] for counted in stages) for place in (-2, -1))
     if undefined:
         raise MethodError(

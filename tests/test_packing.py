@@ -12,7 +12,9 @@ import torch
 from report_runs import run as run_by_hand
 from scipy.special import ndtri
 
+from bench.counting import Lane, count_units, passes_ahead
 from bench.errors import DeviceError, MethodError
+from bench.flight import Counted, Unit
 from bench.packing import WAITING, YOUNG_BATCHES, Packer
 from bench.smoothing import ESTIMATE, NoiseKey, PackedNoise, Segment, draw, draw_packed
 from bench.stopping import register
@@ -54,8 +56,8 @@ def timeless(rows: Iterator[Row]) -> list[Row]:
     return sorted((replace(row, seconds=0.0) for row in rows), key=lambda row: row.index)
 
 
-def packer(spec: RunSpec, batch: int, classifier: Threshold | None = None) -> Packer:
-    return Packer(spec=spec, classifier=classifier or Threshold(0.2), device="cpu", batch=batch)
+def packer(spec: RunSpec, batch: int, classifier: Threshold | None = None, ahead: int = 0) -> Packer:
+    return Packer(spec=spec, classifier=classifier or Threshold(0.2), device="cpu", batch=batch, ahead=ahead)
 
 
 IMAGES = [image(k, p) for k, p in enumerate((0.02, 0.4, 0.5, 0.55, 0.7, 0.84, 0.9, 0.98, 0.999, 1 - 1e-9))]
@@ -68,7 +70,7 @@ def test_a_packed_pass_gives_each_segment_the_votes_that_it_has_alone() -> None:
         for each, copies in zip(IMAGES[2:7], (1, 40, 7, 100, 3), strict=True)
     ]
     alone = [draw(classifier, s.x, key=s.key, n=s.copies, batch=1000, first=s.first) for s in segments]
-    assert draw_packed(classifier, segments) == alone
+    assert draw_packed(classifier, segments).counts() == alone
 
 
 def test_a_packed_methods_own_noise_is_that_of_each_copy_alone() -> None:
@@ -105,7 +107,8 @@ def test_neither_batch_nor_order_nor_company_moves_a_row(spec: RunSpec) -> None:
     assert len(reference) == len(IMAGES)
     assert {row.estimation.n for row in reference} != {spec.n}
     for batch in (37, 256):
-        assert timeless(packer(spec, batch).rows(IMAGES)) == reference
+        for ahead in (0, 1, 3):
+            assert timeless(packer(spec, batch, ahead=ahead).rows(IMAGES)) == reference
     assert timeless(packer(spec, 256).rows(IMAGES[::-1])) == reference
 
 
@@ -140,8 +143,9 @@ def published_like(count: int) -> list[Image]:
     return [image(k, float(p)) for k, p in enumerate(np.clip([0.5 * math.erfc(-v / math.sqrt(2)) for v in z], 0, 1))]
 
 
-def test_at_most_three_in_a_hundred_places_of_a_batch_of_1024_stay_empty() -> None:
-    own = packer(spec_of(n=100_000), BATCH, Threshold())
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_at_most_three_in_a_hundred_places_of_a_batch_of_1024_stay_empty(ahead: int) -> None:
+    own = packer(spec_of(n=100_000), BATCH, Threshold(), ahead)
     supply = Supply(published_like(500))
     rows = []
     for row in own.rows(supply):
@@ -156,13 +160,14 @@ def test_at_most_three_in_a_hundred_places_of_a_batch_of_1024_stay_empty() -> No
     assert alone > 1.5 * own.copies
     assert 1 - own.copies / own.slots <= 0.03
     # Nor are all hard images under way at once, whose samples a killed run would lose.
-    assert supply.most <= WAITING + 1 + YOUNG_BATCHES * BATCH // 50
+    assert supply.most <= WAITING + 1 + (YOUNG_BATCHES + ahead) * BATCH // 50
 
 
-def test_a_pass_that_does_not_fit_is_drawn_again_in_smaller_ones() -> None:
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_pass_that_does_not_fit_is_drawn_again_in_smaller_ones(ahead: int) -> None:
     reference = timeless(packer(spec_of(), 256).rows(IMAGES))
     told: list[int] = []
-    cramped = packer(spec_of(), 256, Threshold(0.2, room=40))
+    cramped = packer(spec_of(), 256, Threshold(0.2, room=40), ahead)
     cramped.shrunk = told.append
     assert timeless(cramped.rows(IMAGES)) == reference
     assert told == [128, 64, 32]
@@ -181,3 +186,47 @@ def test_a_packed_label_that_is_no_class_is_refused() -> None:
 
     with pytest.raises(MethodError, match=r"labels in \[0, 2\)"):
         list(packer(spec_of(), 64, Beyond()).rows(IMAGES))
+
+
+def test_a_gpu_is_given_its_next_pass_before_the_votes_of_this_one_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[tuple[int, int]] = []  # copies of a pass, and passes that were under way before it
+    start = Lane.start
+
+    def watched(self, parts):
+        begun.append((sum(part.unit.copies for part in parts), self.under_way))
+        return start(self, parts)
+
+    monkeypatch.setattr(Lane, "start", watched)
+    images = published_like(100)
+    list(packer(spec_of(n=10_000), 256, Threshold(), passes_ahead("cuda:0")).rows(images))
+    assert {under_way for _, under_way in begun} == {0, 1}
+    # Only full ones: what is in hand may ask for more copies, to fill it.
+    assert all(copies == 256 for copies, under_way in begun if under_way)
+    assert sum(under_way for _, under_way in begun) > 0.8 * len(begun)
+    begun.clear()
+    list(packer(spec_of(), 256, Threshold(), passes_ahead("cpu")).rows(images))
+    assert {under_way for _, under_way in begun} == {0}
+
+
+def test_units_are_counted_alike_with_passes_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Images(list):
+        def digest(self, index):
+            return f"stored-{index}"
+
+    units = [Unit(k, ESTIMATE, 5 * k, copies) for k, copies in enumerate((700, 3, 90, 256, 1, 512))]
+    units.append(Unit(0, ESTIMATE, 2000, 40))
+
+    def counted(room: int = 1 << 30) -> list[Counted]:
+        made = count_units(
+            units, spec=spec_of(), classifier=Threshold(0.2, room), dataset=Images(IMAGES), device="cpu", batch=256,
+            shrunk=lambda _batch: None,
+        )  # fmt: skip
+        return [replace(each, seconds=0.0) for each in made]
+
+    reference = counted()
+    monkeypatch.setattr("bench.counting.passes_ahead", lambda _device: 2)
+    assert counted() == reference
+    assert counted(room=100) == reference
+    assert [each.counts.n for each in reference] == [unit.copies for unit in units]
