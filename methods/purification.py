@@ -117,7 +117,7 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
     from methods.nets.architectures import build_network
     from methods.nets.filling import furnish
     from methods.nets.resized import Resized
-    from methods.nets.tuning import tune
+    from methods.nets.tuning import tune, tune_denoiser
 
     track, channels = check_track(setting, habits), setting.shape[0]
     arch, name = str(setting.params["denoiser"]), classifier_name(setting, habits)
@@ -155,6 +155,7 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
         part.to(setting.device).eval().requires_grad_(False)
     if setting.tuned:
         tune(head, setting.device, setting.precision)
+        tune_denoiser(unet, setting.device, setting.precision)
     return Parts(unet, head)
 
 

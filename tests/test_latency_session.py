@@ -277,6 +277,12 @@ def test_an_unknown_gpu_ends_the_command_before_anything_is_timed() -> None:
     assert "Did you mean 'a800'" in str(done.exception)
 
 
+def test_no_latency_is_measured_in_an_extra() -> None:
+    done = CliRunner().invoke(app, ["latency", *FEW, "--precision", "fp8"])
+    assert isinstance(done.exception, SpecError)
+    assert "expected a latency in fp32, tf32, bf16 or fp16" in str(done.exception)
+
+
 def test_the_back_test_and_the_claims_need_no_clock() -> None:
     done = CliRunner().invoke(app, ["latency", "--backtest", "--claims", "--json"])
     assert done.exit_code == 0, done.output

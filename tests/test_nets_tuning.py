@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 from bench.errors import MethodError
 from bench.smoothing import ESTIMATE, NoiseKey, draw
 from bench.types import NOT_FINITE, BaseClassifier, Setting
+from methods.diffusion.unets import build_unet
 from methods.nets import tuning
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import build_denoiser
 from methods.nets.hard_labels import HardLabels, marked
 from methods.nets.normalisers import Normaliser
-from methods.nets.tuning import DirectLinear, channels_last, choose_products, fold, tune
+from methods.nets.tuning import DirectLinear, channels_last, choose_products, fold, hold_halves, tune
+from methods.nets.vit import TimeTokenClassifier, time_token_vit
 from methods.noisy import GAUSSIAN
 from methods.rrcm import RRCM
 
@@ -197,3 +200,33 @@ def test_on_a_cpu_they_are_refused_at_once() -> None:
 
     with pytest.raises(MethodError, match="for 2 of 2 copies"):
         HardLabels(Broken(), num_classes=4, device="cpu").predict(torch.ones(2, 1, 2, 2), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["digits_resnet", "vit", "digits_unet"])
+def test_weights_held_in_half_are_those_that_autocast_makes(name: str) -> None:
+    if name == "vit":
+        encoder = time_token_vit("tiny", image_size=8, in_channels=1, projector=False)
+        network: nn.Module = TimeTokenClassifier(encoder, num_classes=10, final_norm=True)
+        network.linear_head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+        words: tuple = (1.0,)
+    elif name == "digits_unet":
+        network, words = build_unet("digits_unet", shape=(1, 8, 8)), (100,)
+    else:
+        network, words = build_network(name, num_classes=10, shape=(1, 8, 8)), ()
+    network.eval().requires_grad_(False)
+    held = copy.deepcopy(network)
+    hold_halves(held, torch.bfloat16)
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(held(x, *words), network(x, *words))
+    kept = {p.dtype for m in held.modules() if type(m) in (nn.Linear, nn.Conv2d) for p in m.parameters()}
+    assert kept == {torch.bfloat16}
+    # Norms, embeddings and the head whose logits would tie stay as they were.
+    assert any(p.dtype == torch.float32 for p in held.parameters())
+
+
+def test_weights_are_held_in_half_for_a_run_in_half_alone() -> None:
+    for precision, dtype in (("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16)):
+        network = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8)).eval()
+        tune(network, "cpu", precision)
+        assert {m.weight.dtype for m in network.modules() if isinstance(m, nn.Conv2d)} == {dtype}

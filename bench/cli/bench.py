@@ -23,7 +23,7 @@ def bench(
     ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=complete.precisions)
+        str, typer.Option(help="fp32 | tf32 | bf16 | fp16 | fp8.", autocompletion=complete.precisions)
     ] = "fp32",
     sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
@@ -33,13 +33,20 @@ def bench(
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
     from bench.engine.records import document, save
     from bench.engine.session import begin
+    from bench.errors import DeviceError, MethodError
     from bench.execution.environment import device_name
 
     session = begin(networks, device=device, precision=precision, sigma=sigma, budget_s=budget)
-    found = []
+    found, refused = [], None
     for target in session.targets:
         remark(f"{target.name}  {target.method} on {target.dataset}, about {budget:g} s")
-        found.append(session.measure(target))
+        try:
+            found.append(session.measure(target))
+        except (MethodError, DeviceError) as refusal:
+            refused = refusal
+            remark(f"! {target.name}: {refusal}")
+    if refused and not found:
+        raise refused
     record = document(session.machine, session.created, session.peaks, tuple(found))
     path = save(out, record, device_name(session.device))
     if json:
@@ -81,5 +88,7 @@ def _show(peaks: tuple[Peak, ...], found: list[Measurement]) -> None:
         )  # fmt: skip
     console.print(table)
     for m in found:
+        for other in (f for f in m.flips if f.by not in ("tuning", "bf16")):
+            console.print(f"{m.name}: {other.flipped} of {other.copies} labels flipped by {other.by}")
         for doubt in m.doubts():
             console.print(f"! {m.name}: {doubt}")

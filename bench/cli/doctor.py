@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from bench.cli.output import JSON_OPTION, print_json, stdout
 
 OPTIONAL = {
-    "xformers": ("xformers", "not needed: every network here uses torch's own attention"),
+    "xformers": ("xformers", "attention on a GPU, where it is faster there than torch's own"),
     "pynvml": ("gpu", "energy and clocks of NVIDIA GPUs"),
     "jinja2": ("html", "report --html"),
     "ray": ("ray", "--executor ray"),

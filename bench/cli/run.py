@@ -72,7 +72,11 @@ def run(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=complete.precisions),
+        typer.Option(
+            help="fp32 | tf32 | bf16 | fp16 | fp8 (linear layers of transformers; the rest bf16).",
+            show_default="fp32",
+            autocompletion=complete.precisions,
+        ),
     ] = None,
     certifier: Annotated[
         str | None,

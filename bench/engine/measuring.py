@@ -77,7 +77,7 @@ def measure(target: Target, *, device: str, sigma: float, precision: str, budget
         torch.set_num_threads(threads)
     meta = replace(built.setting, device="meta")
     work = countable(lambda: method(target.method).build(meta), spec.shape, "meta", precision)
-    work = work or countable(lambda: built.tuned, spec.shape, device, precision)
+    work = work or countable(lambda: built.exact, spec.shape, device, precision)
     return Measurement(
         name=target.name,
         method=target.method,
@@ -143,21 +143,23 @@ def _plain_curve(built: Built, x: Tensor, clock: Clock, limit_s: float) -> tuple
 def _flips(
     built: Built, x: Tensor, key: NoiseKey, device: str, batch: int, clock: Clock, limit_s: float
 ) -> tuple[Flips, ...]:
-    """Labels that change on the same noisy copies: by tuning, and by bf16."""
+    """Labels that change on the same noisy copies: by tuning, by bf16, and by the run's own arithmetic."""
     import torch
 
-    sides: tuple[tuple[str, BaseClassifier, str], ...] = (
-        ("tuning", built.plain, "fp32"),
-        ("bf16", built.tuned, "bf16"),
-    )
+    sides: dict[str, tuple[BaseClassifier, str]] = {
+        "tuning": (built.plain, "fp32"),
+        "bf16": (built.half, "bf16"),
+    }
+    if (precision := built.spec.precision) in ("fp16", "fp8"):
+        sides[precision] = (built.tuned, precision)
     result = []
-    for what, other, precision in sides:
+    for what, (other, precision) in sides.items():
         copies = flipped = 0
         spent = base = 0.0
         size = 1  # a first copy tells how many there is time for: half precision may be 100 times slower
         while size:
             noise = noisy(x, key.sigma, key.philox("smoothing"), copies, size)
-            ours, seconds = _labels(built.tuned, noise, device, "fp32", clock)
+            ours, seconds = _labels(built.exact, noise, device, "fp32", clock)
             theirs, other_seconds = _labels(other, noise, device, precision, clock)
             base, spent = base + seconds, spent + other_seconds
             flipped += int(torch.count_nonzero(ours != theirs))

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bench import registry
 from bench.errors import UsageError, WeightsError
@@ -29,12 +30,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Built:
-    """A target ready to run: as a run has it, and plain."""
+    """A target ready to run, with the same weights each time."""
 
     spec: RunSpec
     setting: Setting
-    tuned: BaseClassifier
-    plain: BaseClassifier
+    tuned: BaseClassifier  # as a run has it
+    exact: BaseClassifier  # tuned for fp32
+    half: BaseClassifier  # tuned for bf16
+    plain: BaseClassifier  # as its authors run it
 
 
 def targets(names: str | None = None) -> tuple[Target, ...]:
@@ -55,7 +58,7 @@ def targets(names: str | None = None) -> tuple[Target, ...]:
 
 
 def build(target: Target, *, sigma: float, precision: str, device: str) -> Built:
-    """The target's classifier twice, with the same weights.
+    """The target's classifier.
 
     Raises: as `bench.latency.requests.prepare`.
     """
@@ -69,4 +72,15 @@ def build(target: Target, *, sigma: float, precision: str, device: str) -> Built
     except WeightsError:
         spec, setting = prepare(replace(request, random_weights=True, weights=()), item, method)
         tuned = method.build(replace(setting, device=device))
-    return Built(spec, setting, tuned, method.build(replace(setting, device=device, tuned=False)))
+
+    def made(**changes: Any) -> BaseClassifier:
+        return method.build(replace(setting, device=device, **changes))
+
+    return Built(
+        spec,
+        setting,
+        tuned,
+        exact=tuned if precision == "fp32" else made(precision="fp32"),
+        half=tuned if precision == "bf16" else made(precision="bf16"),
+        plain=made(precision="fp32", tuned=False),
+    )

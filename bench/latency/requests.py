@@ -56,6 +56,8 @@ def check(request: LatencyRequest) -> None:
     check_samples(request.n0, request.n, request.alpha, request.sigma)
     if request.precision not in PRECISIONS:
         raise SpecError(f"no precision {request.precision!r}; expected one of {', '.join(PRECISIONS)}")
+    if request.precision == "fp8":
+        raise SpecError("fp8 is an extra of `run` and `bench`; expected a latency in fp32, tf32, bf16 or fp16")
     if request.repeats < 2:
         raise UsageError(f"--repeats {request.repeats}: expected at least 2, and 4 to compare two probes")
     if not request.budget_s > 0:

@@ -10,23 +10,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from methods.nets.attention import choose_attention
+from methods.nets.float8 import to_float8
+
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}  # what autocast computes in
 GAIN = 1.5  # a product of its own must be faster than torch's by this: a busy machine must not decide
 CLOSE = 1e-5  # relative, of the two products
 WIDE = 128  # linear layers of fewer inputs are not worth a kernel of their own
 
 
 def tune(network: nn.Module, device: str, precision: str) -> None:
-    """Fold batch norms, lay out convolutions as the device reads them best, choose the faster product; in place.
+    """Fold batch norms, hold weights and lay out convolutions as they are read, choose faster products; in place.
 
     A network on "meta" has no numbers to fold and stays as it is: what it costs is counted as its authors wrote it.
+    Raises: as `to_float8`, for precision fp8.
     """
     if device == "meta":
         return
     fold(network)
+    if precision == "fp8":
+        to_float8(network, device)
+    if precision in HALVES:
+        hold_halves(network, HALVES[precision])
     if _convolutional(network) and channels_last(device, precision):
         network.to(memory_format=torch.channels_last)
     if device == "cpu":
         choose_products(network)
+    else:
+        choose_attention(network, device, HALVES.get(precision, torch.float32))
+
+
+def tune_denoiser(network: nn.Module, device: str, precision: str) -> None:
+    """Hold its weights as they are read, and lay it out for a GPU's tensor cores; in place.
+
+    On a CPU its layout is that which it was built with, measured for each.
+    """
+    if device == "meta" or precision not in HALVES:
+        return
+    hold_halves(network, HALVES[precision])
+    if device != "cpu":
+        network.to(memory_format=torch.channels_last)
+
+
+def hold_halves(network: nn.Module, dtype: torch.dtype) -> None:
+    """Round the weights of linear layers and convolutions once, as autocast does at every pass: the same numbers.
+
+    The network then runs under autocast of that type only. Exact classes: one that is derived may compute otherwise.
+    """
+    for module in network.modules():
+        if type(module) in (nn.Linear, nn.Conv2d):
+            module.to(dtype)
 
 
 def channels_last(device: str, precision: str) -> bool:

@@ -13,6 +13,7 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from methods.nets.float8 import Float8Linear
 from methods.nets.noise_grid import karras_grid, nearest_time
 from methods.nets.normalisers import Normaliser
 from methods.nets.sizes import SIZES, Size
@@ -146,17 +147,26 @@ class TimeTokenClassifier(nn.Module):
         super().__init__()
         self.base_model = base_model
         self.final_norm = final_norm
-        self.linear_head = nn.Linear(base_model.embed_dim, num_classes)
+        self.linear_head = ExactLinear(base_model.embed_dim, num_classes)
         nn.init.trunc_normal_(self.linear_head.weight, std=2e-5)
         nn.init.zeros_(self.linear_head.bias)
 
     def forward(self, x: Tensor, t: float | Tensor) -> Tensor:
         """Shapes: x (B, C, H, W) in normalised pixels, t a number or (B,); result (B, K) float32."""
-        features = self.base_model.features(x, t, final_norm=self.final_norm)
-        # Logits of a head this small lie close together: rounded to 8 bits they would tie, so they never are.
-        with torch.autocast(x.device.type, enabled=False):
-            logits: Tensor = self.linear_head(features.float())
+        logits: Tensor = self.linear_head(self.base_model.features(x, t, final_norm=self.final_norm))
         return logits
+
+
+class ExactLinear(nn.Linear):
+    """A linear layer that stays in float32 whatever the arithmetic around it.
+
+    Logits of a head that starts near zero lie close together: rounded to 8 bits they would tie.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shapes: (..., in) -> (..., out) float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
 
 
 class AtNoiseLevel(nn.Module):
@@ -215,15 +225,22 @@ def _class_token(block: Block, tokens: Tensor) -> Tensor:
     """A transformer block's output at the first token alone: its keys and values from all, its query from one."""
     B, T, D = tokens.shape
     attn = block.attn
-    weight, heads = attn.qkv.weight, attn.num_heads
+    heads = attn.num_heads
     y = block.norm1(tokens)
-    q = F.linear(y[:, :1], weight[:D]).reshape(B, 1, heads, D // heads).transpose(1, 2)
-    k, v = F.linear(y, weight[D:]).reshape(B, T, 2, heads, D // heads).permute(2, 0, 3, 1, 4).unbind(0)
+    q = _rows(attn.qkv, y[:, :1], 0, D).reshape(B, 1, heads, D // heads).transpose(1, 2)
+    k, v = _rows(attn.qkv, y, D, 3 * D).reshape(B, T, 2, heads, D // heads).permute(2, 0, 3, 1, 4).unbind(0)
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, 1, D)
     cls = tokens[:, :1] + attn.proj(mixed)
     cls = cls + block.mlp(block.norm2(cls))
     token: Tensor = cls[:, 0]
     return token
+
+
+def _rows(linear: nn.Module, y: Tensor, first: int, last: int) -> Tensor:
+    """The outputs `first` to `last` of a linear layer without bias, however it is computed."""
+    if isinstance(linear, Float8Linear):
+        return linear.rows(y, first, last)
+    return F.linear(y, linear.weight[first:last])
 
 
 def _projector(embed_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:

@@ -1,0 +1,112 @@
+"""Attention by xformers, an optional extra, where it is faster than torch's own on this device."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Attention
+from torch import Tensor, nn
+
+GAIN = 1.1  # it must be faster by this: of equals torch's own is taken
+SHAPE = (16, 197, 12, 64)  # copies, tokens, heads and width of the probe: a ViT-B at 224 pixels
+CLOSE = 0.02  # of half precision, where values are of order 1
+ROUNDS = 10
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # (B, T, heads, width) each, and as such back
+
+
+class MemoryEfficientAttention(nn.Module):
+    """timm's attention with another kernel inside; the same parameters, and the same function to rounding.
+
+    Source: Rabe & Staats 2021, Self-attention Does Not Need O(n^2) Memory.
+    """
+
+    def __init__(self, attention: Attention, attend: Attend) -> None:
+        super().__init__()
+        self.num_heads = attention.num_heads
+        self.qkv, self.proj = attention.qkv, attention.proj
+        self.attend = attend
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Shapes: (B, T, D) -> (B, T, D).
+
+        Raises: NotImplementedError for a mask, which no network here has.
+        """
+        if attn_mask is not None or is_causal:
+            raise NotImplementedError("attention with a mask; expected none")
+        qkv: Tensor = self.qkv(x)
+        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).unbind(2)
+        mixed: Tensor = self.proj(self.attend(q, k, v).flatten(2))
+        return mixed
+
+
+def choose_attention(network: nn.Module, device: str, dtype: torch.dtype) -> int:
+    """Let attention use xformers where that pays, in place; how many did."""
+    plain = [(name, module) for name, module in network.named_modules() if _plain(module)]
+    attend = faster_attention(device, dtype) if plain else None
+    if attend is None:
+        return 0
+    for name, module in plain:
+        network.set_submodule(name, MemoryEfficientAttention(module, attend).train(module.training))
+    return len(plain)
+
+
+@cache
+def faster_attention(device: str, dtype: torch.dtype) -> Attend | None:
+    """xformers' attention if it is installed, runs on the device, is right, and faster than torch's own; else None.
+
+    Tried once in a process.
+    """
+    for name in ("xformers", "xformers.ops"):
+        logging.getLogger(name).setLevel(
+            logging.ERROR
+        )  # its import prints six lines where its kernels do not fit torch
+    try:
+        attend: Attend = importlib.import_module("xformers.ops").memory_efficient_attention
+    except (ImportError, OSError, RuntimeError, AttributeError):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(SHAPE, generator=generator).to(device, dtype) for _ in range(3))
+    with torch.inference_mode():
+        expected = _own(q, k, v)
+        try:
+            found = attend(q, k, v)
+        except (RuntimeError, NotImplementedError, ValueError, TypeError):
+            return None
+        if not bool((found - expected).abs().max() <= CLOSE):
+            return None
+        pays = GAIN * _fastest(attend, (q, k, v)) < _fastest(_own, (q, k, v))
+    return attend if pays else None
+
+
+def _own(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
+
+
+def _fastest(attend: Attend, tensors: tuple[Tensor, Tensor, Tensor]) -> float:
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        attend(*tensors)
+        if tensors[0].is_cuda:
+            torch.cuda.synchronize(tensors[0].device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _plain(module: Any) -> bool:
+    """Whether it is timm's attention with nothing between its products."""
+    return (
+        type(module) is Attention
+        and not module.training
+        # Some of these came with later versions of timm: what is not there does nothing.
+        and all(isinstance(getattr(module, part, nn.Identity()), nn.Identity) for part in ("q_norm", "k_norm", "norm"))
+        and getattr(module, "gate", None) is None
+    )
