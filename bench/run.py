@@ -14,6 +14,7 @@ from typing import Any
 from bench import registry
 from bench.counting import count_units
 from bench.errors import MethodError, SpecError, WeightsError
+from bench.execution.compiled import compiled
 from bench.execution.dispatch import dispatch
 from bench.execution.environment import environment, set_precision
 from bench.execution.graphs import replayed
@@ -142,7 +143,7 @@ class ImageCertifier:
         self.batch = batch
 
 
-def make_worker(job: Job, device: str, batch: int | None) -> ImageCertifier:
+def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
     """A function from an index to that image's row, with the network on `device`."""
     set_precision(job.spec.precision)
     keep_memory()
@@ -150,6 +151,8 @@ def make_worker(job: Job, device: str, batch: int | None) -> ImageCertifier:
     classifier = build(job, device, dataset)
     copies = batch or auto_batch(job, classifier, device)
     # After the search: what was recorded for a batch that is not taken would keep its memory.
+    if compile_passes:
+        classifier = compiled(classifier, copies)
     return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies)
 
 
@@ -211,14 +214,15 @@ def certify(
     if execution.executor != LOCAL:
         return _certify_by_pool(job, execution, out, on_start, on_row)
     single = len(execution.devices) == 1
-    worker = make_worker(job, execution.devices[0] if single else "cpu", execution.batch)
+    make = partial(make_worker, job, compile_passes=execution.compiled)
+    worker = make(execution.devices[0] if single else "cpu", execution.batch)
     run = open_run(out, job.spec, execution, environment(execution.devices, job.spec.precision))
     on_start(run, worker)
     todo = _missing(job, run)
     if not todo:
         return run
     # On several devices this worker has shown that the job can be built; each process builds its own.
-    rows = worker.rows(todo) if single else processes(partial(make_worker, job), todo, execution)
+    rows = worker.rows(todo) if single else processes(make, todo, execution)
     return _stored(run, rows, on_row)
 
 
@@ -244,7 +248,9 @@ def _certify_by_pool(
     def identity(index: int) -> tuple[int, str]:
         return worker.dataset.label(index), worker.dataset.digest(index)
 
-    with pool(partial(make_remote, portable(job)), execution, out.absolute()) as workers:
+    with pool(
+        partial(make_remote, portable(job), compile_passes=execution.compiled), execution, out.absolute()
+    ) as workers:
         run = opened(workers.ready())
         on_start(run, worker)
         return _stored(run, dispatch(job.spec, _missing(job, run), workers, identity), on_row)
@@ -265,7 +271,7 @@ def portable(job: Job) -> Job:
     )
 
 
-def make_remote(job: Job, device: str, batch: int | None) -> ImageCertifier:
+def make_remote(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
     """A worker on a machine that may have other files and versions than the one that planned the job.
 
     Raises: SpecError for another source of noise; WeightsError for other weights under the same path.
@@ -283,7 +289,7 @@ def make_remote(job: Job, device: str, batch: int | None) -> ImageCertifier:
                 f"weights {role} in {str(file.path)!r}: sha256 is {sha256[:10]} on a worker, expected "
                 f"{file.sha256[:10]}; give a path that all machines share"
             )
-    return make_worker(job, device, batch)
+    return make_worker(job, device, batch, compile_passes=compile_passes)
 
 
 def _there(job: Job, out: Path) -> Run | None:

@@ -279,6 +279,7 @@ class Execution:
     executor: str = LOCAL
     workers: int | None = None  # not local: how many; None: as many as there is room for
     options: tuple[str, ...] = ()  # slurm: "partition=gpu", as submitit names them
+    compiled: bool = False  # passes by torch.compile, where that pays: as another device, it may tip a copy that ties
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ def bench(
     precision: Annotated[
         str, typer.Option(help="fp32 | tf32 | bf16 | fp16 | fp8.", autocompletion=complete.precisions)
     ] = "fp32",
+    compile_passes: Annotated[
+        bool, typer.Option("--compile", help="Forward pass and certifier by torch.compile, where that is faster.")
+    ] = False,
     sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder of the record.")] = RECORDS,
@@ -36,7 +39,9 @@ def bench(
     from bench.errors import DeviceError, MethodError
     from bench.execution.environment import device_name
 
-    session = begin(networks, device=device, precision=precision, sigma=sigma, budget_s=budget)
+    session = begin(
+        networks, device=device, precision=precision, sigma=sigma, budget_s=budget, compile_passes=compile_passes
+    )
     found, refused = [], None
     for target in session.targets:
         remark(f"{target.name}  {target.method} on {target.dataset}, about {budget:g} s")
@@ -90,5 +95,7 @@ def _show(peaks: tuple[Peak, ...], found: list[Measurement]) -> None:
     for m in found:
         for other in (f for f in m.flips if f.by not in ("tuning", "bf16")):
             console.print(f"{m.name}: {other.flipped} of {other.copies} labels flipped by {other.by}")
+        if m.compiled:
+            console.print(f"{m.name}: torch.compile: {m.compiled}")
         for doubt in m.doubts():
             console.print(f"! {m.name}: {doubt}")

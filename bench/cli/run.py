@@ -111,6 +111,12 @@ def run(
         str, typer.Option(help="auto | cpu | cuda:0,cuda:1: one worker each; of a cluster: auto | cpu | cuda.")
     ] = "auto",
     batch: Annotated[str, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.")] = "auto",
+    compile_passes: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Full passes by torch.compile, where faster; it rounds otherwise, as another GPU does."
+        ),
+    ] = False,
     executor: Annotated[
         str,
         typer.Option(
@@ -134,6 +140,8 @@ def run(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Certify methods on a dataset; without options, the embedded default on real handwritten digits."""
+    from dataclasses import replace
+
     from bench.cli.costs import show_cost
     from bench.cli.executions import execution_of
     from bench.cli.requests import numbers, requests
@@ -148,7 +156,10 @@ def run(
     }  # fmt: skip
     asked, source = requests(options, plan)
     where = "local" if dry_run else executor  # a probe is of this machine
-    execution = execution_of(where, device, batch, None if dry_run else workers, () if dry_run else tuple(slurm or ()))
+    execution = replace(
+        execution_of(where, device, batch, None if dry_run else workers, () if dry_run else tuple(slurm or ())),
+        compiled=compile_passes,
+    )
     jobs = [
         job for request in asked for job in (make_all(request) if request.methods == ("all",) else plan_jobs(request))
     ]

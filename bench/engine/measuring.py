@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from bench.engine.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
 from bench.engine.reference import plain_counts
 from bench.engine.targets import Built, Target, build
+from bench.execution.compiled import Compiled, compiled
 from bench.execution.environment import set_precision
-from bench.execution.graphs import replayed
+from bench.execution.graphs import RECORD_AFTER, replayed
 from bench.latency.clock import Clock, clock_for
 from bench.latency.counting import countable
 from bench.latency.workload import FINGERPRINT
@@ -34,7 +35,9 @@ FLIP_SHARE = 0.2  # of the budget, for copies in both arithmetics
 ROWS = 20  # appended to see what one costs
 
 
-def measure(target: Target, *, device: str, sigma: float, precision: str, budget_s: float) -> Measurement:
+def measure(
+    target: Target, *, device: str, sigma: float, precision: str, budget_s: float, compile_passes: bool = False
+) -> Measurement:
     """Forward pass, certifier and plain loop in turns, so that a slow minute of the machine hits all three.
 
     Raises: as `bench.engine.targets.build`; DeviceError where a single copy does not fit.
@@ -50,13 +53,16 @@ def measure(target: Target, *, device: str, sigma: float, precision: str, budget
         job = Job(spec=spec, method=target.method, data_root=None, size=None, indices=(0,), weights={})
         batch = auto_batch(job, built.tuned, device)
         found = torch.get_num_threads()  # the certifier's choice, for the plain loop too: threads are not its merit
-        classifier = replayed(built.tuned, device)
+        ready = compiled(built.tuned, batch) if compile_passes else built.tuned
+        classifier = replayed(ready, device)
         copies = noisy(x, sigma, key.philox("smoothing"), 0, batch)
         forward = partial(_forward, classifier, copies, device, precision)
         certify = partial(draw, classifier, x, key=key, batch=batch, precision=precision)
         curve = _plain_curve(built, x, clock, budget_s / 2)
         plain_batch, plain_s = min(curve, key=lambda pair: pair[1])
-        pace = clock.time(partial(_times, 4, forward)).seconds / 4  # with what a first pass sets up
+        if classifier is not built.tuned:
+            _times(RECORD_AFTER, forward)  # which record, or compile
+        pace = clock.time(partial(_times, 4, forward)).seconds / 4
         piece_s = budget_s * (1 - FLIP_SHARE) / (3 * ROUNDS)
         passes, loops = max(1, int(piece_s / pace)), max(1, int(piece_s / (plain_s * plain_batch)))
         turns: list[tuple[Reading, Reading, Reading]] = []
@@ -98,6 +104,7 @@ def measure(target: Target, *, device: str, sigma: float, precision: str, budget
         plain=Series.of(loop for _, _, loop in turns),
         row_s=_row_seconds(clock),
         flips=flips,
+        compiled=ready.said if isinstance(ready, Compiled) else "",
     )
 
 

@@ -86,6 +86,7 @@ class Measurement:
     plain: Series  # the plain loop
     row_s: float  # to store one image's row
     flips: tuple[Flips, ...]
+    compiled: str = ""  # what came of torch.compile for forward pass and certifier; empty: not asked for
 
     @property
     def speedup(self) -> float:

@@ -25,16 +25,32 @@ class Session:
     precision: str
     sigma: float
     budget_s: float  # for each network
+    compile_passes: bool
     machine: Mapping[str, Any]
     created: str
     peaks: tuple[Peak, ...]
 
     def measure(self, target: Target) -> Measurement:
         """One network."""
-        return measure(target, device=self.device, sigma=self.sigma, precision=self.precision, budget_s=self.budget_s)
+        return measure(
+            target,
+            device=self.device,
+            sigma=self.sigma,
+            precision=self.precision,
+            budget_s=self.budget_s,
+            compile_passes=self.compile_passes,
+        )
 
 
-def begin(names: str | None, *, device: str, precision: str, sigma: float, budget_s: float) -> Session:
+def begin(
+    names: str | None,
+    *,
+    device: str,
+    precision: str,
+    sigma: float,
+    budget_s: float,
+    compile_passes: bool = False,
+) -> Session:
     """Check what is asked for, and measure the machine.
 
     Raises: UsageError, SpecError or DeviceError for what cannot be measured.
@@ -59,6 +75,7 @@ def begin(names: str | None, *, device: str, precision: str, sigma: float, budge
         precision=precision,
         sigma=sigma,
         budget_s=budget_s,
+        compile_passes=compile_passes,
         machine={**environment(devices, precision), "capability": torch.backends.cpu.get_cpu_capability()},
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         peaks=peaks(devices[0]),

@@ -46,7 +46,7 @@ class Replayed:
 
     def predict(self, x: Tensor, noise: Noise) -> Tensor:
         """The inner classifier's labels, (B,) int64."""
-        kind = _kind(x)
+        kind = kind_of(x)
         made = self._made.get(kind)
         if made is not None:
             made.x.copy_(x)
@@ -120,7 +120,7 @@ def record_on_cuda(classifier: BaseClassifier, x: Tensor) -> Recording:
     return Recording(buffer, labels, graph.replay)
 
 
-def _kind(x: Tensor) -> tuple[object, ...]:
+def kind_of(x: Tensor) -> tuple[object, ...]:
     """What a recording holds for: shape, layout, and the arithmetic around the call."""
     import torch
 

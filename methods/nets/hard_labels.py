@@ -56,7 +56,7 @@ class HardLabels:
         Raises: as `labels_of`.
         """
         del noise
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode, which torch.compile does not take
             return labels_of(self.network(x))
 
 

@@ -1,0 +1,119 @@
+"""Compiled passes answer as ordinary ones, and are taken only where they are faster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.execution import compiled as compiling
+from bench.execution.compiled import Compiled, by_torch, compiled
+from bench.execution.graphs import RECORD_AFTER, Replayed, replayed
+from bench.plan import RunRequest, plan
+from bench.run import make_worker
+from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw
+from bench.types import Noise
+
+NOISE = MethodNoise(0, 0, 1)
+FULL = 32
+
+
+@dataclass
+class Slow:
+    """The sign of a copy's sum, 2 ms a pass."""
+
+    num_classes: int = 2
+    replayable: bool = True
+    passes: int = 0
+
+    def predict(self, x: Tensor, noise: Noise) -> Tensor:
+        self.passes += 1
+        time.sleep(0.002)
+        return (x.flatten(1).sum(1) > 0).long()
+
+
+def labels(x: Tensor, flip: int = 0) -> Tensor:
+    found = (x.flatten(1).sum(1) > 0).long()
+    found[:flip] ^= 1
+    return found
+
+
+def fast(_work: Callable[[Tensor], Tensor], flip: int = 0) -> Callable[[Tensor], Tensor]:
+    return partial(labels, flip=flip)
+
+
+def broken(_work: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    raise RuntimeError("no C++ compiler\nand more")
+
+
+def batches(size: int, count: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(size)
+    return [torch.randn(size, 1, 2, 2, generator=generator) for _ in range(count)]
+
+
+def wrapped(compiler: compiling.Compile) -> Compiled:
+    return Compiled(Slow(), compiler, FULL, 2, {})
+
+
+def test_full_passes_are_compiled_once_and_the_others_never() -> None:
+    classifier, plain = wrapped(fast), Slow()
+    for x in [*batches(7, 10), *batches(FULL, 20), *batches(8, 10)]:
+        assert torch.equal(classifier.predict(x, NOISE), plain.predict(x, NOISE))
+    assert "times as fast" in classifier.said
+    assert classifier.inner.passes == 20 + RECORD_AFTER + compiling.ROUNDS  # type: ignore[attr-defined]
+
+
+def test_votes_are_those_of_ordinary_passes_in_the_certifiers_own_mode() -> None:
+    key, x = NoiseKey(0, "x", 0.5, ESTIMATE), torch.zeros(1, 2, 2)
+    assert draw(wrapped(fast), x, key=key, n=1000, batch=FULL) == draw(Slow(), x, key=key, n=1000, batch=FULL)
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [
+        (broken, "not used, it failed: no C++ compiler and more"),
+        (partial(fast, flip=3), "not used, 9.4% of its labels differ"),
+        (lambda work: work, "not used, passes of 32 copies are"),
+    ],
+    ids=["fails", "answers otherwise", "no faster"],
+)
+def test_what_does_not_pay_is_not_used_and_says_so(
+    compiler: compiling.Compile, said: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "PAYS", 1.5)
+    classifier, plain = wrapped(compiler), Slow()
+    for x in batches(FULL, 10):
+        assert torch.equal(classifier.predict(x, NOISE), plain.predict(x, NOISE))
+    assert classifier.said.startswith(said)
+    assert [record.message for record in caplog.records] == [f"torch.compile: {classifier.said}"]
+
+
+def test_a_method_that_draws_noise_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    random = Slow(replayable=False)
+    assert compiled(random, FULL) is random
+    assert "draws noise of its own" in caplog.text
+
+
+def test_compiled_passes_can_be_replayed_on_a_gpu() -> None:
+    assert isinstance(replayed(compiled(Slow(), FULL), "cuda:0"), Replayed)
+
+
+def test_torch_compiles_a_shipped_network_and_no_vote_moves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling, "PAYS", 0.0)  # taken whether it pays or not
+    (job,) = plan(RunRequest(methods=("rrcm",), dataset="digits", sigmas=(0.5,), n=400, limit=2))
+    plain, made = (make_worker(job, "cpu", 64, compile_passes=asked) for asked in (False, True))
+    for index in job.indices:
+        ours, expected = made(index), plain(index)
+        assert (ours.selection, ours.estimation) == (expected.selection, expected.estimation)
+    assert isinstance(made.classifier, Compiled)
+    assert "times as fast" in made.classifier.said, caplog.text
+    assert by_torch is made.classifier.compiler
