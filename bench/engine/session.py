@@ -57,7 +57,6 @@ def begin(
     """
     import torch
 
-    wanted = targets(names)
     if precision not in PRECISIONS:
         raise SpecError(f"no precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if not sigma > 0:
@@ -67,6 +66,7 @@ def begin(
     devices = parse_devices(device)
     if len(devices) != 1:
         raise UsageError(f"--device {device}: expected one device, got {len(devices)}; measure them one by one")
+    wanted = targets(names, devices[0])
     set_precision(precision)
     keep_memory()  # the plain loop, in the same process, has the good of it too
     return Session(

@@ -26,6 +26,7 @@ class Target:
     dataset: str
     params: Mapping[str, Scalar] = field(default_factory=dict)
     weights: str = ""  # "ROLE=NAME" of the catalogue; empty: its default
+    only: str = ""  # "cuda": left out on other devices unless it is named
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +41,14 @@ class Built:
     plain: BaseClassifier  # as its authors run it
 
 
-def targets(names: str | None = None) -> tuple[Target, ...]:
-    """The targets of those names, with commas between; all without any.
+def targets(names: str | None = None, device: str = "") -> tuple[Target, ...]:
+    """The targets of those names, with commas between; without any, all that are meant for the device.
 
     Raises: UsageError for a name that is none.
     """
     known = {row["name"]: Target(**row) for row in tomllib.loads(_FILE.read_text(encoding="utf-8"))["target"]}
     if names is None:
-        return tuple(known.values())
+        return tuple(target for target in known.values() if device.startswith(target.only))
     wanted = names.split(",")
     for name in wanted:
         if name not in known:
