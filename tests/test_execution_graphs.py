@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.execution.graphs import MOST, RECORD_AFTER, Recording, Replayed, Untouched, record_on_cuda, replayed
+from bench.execution.graphs import MOST, RECORD_AFTER, CudaRecorder, Recording, Replayed, Untouched, replayed
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw
 from bench.types import BaseClassifier, Noise
 
@@ -34,17 +34,22 @@ class Recorder:
 
     wrong: bool = False
     full: bool = False
+    idle: bool = False  # a replay that does nothing, as of a recording made on another device's stream
     made: list[Recording] = field(default_factory=list)
     replays: int = 0
+    cached: bool | None = None  # whether autocast kept what it cast, while recording
 
     def __call__(self, classifier: BaseClassifier, x: Tensor) -> Recording:
+        self.cached = torch.is_autocast_cache_enabled()
         if self.full:
             raise torch.OutOfMemoryError("CUDA out of memory\nand more")
         buffer = torch.full_like(x, torch.nan)
-        labels = torch.empty(len(x), dtype=torch.int64)
+        labels = (x.flatten(1).sum(1) > 0).long() if self.idle else torch.empty(len(x), dtype=torch.int64)
 
         def replay() -> None:
             self.replays += 1
+            if self.idle:
+                return
             labels.copy_((buffer.flatten(1).sum(1) > 0).long() ^ self.wrong)
 
         self.made.append(Recording(buffer, labels, replay))
@@ -68,6 +73,16 @@ def test_replayed_labels_are_those_of_the_pass() -> None:
     assert all(torch.equal(ours, expected) for ours, expected in kept)
     assert recorder.replays == 1 + 10 - RECORD_AFTER
     assert classifier.inner.passes == RECORD_AFTER  # type: ignore[attr-defined]
+
+
+def test_nothing_that_autocast_cached_before_is_recorded() -> None:
+    recorder = Recorder()
+    classifier = wrapped(recorder)
+    with torch.autocast("cpu", torch.bfloat16):
+        for x in batches(8, RECORD_AFTER):
+            classifier.predict(x, NOISE)
+        assert recorder.cached is False
+        assert torch.is_autocast_cache_enabled()
 
 
 def test_a_last_smaller_batch_is_not_recorded() -> None:
@@ -101,7 +116,11 @@ def test_no_more_is_recorded_than_memory_is_meant_for() -> None:
 
 @pytest.mark.parametrize(
     ("recorder", "reason"),
-    [(Recorder(wrong=True), "the replayed labels differ"), (Recorder(full=True), "CUDA out of memory")],
+    [
+        (Recorder(wrong=True), "the replayed labels differ"),
+        (Recorder(idle=True), "the replayed labels differ"),
+        (Recorder(full=True), "CUDA out of memory"),
+    ],
 )
 def test_what_cannot_be_replayed_goes_the_ordinary_way(recorder: Recorder, reason: str) -> None:
     classifier, plain = wrapped(recorder), Counting()
@@ -110,6 +129,38 @@ def test_what_cannot_be_replayed_goes_the_ordinary_way(recorder: Recorder, reaso
     assert classifier.refused.startswith(reason)
     assert len(recorder.made) <= 1  # tried once
     assert classifier.inner.passes == 20  # type: ignore[attr-defined]
+
+
+def test_a_pass_that_does_not_fit_beside_the_recordings_is_made_without_them() -> None:
+    recorder = Recorder()
+    classifier = wrapped(recorder)
+
+    class Tight(Counting):
+        """No room for a pass of 4 copies as long as there is a recording."""
+
+        def predict(self, x: Tensor, noise: Noise) -> Tensor:
+            if len(x) == 4 and classifier.recorded:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nand more")
+            return super().predict(x, noise)
+
+    classifier.inner = Tight()
+    for x in [*batches(8, 5), *batches(4, 5), *batches(8, 5)]:
+        assert torch.equal(classifier.predict(x, NOISE), Counting().predict(x, NOISE))
+    assert classifier.refused == "CUDA out of memory. Tried to allocate"
+    assert not classifier.recorded
+    assert len(recorder.made) == 1
+    assert classifier.inner.passes == RECORD_AFTER + 5 + 5
+
+
+def test_a_pass_that_does_not_fit_by_itself_is_its_callers_matter() -> None:
+    class Small(Counting):
+        def predict(self, x: Tensor, noise: Noise) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    classifier = Replayed(Small(), Recorder(), 2, {})
+    with pytest.raises(torch.OutOfMemoryError):
+        classifier.predict(torch.zeros(2, 1, 2, 2), NOISE)
+    assert not classifier.refused  # a smaller batch may be recorded
 
 
 def test_a_classifier_that_draws_noise_is_found_out() -> None:
@@ -128,7 +179,11 @@ def test_only_what_says_so_is_replayed_and_only_on_cuda() -> None:
 def test_a_cuda_graph_answers_as_the_pass_does() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
-    classifier = Replayed(Counting(), record_on_cuda, 2, {})
-    for x in batches(64, 20):
-        assert torch.equal(classifier.predict(x.cuda(), NOISE).cpu(), Counting().predict(x, NOISE))
+    # The last device, which is not the current one where there are several; both shapes share a pool.
+    device = f"cuda:{torch.cuda.device_count() - 1}"
+    classifier = Replayed(Counting(), CudaRecorder(), 2, {})
+    for small, large in zip(batches(64, 20), batches(96, 20), strict=True):
+        for x in (small, large):
+            assert torch.equal(classifier.predict(x.to(device), NOISE).cpu(), Counting().predict(x, NOISE))
+    assert classifier.recorded
     assert not classifier.refused

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RECORD_AFTER = 3  # passes of one shape: a last, smaller batch is not worth a recording
-MOST = 4  # recordings held at a time, each with the memory of its activations
+# Recordings held at a time. All share one pool of memory: together they hold the activations of the largest pass, which
+# no ordinary pass can use. For a large UNet at its largest batch that may be most of a device, and the gain nothing,
+# for its kernels outlast their launches; what does not fit beside them is then passed without them (`_pass`).
+MOST = 4
+UNWRITTEN = -3  # a label that no pass gives: a replay that writes none is found out by it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,8 +37,8 @@ Record = Callable[[BaseClassifier, "Tensor"], Recording]
 class Replayed:
     """A classifier whose passes of often seen shapes are replayed; its labels are the inner one's.
 
-    Each recording is compared with the pass that it stands for. Where one differs or cannot be made, all passes go the
-    ordinary way from then on.
+    Each recording is compared with the pass that it stands for. Where one differs or cannot be made, or a pass does not
+    fit the memory beside them, all passes go the ordinary way from then on: a recording must not cost a batch.
     """
 
     inner: BaseClassifier
@@ -46,40 +51,69 @@ class Replayed:
 
     def predict(self, x: Tensor, noise: Noise) -> Tensor:
         """The inner classifier's labels, (B,) int64."""
+        import torch
+
         kind = kind_of(x)
         made = self._made.get(kind)
         if made is not None:
-            made.x.copy_(x)
-            made.replay()
-            return made.labels.clone()
-        labels = self.inner.predict(x, noise)
+            with torch.inference_mode():
+                made.x.copy_(x)
+                made.replay()
+                return made.labels.clone()
+        labels = self._pass(x, noise)
         seen = self._seen[kind] = self._seen.get(kind, 0) + 1
         if not self.refused and seen >= RECORD_AFTER and len(self._made) < MOST:
             self._try(kind, x, labels)
         return labels
+
+    @property
+    def recorded(self) -> bool:
+        """Whether passes are replayed now."""
+        return bool(self._made)
 
     def adjusted(self, name: str, value: Any) -> BaseClassifier | None:
         """The inner classifier's, which is asked too seldom to be recorded."""
         adjusted: Callable[[str, Any], BaseClassifier | None] | None = getattr(self.inner, "adjusted", None)
         return None if adjusted is None else adjusted(name, value)
 
+    def _pass(self, x: Tensor, noise: Noise) -> Tensor:
+        """An ordinary pass; made again without the recordings where it does not fit the memory beside them."""
+        import torch
+
+        try:
+            return self.inner.predict(x, noise)
+        except torch.OutOfMemoryError as error:
+            if not self._made:
+                raise
+            reason = _first_line(error)
+        # Not in the handler: its traceback keeps the tensors of the failed pass alive.
+        self._refuse(reason)
+        return self.inner.predict(x, noise)
+
     def _try(self, kind: tuple[object, ...], x: Tensor, labels: Tensor) -> None:
         import torch
 
         try:
-            made = self.record(self.inner, x)
-            made.x.copy_(x)
-            made.replay()
-            same = torch.equal(made.labels, labels)
+            # In inference mode, as predict: what is made in it can be written to nowhere else.
+            with torch.inference_mode(), _uncached():
+                made = self.record(self.inner, x)
+                made.x.copy_(x)
+                made.labels.fill_(UNWRITTEN)
+                made.replay()
+                same = torch.equal(made.labels, labels)
         except RuntimeError as error:  # of CUDA: memory, or an operation that no graph can hold
-            self.refused = (str(error).splitlines() or ["no reason given"])[0]
+            reason = _first_line(error)
         else:
             if same:
                 self._made[kind] = made
                 return
-            self.refused = "the replayed labels differ from those of the pass itself"
+            reason = "the replayed labels differ from those of the pass itself"
+        self._refuse(reason)
+
+    def _refuse(self, reason: str) -> None:
+        self.refused = reason
         self._made.clear()
-        logging.getLogger(__name__).info("no CUDA graph: %s", self.refused)
+        logging.getLogger(__name__).info("no CUDA graph: %s", reason)
 
 
 class Untouched:
@@ -97,27 +131,59 @@ def replayed(classifier: BaseClassifier, device: str) -> BaseClassifier:
     """The classifier, with its passes replayed on a CUDA device if it says that they can be (`replayable`)."""
     if not device.startswith("cuda") or not getattr(classifier, "replayable", False):
         return classifier
-    return Replayed(classifier, record_on_cuda, classifier.num_classes, dict(getattr(classifier, "calls", {})))
+    return Replayed(classifier, CudaRecorder(), classifier.num_classes, dict(getattr(classifier, "calls", {})))
 
 
-def record_on_cuda(classifier: BaseClassifier, x: Tensor) -> Recording:
-    """A pass recorded as a CUDA graph, after warm-up passes on a stream of its own, as torch asks.
+@dataclass(slots=True)
+class CudaRecorder:
+    """Records passes of one device as CUDA graphs.
 
-    Raises: RuntimeError of CUDA where it cannot be.
+    They share a pool of memory: only one is replayed at a time, and its labels are copied before the next. A pool is
+    shared within a stream, so that all are recorded on the same one.
     """
+
+    _stream: Any = None
+    _pool: Any = None
+
+    def __call__(self, classifier: BaseClassifier, x: Tensor) -> Recording:
+        """A pass recorded after warm-up passes on a stream of its own, as torch asks.
+
+        Raises: RuntimeError of CUDA where it cannot be.
+        """
+        import torch
+
+        # The device's own: on another one's stream nothing would be recorded, and the labels stay those of this pass.
+        with torch.cuda.device(x.device):
+            if self._stream is None:
+                self._stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
+                self._pool = torch.cuda.graph_pool_handle()
+            buffer = x.clone()
+            self._stream.wait_stream(torch.cuda.current_stream(x.device))
+            with torch.cuda.stream(self._stream):
+                for _ in range(RECORD_AFTER):
+                    classifier.predict(buffer, Untouched())
+            torch.cuda.current_stream(x.device).wait_stream(self._stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                labels = classifier.predict(buffer, Untouched())
+        return Recording(buffer, labels, graph.replay)
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """Autocast without its cache: what it cast before is freed some day, and a recording would go on reading it."""
     import torch
 
-    buffer = x.clone()
-    stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(x.device))
-    with torch.cuda.stream(stream):
-        for _ in range(RECORD_AFTER):
-            classifier.predict(buffer, Untouched())
-    torch.cuda.current_stream(x.device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        labels = classifier.predict(buffer, Untouched())
-    return Recording(buffer, labels, graph.replay)
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["no reason given"])[0]
 
 
 def kind_of(x: Tensor) -> tuple[object, ...]:
