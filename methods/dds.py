@@ -75,6 +75,11 @@ class DenoisedOnce:
             labels: Tensor = labels_of(self.head(self.denoised(x, noise)))
             return labels
 
+    @property
+    def replayable(self) -> bool:
+        """Whether predict draws nothing from its noise: none is topped up."""
+        return self.top_up == 0
+
     def denoised(self, x: Tensor, noise: Noise) -> Tensor:
         """The pixels that the classifier is given, before its resize, to be looked at.
 

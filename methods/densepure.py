@@ -67,16 +67,24 @@ class MajorityOfSamples:
         """
         import torch
 
+        from methods.nets.hard_labels import refuse_at_once, settled
         from methods.nets.inner_votes import first_seen_mode, votes_together
 
         with torch.inference_mode():
             start = self.sub.scale * (2 * x - 1)
             together = votes_together(len(x), self.votes)
-            found = []
+            answers = []  # (count, B, K) each
             for first in range(0, self.votes, together):
                 count = min(together, self.votes - first)
-                found.append(self._labels(start, count, noise))
-            return first_seen_mode(torch.cat(found), self.num_classes)
+                answers.append(self.head(self._clean(start, count, noise)).reshape(count, len(x), -1))
+                refuse_at_once(answers[-1])
+            labels = first_seen_mode(torch.cat([logits.argmax(dim=2) for logits in answers]), self.num_classes)
+            return settled(labels, *answers)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether predict draws nothing from its noise, as it does for the steps between the first and the last."""
+        return len(self.sub.times) == 1
 
     def denoised(self, x: Tensor, noise: Noise) -> Tensor:
         """The pixels that the classifier is given for its first vote, before its resize, to be looked at.
@@ -87,18 +95,6 @@ class MajorityOfSamples:
 
         with torch.inference_mode():
             return self._clean(self.sub.scale * (2 * x - 1), 1, noise)
-
-    def _labels(self, start: Tensor, count: int, noise: Noise) -> Tensor:
-        """Labels of the next `count` samples of each copy.
-
-        Shapes: start (B, C, H, W); result (count, B).
-        """
-        from methods.nets.hard_labels import refuse_nonfinite
-
-        logits = self.head(self._clean(start, count, noise))
-        refuse_nonfinite(logits)
-        labels: Tensor = logits.argmax(dim=1).reshape(count, len(start))
-        return labels
 
     def _clean(self, start: Tensor, count: int, noise: Noise) -> Tensor:
         """Pixels of the next `count` samples of each copy, all copies of the first sample first.

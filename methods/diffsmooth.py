@@ -65,7 +65,7 @@ class LocallySmoothed:
         """
         import torch
 
-        from methods.nets.hard_labels import refuse_nonfinite
+        from methods.nets.hard_labels import refuse_at_once, settled
         from methods.nets.inner_votes import first_seen_mode, votes_together
 
         with torch.inference_mode():
@@ -76,12 +76,17 @@ class LocallySmoothed:
                 count = min(together, self.local_noises - first)
                 local = torch.stack([self._local(first + i, x, noise) for i in range(count)])
                 logits = self.head((pixels + self.local_sigma * local).flatten(0, 1))
-                refuse_nonfinite(logits)
                 answers.append(logits.float().reshape(count, len(x), -1))
+                refuse_at_once(answers[-1])
             logits = torch.cat(answers)
             if self.soft:
-                return logits.softmax(dim=2).mean(dim=0).argmax(dim=1)
-            return first_seen_mode(logits.argmax(dim=2), self.num_classes)
+                return settled(logits.softmax(dim=2).mean(dim=0).argmax(dim=1), logits)
+            return settled(first_seen_mode(logits.argmax(dim=2), self.num_classes), logits)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether predict draws nothing from its noise: the local noise is fixed."""
+        return self.fixed is not None
 
     def denoised(self, x: Tensor, noise: Noise) -> Tensor:
         """The pixels that the classifier is given, before the local noise, to be looked at.

@@ -7,6 +7,7 @@ interpolation v besides (Nichol & Dhariwal 2021, equation 15).
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -51,17 +52,27 @@ class UNet(nn.Module):
         Shapes: x (B, C, H, W), a state of the diffusion, scaled as there; t one level for all, or (B,), fractions
         allowed; result (B, C or 2C, H, W).
         """
-        state, levels = x, torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(x.shape[0])
+        state = x
+        if isinstance(t, Tensor):
+            levels = t.to(device=x.device, dtype=torch.float32).expand(x.shape[0])
+        else:
+            # Filled where x is: a number copied to a GPU would wait for it, and no CUDA graph can hold such a copy.
+            levels = x.new_full((x.shape[0],), t, dtype=torch.float32)
         if self.patch > 1:
             x = F.pixel_unshuffle(x, self.patch)
         y: Tensor = self._network[0](x, levels * self.schedule.time_scale, return_dict=False)[0]
         y = F.pixel_shuffle(y, self.patch) if self.patch > 1 else y
-        return y if self.prediction == "eps" else self._as_noise(y, state, levels)
+        return y if self.prediction == "eps" else self._as_noise(y, state, t)
 
-    def _as_noise(self, y: Tensor, x: Tensor, levels: Tensor) -> Tensor:
+    def _as_noise(self, y: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
         """eps = sqrt(abar) v + sqrt(1 - abar) x_t, at the nearest level. Source: Salimans & Ho 2022, Appendix D."""
         abar = self.schedule.alphas_bar
-        signal, noise = (torch.from_numpy(np.sqrt(part)).to(x)[levels.round().long()] for part in (abar, 1 - abar))
+        if isinstance(t, Tensor):  # as in training and its tests: the whole schedule is copied to the device
+            nearest = t.to(x.device).float().round().long()
+            signal, noise = (torch.from_numpy(np.sqrt(part)).to(x)[nearest] for part in (abar, 1 - abar))
+        else:  # tensors all the same: a number would take on the velocity's arithmetic, half under autocast
+            here = float(abar[round(t)])
+            signal, noise = (x.new_full((1,), math.sqrt(part)) for part in (here, 1 - here))
         velocity, rest = torch.split(y, [x.shape[1], y.shape[1] - x.shape[1]], dim=1)
         return torch.cat([signal.view(-1, 1, 1, 1) * velocity + noise.view(-1, 1, 1, 1) * x, rest], dim=1)
 

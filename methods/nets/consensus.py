@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.types import Noise
-from methods.nets.hard_labels import refuse_nonfinite
+from methods.nets.hard_labels import refuse_at_once, refuse_nonfinite, settled
 from methods.nets.tuning import tune
 
 AGGREGATES = ("logits", "softmax", "votes")
@@ -47,22 +47,29 @@ class Ensemble:
         self.aggregate = aggregate
         self.consensus = consensus
         self.calls = {"classifier": len(members)}  # at most, where a consensus may end it
+        # Without a consensus, predict draws nothing from its noise and never waits for the device.
+        self.replayable = consensus in (0, len(members))
 
     def predict(self, x: Tensor, noise: Noise) -> Tensor:
         """Hard labels of noisy copies; deterministic, so `noise` is not drawn from.
 
         Shapes: x (B, C, H, W) float32; result (B,) int64.
-        Raises: MethodError for logits that are not numbers.
+        Raises: as `settled`.
         """
         del noise
         share = _SHARES[self.aggregate]
         with torch.inference_mode():
             if self.consensus in (0, len(self.network)):
-                return torch.stack([share(_answer(member, x)) for member in self.network]).sum(dim=0).argmax(dim=1)
+                answers = []
+                for member in self.network:
+                    answers.append(member(x))
+                    refuse_at_once(answers[-1])
+                return settled(torch.stack([share(logits) for logits in answers]).sum(dim=0).argmax(dim=1), *answers)
             first = [_answer(member, x) for member in self.network[: self.consensus]]
             favoured = torch.stack([logits.argmax(dim=1) for logits in first])
             labels = favoured[0]
-            # One wait for the device a batch: how many copies are left is needed to go on.
+            # It waits for the device whatever is done: how many copies are left is needed to go on. So it may as well
+            # refuse each answer at once, as `_answer` does.
             left = (favoured != labels).any(dim=0).nonzero().squeeze(1)
             if len(left):
                 rest = [_answer(member, x[left]) for member in self.network[self.consensus :]]
@@ -82,7 +89,9 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _vote(logits: Tensor) -> Tensor:
-    return nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1])
+    # Compared, not one_hot, which looks at its largest class first: a wait, except on devices that torch names.
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    return (logits.argmax(dim=1, keepdim=True) == classes).long()
 
 
 _SHARES: dict[str, Callable[[Tensor], Tensor]] = {"logits": Tensor.float, "softmax": _softmax, "votes": _vote}

@@ -11,6 +11,8 @@ from bench.errors import MethodError
 from bench.types import NOT_FINITE, BaseClassifier, Noise, Scalar
 from methods.nets.tuning import tune
 
+AT_ONCE = ("cpu", "meta")  # devices that have no work in hand which a look at a number would wait for
+
 
 class HardLabels:
     """The class of the largest logit of a network that takes noisy [0, 1] pixels.
@@ -63,20 +65,36 @@ class HardLabels:
 def labels_of(logits: Tensor) -> Tensor:
     """The class of each largest logit, (B,) int64.
 
+    Raises: as `settled`.
+    """
+    return settled(logits.argmax(dim=1), logits)
+
+
+def settled(labels: Tensor, *answers: Tensor) -> Tensor:
+    """The labels of copies, all logits behind them being numbers; every predict of a network's answers ends here.
+
     Logits that are not numbers are refused, for argmax would call them a class, unanimously: at once on a CPU; another
-    device would have to be waited for, so that their label there is NOT_FINITE, which the certifier refuses.
+    device would have to be waited for, so that the label of such a copy is NOT_FINITE there, which the certifier
+    refuses. Labels are marked last, when all votes are counted: a mark is no class, and no index.
+    Shapes: labels (B,); each answer (B, K), or (M, B, K) where one network was asked M times; result (B,).
     Raises: MethodError.
     """
-    labels = logits.argmax(dim=1)
-    if logits.device.type in ("cpu", "meta"):
-        refuse_nonfinite(logits)
+    if refuse_at_once(*answers):
         return labels
-    return marked(logits, labels)
+    for logits in answers:
+        labels = marked(logits, labels)
+    return labels
 
 
 def marked(logits: Tensor, labels: Tensor) -> Tensor:
     """Labels with NOT_FINITE in place of those whose logits are not all numbers; waits for nothing."""
-    return labels.masked_fill(~torch.isfinite(logits).all(dim=1), NOT_FINITE)
+    return labels.masked_fill(_unusable(logits), NOT_FINITE)
+
+
+def _unusable(logits: Tensor) -> Tensor:
+    """Whether any logit of a copy is no number: (B, K) or (M, B, K) -> (B,)."""
+    bad = ~torch.isfinite(logits).all(dim=-1)
+    return bad if bad.dim() == 1 else bad.any(dim=0)
 
 
 class BehindDenoiser(HardLabels):
@@ -93,16 +111,30 @@ class BehindDenoiser(HardLabels):
             return pixels
 
 
-def refuse_nonfinite(logits: Tensor) -> None:
-    """Nothing, where all logits are numbers.
+def refuse_at_once(*answers: Tensor) -> bool:
+    """Refuse logits that are not numbers, where that waits for nothing; whether it was looked at.
 
+    To be asked of each answer: a CPU takes minutes for some, and the next ones would be made in vain.
+    Shapes, Raises: as `settled`.
+    """
+    if any(logits.device.type not in AT_ONCE for logits in answers):
+        return False
+    refuse_nonfinite(*answers)
+    return True
+
+
+def refuse_nonfinite(*answers: Tensor) -> None:
+    """Nothing, where all logits are numbers; waits for the device.
+
+    Shapes: as `settled`.
     Raises: MethodError.
     """
-    if logits.is_meta:  # counted, not computed
+    if any(logits.is_meta for logits in answers):  # counted, not computed
         return
-    if not bool(torch.isfinite(logits).all()):
-        bad = int((~torch.isfinite(logits)).any(dim=1).sum())
-        raise MethodError(
-            f"logits must be finite numbers, got nan or inf for {bad} of {len(logits)} copies; "
-            "use precision fp32 or bf16, or check the weights"
-        )
+    if all(bool(torch.isfinite(logits).all()) for logits in answers):
+        return
+    bad = torch.stack([_unusable(logits) for logits in answers]).any(dim=0)
+    raise MethodError(
+        f"logits must be finite numbers, got nan or inf for {int(bad.sum())} of {len(bad)} copies; "
+        "use precision fp32 or bf16, or check the weights"
+    )

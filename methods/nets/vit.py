@@ -6,6 +6,7 @@ The pixels it takes are normalised to [-1, 1], so its noise level t is twice the
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -165,7 +166,8 @@ class ExactLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (..., in) -> (..., out) float32."""
-        with torch.autocast(x.device.type, enabled=False):
+        # On "meta" there is nothing to round, and no autocast to switch off.
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
 
 
