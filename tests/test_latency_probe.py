@@ -51,6 +51,17 @@ class FakeWork:
     room: int = 1 << 30
     slow: list[float] = field(default_factory=list)  # factors of the first calls
     calls: list[tuple[int, int]] = field(default_factory=list)
+    steps: list[tuple[str, int]] = field(default_factory=list)  # what was asked for, after how many calls
+
+    def settle(self) -> None:
+        self.steps.append(("settle", len(self.calls)))
+
+    def rehearse(self, batch: int) -> None:
+        self.steps.append(("rehearse", len(self.calls)))
+
+    def launch(self) -> tuple[bool, str]:
+        self.steps.append(("launch", len(self.calls)))
+        return False, "no graph"
 
     def passes(self, copies: int, batch: int) -> None:
         if min(copies, batch) > self.room:
@@ -64,6 +75,7 @@ class FakeWork:
         self.passes(PLAN.n, batch)
 
     def split(self, clock: FakeClock, batch: int, repeats: int) -> tuple[dict[str, float], float]:
+        self.steps.append(("split", len(self.calls)))
         return {"noise": 0.1, "denoise": 0.0, "classify": 0.8, "count": 0.1}, 0.05
 
 
@@ -196,6 +208,25 @@ def test_an_uneven_series_is_timed_again_and_the_worse_one_kept_beside_it() -> N
     assert timing.discarded == pytest.approx((1.1, 2.2, 1.1, 3.3))
 
 
+def test_passes_are_made_as_a_run_makes_them_from_the_search_to_the_split() -> None:
+    clock = FakeClock()
+    work = FakeWork(clock)
+    timing = measure(work, clock, FakeSensor(), PLAN)
+    searched, warmed, timed = 1 + 3 * len(timing.curve), len(timing.warmup), 2 * len(timing.readings)
+    expected = ("settle", searched), ("rehearse", searched + warmed), ("launch", searched + warmed + timed)
+    assert tuple(work.steps) == (*expected, ("split", searched + warmed + timed))
+    assert (timing.replayed, timing.unreplayed) == (False, "no graph")
+
+
+def test_a_part_has_no_smaller_batches_to_rehearse() -> None:
+    clock = FakeClock()
+    work = FakeWork(clock)
+    timing = measure(work, clock, FakeSensor(), replace(PLAN, batch=100, budget_s=3.0))
+    assert timing.extrapolated_from
+    assert [step for step, _ in work.steps] == ["settle", "launch", "split"]
+    assert all(copies % 100 == 0 for copies, _ in work.calls[1:])
+
+
 # ---- doubts ----------------------------------------------------------------------------------------------------------
 
 QUIET = {
@@ -220,6 +251,7 @@ def test_a_quiet_machine_raises_no_doubt() -> None:
         ({"steady": False}, "before the clock was steady"),
         ({"sizes": [(100, 1.2), (200, 2.0)]}, "20% between 100 and 200 copies"),
         ({"seconds": [1.0] * 6, "wall": [1.0] * 6}, "short run: 6 s"),
+        ({"unreplayed": "no memory"}, "not replayed from CUDA graphs, but launched kernel by kernel: no memory"),
         ({"mfu": 1.5}, "150% of the peak cannot be"),
         ({"overhead_s": 0.2}, "timing itself takes 2.0%"),
         ({"watch": Watch(cpu_share=0.5, load=0.0)}, "50% of the time of its 2 threads"),

@@ -19,6 +19,7 @@ from bench.latency.records import (
     Work,
     certificate_seconds,
     offline_rate,
+    stage_seconds,
     utilisation,
 )
 
@@ -148,6 +149,17 @@ def test_what_cannot_be_counted_or_computed_there_is_not_projected() -> None:
         project(record(work=None), profile("a800"))
     with pytest.raises(DeviceError, match="no bf16 arithmetic"):
         project(record(), profile("v100"))
+
+
+def test_a_replayed_record_is_projected_from_its_repeats_and_not_from_launches() -> None:
+    both = Work(flops={"noise": 1.0 * GIGA, "classify": 35.3 * GIGA}, bytes={}, pass_bytes={})
+    honest = record(work=both, stages={"noise": 1e-5, "classify": 4e-4}, seconds=(4.1,) * 4)
+    slow = replace(honest, replayed=True, stages={"noise": 2e-5, "classify": 8e-4})  # launched: twice as slow
+    assert stage_seconds(honest) == honest.stages
+    assert sum(stage_seconds(slow).values()) * 10_000 == pytest.approx(4.1)
+    target = profile("h100")
+    assert project(slow, target).seconds == pytest.approx(project(honest, target).seconds)
+    assert project(replace(slow, replayed=False), target).seconds > 1.9 * project(slow, target).seconds
 
 
 # ---- records ---------------------------------------------------------------------------------------------------------

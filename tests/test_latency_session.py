@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,15 +15,19 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
+from bench.execution.graphs import RECORD_AFTER, Recording, Replayed, Untouched, replayed
 from bench.latency import ledger
 from bench.latency.clock import CudaClock, WallClock
 from bench.latency.counting import count
+from bench.latency.probe import ProbePlan, measure
+from bench.latency.records import LatencyRecord, Watch
 from bench.latency.requests import Item, LatencyRequest, check, items, prepare
 from bench.latency.sensors import NvmlSensor, sensor_for
 from bench.latency.session import _refuse_company, run
 from bench.latency.stages import denoisers
 from bench.latency.workload import Certification
 from bench.registry import method
+from bench.report.latency_tables import Timed, measured
 from bench.types import BaseClassifier, RunSpec
 
 SMALL = LatencyRequest(dataset="digits", n=120, n0=10, budget_s=3.0, repeats=2, batch="32", random_weights=True)
@@ -64,6 +68,100 @@ def test_the_denoiser_is_found_by_what_it_does_and_leaves_no_hook_behind() -> No
     assert found == (network.front,)
     assert not network.front._forward_hooks
     assert not nn.modules.module._global_forward_hooks
+
+
+# ---- replays ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Recorder:
+    """Records as CUDA does, but replays by another pass; `full`: there is no memory for it."""
+
+    full: bool = False
+    sizes: list[int] = field(default_factory=list)  # of what was recorded
+    replays: list[int] = field(default_factory=list)
+
+    def __call__(self, classifier: BaseClassifier, x: torch.Tensor) -> Recording:
+        if self.full:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        buffer, labels = x.clone(), torch.empty(len(x), dtype=torch.int64)
+        self.sizes.append(len(x))
+
+        def replay() -> None:
+            self.replays.append(len(x))
+            labels.copy_(classifier.predict(buffer, Untouched()))
+
+        return Recording(buffer, labels, replay)
+
+
+class Quiet:
+    def start(self) -> None: ...
+
+    def stop(self) -> Watch:
+        return Watch()
+
+
+def certification(recorder: Recorder) -> Certification:
+    spec, classifier = built("gaussian")
+    return Certification(
+        classifier,
+        spec,
+        torch.rand(spec.shape, generator=torch.Generator().manual_seed(0)),
+        replayer=lambda inner, _device: Replayed(inner, recorder, inner.num_classes, {}),
+    )
+
+
+PLAN = ProbePlan(n0=10, n=120, batch=32, repeats=3, budget_s=60.0)
+
+
+def test_what_is_timed_is_replayed_as_in_a_run_and_what_is_split_is_launched() -> None:
+    recorder = Recorder()
+    work = certification(recorder)
+    timing = measure(work, WallClock(), Quiet(), PLAN)
+    assert (timing.replayed, timing.unreplayed) == (True, "")
+    # The batch, and the ends of both stages: 10 copies, and 120 - 3 * 32.
+    assert recorder.sizes == [32, 10, 24]
+    certificates = len(timing.readings) + len(timing.discarded)
+    tried, warmed = len(recorder.sizes), len(timing.warmup) - RECORD_AFTER
+    assert len(recorder.replays) == tried + warmed + 5 * certificates
+    assert recorder.replays[-5 * certificates :] == [10, 32, 32, 32, 24] * certificates  # every pass of every repeat
+    assert timing.stages["classify"] > 0
+    assert work.launch() == (False, "")  # nothing recorded is kept
+
+
+def test_replayed_votes_are_those_of_the_certifier() -> None:
+    recorder = Recorder()
+    work, plain = certification(recorder), certification(recorder)
+    work.settle()
+    for first in range(0, 160, 20):
+        votes = work.draw(work._timed, 20, 20, first=first)
+        assert votes == plain.draw(plain.classifier, 20, 20, first=first)
+    assert recorder.replays == [20] * (1 + 8 - RECORD_AFTER)
+
+
+def test_a_pass_that_could_not_be_recorded_is_timed_as_it_is_and_says_why() -> None:
+    timing = measure(certification(Recorder(full=True)), WallClock(), Quiet(), PLAN)
+    assert (timing.replayed, timing.unreplayed) == (False, "CUDA out of memory")
+
+
+def test_a_cpu_launches_all_its_passes_and_has_nothing_to_rehearse() -> None:
+    work = replace(certification(Recorder()), replayer=replayed)
+    work.settle()
+    work.rehearse(0)  # no pass of that size could be made
+    assert work.launch() == (False, "")
+
+
+def test_a_record_says_that_its_passes_were_replayed() -> None:
+    path = Path(__file__).resolve().parents[1] / "results" / "latency" / "cpu-digits.jsonl"
+    old = ledger.read(path)[0]
+    assert "replayed" not in json.loads(path.read_text().splitlines()[0])
+    assert not old.replayed  # made before there was such a field
+    new = replace(old, replayed=True)
+    assert [LatencyRecord.from_json(json.loads(json.dumps(r.as_json()))) for r in (old, new)] == [old, new]
+    notes = [set(measured([Timed(title="gaussian", key="", record=r)]).notes) for r in (old, new)]
+    assert notes[1] - notes[0] == {
+        "gaussian: passes replayed from CUDA graphs; the split by stages is of launched ones"
+    }
 
 
 # ---- work ------------------------------------------------------------------------------------------------------------

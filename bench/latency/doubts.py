@@ -28,6 +28,7 @@ def doubts(
     overhead_s: float,
     watch: Watch,
     threads: int,
+    unreplayed: str = "",
     mfu: float | None = None,
 ) -> tuple[str, ...]:
     """All that speaks against the number; nothing is dropped for it."""
@@ -49,6 +50,8 @@ def doubts(
         said.append(
             f"the time a copy differs by {bent:.0%} between {sizes[0][0]} and {sizes[-1][0]} copies: not linear"
         )
+    if unreplayed:
+        said.append(f"passes not replayed from CUDA graphs, but launched kernel by kernel: {unreplayed}")
     if sum(seconds) < SHORT_S:
         said.append(f"short run: {sum(seconds):.2g} s on the clock in all, under {SHORT_S:g} s")
     if mfu is not None and mfu > 1:

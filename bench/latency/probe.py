@@ -58,6 +58,8 @@ class Timing:
     stages: dict[str, float]
     noise_host: float
     watch: Watch
+    replayed: bool
+    unreplayed: str  # why not, where it was tried
 
 
 def measure(workload: Workload, clock: Clock, sensor: Sensor, plan: ProbePlan) -> Timing:
@@ -77,6 +79,7 @@ def measure(workload: Workload, clock: Clock, sensor: Sensor, plan: ProbePlan) -
         batch_from = "searched" + note
     else:
         batch, curve, batch_from = _fitting(workload, clock, min(plan.batch, whole), plan)
+    workload.settle()
     warmup, steady = warm(workload, clock, plan, batch)
     a_copy = median(warmup[-STEADY_PASSES:]) / batch
     share = 1 - SPLIT_SHARE
@@ -85,6 +88,8 @@ def measure(workload: Workload, clock: Clock, sensor: Sensor, plan: ProbePlan) -
         small, repeats = _part(plan, batch, a_copy, share * left())
         copies, small_readings = 2 * small, _series(clock, lambda: workload.passes(small, batch), repeats)
         sizes = ((small, median(r.seconds for r in small_readings)),)
+    else:
+        workload.rehearse(batch)
 
     def series() -> tuple[Reading, ...]:
         once = partial(workload.passes, copies, batch) if sizes else partial(workload.certificate, batch)
@@ -106,6 +111,8 @@ def measure(workload: Workload, clock: Clock, sensor: Sensor, plan: ProbePlan) -
             discarded = tuple(second)
     if sizes:
         sizes = (*sizes, (copies, median(r.seconds for r in readings)))
+    replayed, unreplayed = workload.launch()
+    _release()
     rounds = max(1, min(5, int(SPLIT_SHARE * plan.budget_s / max(a_copy * batch, 1e-9))))
     stages, host = workload.split(clock, batch, rounds)
     return Timing(
@@ -122,6 +129,8 @@ def measure(workload: Workload, clock: Clock, sensor: Sensor, plan: ProbePlan) -
         stages=stages,
         noise_host=host,
         watch=watch,
+        replayed=replayed,
+        unreplayed=unreplayed,
     )
 
 

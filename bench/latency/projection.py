@@ -13,7 +13,7 @@ from statistics import median
 
 from bench.errors import DeviceError
 from bench.latency.devices import Ceiling, Profile, ceiling, peak, profile
-from bench.latency.records import STAGES, LatencyRecord, Work
+from bench.latency.records import STAGES, LatencyRecord, Work, stage_seconds
 
 _FILE = Path(__file__).with_name("reference.toml")
 HALF = ("bf16", "fp16")
@@ -183,7 +183,7 @@ def project(record: LatencyRecord, target: Profile) -> Projection:
 def _share(record: LatencyRecord, stage: str, own: Ceiling) -> float:
     """How near a stage came to its ceiling here; above 1 (cached, fused) counts as 1."""
     assert record.work is not None  # noqa: S101  the caller has looked
-    seconds = record.stages.get(stage, 0.0) - (record.noise_host if stage == "noise" else 0.0)
+    seconds = stage_seconds(record).get(stage, 0.0) - (record.noise_host if stage == "noise" else 0.0)
     bound = _bound(record.work, stage, record.batch, own)
     return min(1.0, bound / seconds) if seconds > 0 and bound > 0 else 1.0
 

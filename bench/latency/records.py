@@ -82,13 +82,15 @@ class LatencyRecord:
     discarded: tuple[float, ...] = ()  # a first series that was not steady, kept
     warmup: tuple[float, ...]  # one a forward pass; kept, to be able to distrust it
     steady: bool  # whether the warm-up ended because the clock was steady
+    replayed: bool = False  # whether the repeats' passes were replayed from CUDA graphs, as a run's are
     setup_s: float  # the first forward pass: autotuning and compiling
     extrapolated_from: tuple[tuple[int, float], ...] = ()  # (copies, median seconds) at both sizes; empty: measured
-    stages: Mapping[str, float] = field(default_factory=dict)  # seconds a copy, from a pass of its own
+    # Seconds a copy, from passes of their own, which are launched kernel by kernel even where `replayed`.
+    stages: Mapping[str, float] = field(default_factory=dict)
     noise_host: float = 0.0  # of stages["noise"], the part that the host's processor does whatever the device
     overhead_s: float = 0.0  # what the clock itself adds to a repeat
     energy_j: float | None = None  # a certificate
-    peak_bytes: int | None = None
+    peak_bytes: int | None = None  # most in use once the batch was found; a CPU's process keeps what the search freed
     work: Work | None = None
     calls: Mapping[str, int] = field(default_factory=dict)  # network -> forward passes a copy
     watch: Watch = field(default_factory=Watch)
@@ -189,6 +191,18 @@ def agreement(seconds: Sequence[float]) -> float | None:
 def clock_difference(seconds: Sequence[float], wall: Sequence[float]) -> float:
     """How far the device's clock and the wall clock lie apart, medians, as a fraction of the wall's."""
     return abs(median(seconds) - median(wall)) / median(wall)
+
+
+def stage_seconds(record: LatencyRecord) -> Mapping[str, float]:
+    """Seconds a copy by stage, as they are in the repeats.
+
+    Those of replayed passes cannot be seen: they are taken to be in proportion to those of launched ones.
+    """
+    launched = math.fsum(record.stages.values())
+    if not record.replayed or launched <= 0:
+        return record.stages
+    part = median(record.seconds) / record.copies / launched
+    return {stage: part * seconds for stage, seconds in record.stages.items()}
 
 
 def nonlinearity(sizes: Sequence[tuple[int, float]]) -> float:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 
 from bench import registry
 from bench.errors import BenchError, DeviceError, MethodError, SpecError, WeightsError
 from bench.execution.environment import device_name, environment, set_precision
 from bench.execution.memory import keep_memory
+from bench.latency import peak
 from bench.latency.clock import Clock, clock_for, overhead
 from bench.latency.counting import countable
 from bench.latency.devices import Ceiling, ceiling, observe, recognise
@@ -95,9 +95,9 @@ def time_item(
         warm_passes=10 if cuda else 5,
         warm_seconds=5.0 if cuda else 0.0,
     )
-    _forget_peak(device)
     timing = measure(workload, clock, sensor, plan)
-    return assemble(spec, facts, clock, timing, work, dict(getattr(classifier, "calls", {})), device, _peak(device))
+    peak_bytes = peak.highest(device)
+    return assemble(spec, facts, clock, timing, work, dict(getattr(classifier, "calls", {})), device, peak_bytes)
 
 
 def assemble(
@@ -132,6 +132,7 @@ def assemble(
         discarded=timing.discarded,
         warmup=timing.warmup,
         steady=timing.steady,
+        replayed=timing.replayed,
         setup_s=timing.setup_s,
         extrapolated_from=timing.extrapolated_from,
         stages=timing.stages,
@@ -153,6 +154,7 @@ def assemble(
             overhead_s=added,
             watch=timing.watch,
             threads=facts.threads,
+            unreplayed=timing.unreplayed,
             mfu=work.total_flops * timing.copies / median(seconds) / facts.peak_flops_s if work else None,
         ),
     )
@@ -199,29 +201,3 @@ def _refuse_company(sensor: Sensor, device: str, *, shared: bool) -> None:
             f"{device} is used by {others} other processes; expected it for ourselves alone: end them, or give "
             "--shared, which says so in the record"
         )
-
-
-def _forget_peak(device: str) -> None:
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:  # Linux: the highest resident size begins anew
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
-
-
-def _peak(device: str) -> int | None:
-    """Most memory in use: of tensors on a GPU, of the whole process on a CPU; None where nobody tells."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
-    return int(line.split()[1]) * 1024 if line else None

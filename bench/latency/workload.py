@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.certificate import certify
+from bench.execution.graphs import RECORD_AFTER, Replayed, replayed
+from bench.latency import peak
 from bench.latency.clock import Clock
 from bench.latency.records import STAGES
 from bench.latency.stages import denoisers, marked
@@ -30,6 +32,15 @@ class Workload(Protocol):
     def certificate(self, batch: int) -> None:
         """One whole certificate: both stages and the bound."""
 
+    def settle(self) -> None:
+        """The batch is found: from here on passes are made as a run makes them; no memory of the search is counted."""
+
+    def rehearse(self, batch: int) -> None:
+        """The smaller batches at the ends of both stages, as often as a run takes to record them: no repeat does."""
+
+    def launch(self) -> tuple[bool, str]:
+        """Launch each pass kernel by kernel again; whether they were replayed so far, or why it did not come to it."""
+
     def split(self, clock: Clock, batch: int, repeats: int) -> tuple[dict[str, float], float]:
         """Seconds a copy by stage, and of the noise the host's part."""
 
@@ -41,10 +52,37 @@ class Certification:
     classifier: BaseClassifier
     spec: RunSpec
     x: Tensor  # (C, H, W), on the classifier's device
+    replayer: Callable[[BaseClassifier, str], BaseClassifier] = replayed  # what a run wraps its classifier with
+    _timed: BaseClassifier = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._timed = self.classifier
+
+    def settle(self) -> None:
+        """Forget the search's memory, and replay passes where the device and the method allow it.
+
+        Not before: what was recorded for a batch that is not taken would keep its memory.
+        """
+        device = str(self.x.device)
+        peak.forget(device)
+        self._timed = self.replayer(self.classifier, device)
+
+    def rehearse(self, batch: int) -> None:
+        """Record the smaller batches, where anything is recorded."""
+        if self._timed is self.classifier:
+            return
+        for copies in sorted({self.spec.n0 % batch, self.spec.n % batch} - {0}):
+            for _ in range(RECORD_AFTER):
+                self.passes(copies, copies)
+
+    def launch(self) -> tuple[bool, str]:
+        """Let go of what was recorded: nothing hooked is called in a replay, and its memory is wanted for the split."""
+        timed, self._timed = self._timed, self.classifier
+        return (timed.recorded, timed.refused) if isinstance(timed, Replayed) else (False, "")
 
     def passes(self, copies: int, batch: int) -> None:
         """Draw and count copies, from the first on: the same noise each time, as a repeat must be the same work."""
-        self.draw(self.classifier, copies, batch)
+        self.draw(self._timed, copies, batch)
 
     def draw(self, classifier: BaseClassifier, copies: int, batch: int, first: int = 0) -> Counts:
         """Votes of the estimation stage."""
@@ -55,7 +93,7 @@ class Certification:
         """Both stages, and the bound and radius."""
         spec = self.spec
         selection, estimation = sample(
-            self.classifier,
+            self._timed,
             self.x,
             seed=spec.seed,
             fingerprint=FINGERPRINT,
@@ -71,7 +109,7 @@ class Certification:
         """A pass of its own, one batch a draw, with marks between the stages; the timed repeats have none.
 
         Noise is the certifier's and the method's own; denoise, the networks that make images of images; classify, the
-        rest of the method; count, votes and their way to the host.
+        rest of the method; count, votes and their way to the host. Each pass is launched kernel by kernel.
         """
         seconds, _ = self.split_votes(clock, batch, repeats)
         return seconds, self._host_noise(clock, batch)

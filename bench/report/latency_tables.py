@@ -65,6 +65,8 @@ def measured(rows: Sequence[Timed]) -> Grid:
             notes.append(
                 f"{row.title}: extrapolated from {len(r.seconds)} repeats of {r.copies} copies to {r.n0 + r.n}"
             )
+        if r.replayed:
+            notes.append(f"{row.title}: passes replayed from CUDA graphs; the split by stages is of launched ones")
         if r.energy_j is not None:
             notes.append(f"{row.title}: {r.energy_j:.4g} J a certificate, idle power included")
         notes += [f"! {row.title}: {doubt}" for doubt in r.doubts]

@@ -122,8 +122,13 @@ def _doubted(record: LatencyRecord) -> str:
     return f"{count} doubt{'s' * (count > 1)}" if count else ""
 
 
+def _how(record: LatencyRecord) -> str:
+    replayed = ", passes replayed from CUDA graphs" if record.replayed else ""
+    return f"{record.device.name}, batch {record.batch}{replayed}"
+
+
 def _notes(found: Sequence[Seconds]) -> list[str]:
-    devices = ", ".join(sorted({f"{each.record.device.name}, batch {each.record.batch}" for each in found}))
+    devices = ", ".join(sorted({_how(each.record) for each in found}))
     notes = [f"latency: seconds per certified image, the median of repeats by `rrcm-bench latency` ({devices})"]
     if any(each.kind == KINDS[1] for each in found):
         notes.append("latency, extrapolated: from a part, or from another number of samples, in proportion to them")
