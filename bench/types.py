@@ -51,6 +51,16 @@ class Counted(Protocol):
     calls: Mapping[str, int]  # network -> forward passes that one copy takes: {"unet": 15, "classifier": 3}
 
 
+class Replayable(Protocol):
+    """A base classifier that says whether its passes may be recorded and replayed, or compiled; none needs to.
+
+    True promises that `predict` draws nothing from its noise, keeps nothing from one pass to the next, and neither
+    waits for a CUDA device nor copies from the host.
+    """
+
+    replayable: bool
+
+
 class Adjustable(Protocol):
     """A base classifier that can try another value of a setting without loading its networks twice; none needs to."""
 

@@ -71,7 +71,7 @@ class DenoisedOnce:
 
         from methods.nets.hard_labels import labels_of
 
-        with torch.inference_mode():
+        with torch.no_grad():
             labels: Tensor = labels_of(self.head(self.denoised(x, noise)))
             return labels
 
@@ -87,7 +87,7 @@ class DenoisedOnce:
         """
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             if self.top_up > 0:
                 x = x + self.top_up * noise.randn(*x.shape[1:])
             return denoised(self.unet, x, self.t, padding=self.padding)

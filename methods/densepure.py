@@ -70,7 +70,7 @@ class MajorityOfSamples:
         from methods.nets.hard_labels import refuse_at_once, settled
         from methods.nets.inner_votes import first_seen_mode, votes_together
 
-        with torch.inference_mode():
+        with torch.no_grad():
             start = self.sub.scale * (2 * x - 1)
             together = votes_together(len(x), self.votes)
             answers = []  # (count, B, K) each
@@ -93,7 +93,7 @@ class MajorityOfSamples:
         """
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             return self._clean(self.sub.scale * (2 * x - 1), 1, noise)
 
     def _clean(self, start: Tensor, count: int, noise: Noise) -> Tensor:

@@ -68,7 +68,7 @@ class LocallySmoothed:
         from methods.nets.hard_labels import refuse_at_once, settled
         from methods.nets.inner_votes import first_seen_mode, votes_together
 
-        with torch.inference_mode():
+        with torch.no_grad():
             pixels = self.denoised(x, noise)
             together = votes_together(len(x), self.local_noises)
             answers = []  # (count, B, K) each
@@ -96,7 +96,7 @@ class LocallySmoothed:
         import torch
 
         del noise
-        with torch.inference_mode():
+        with torch.no_grad():
             return denoised(self.unet, x, self.t)
 
     def _local(self, i: int, x: Tensor, noise: Noise) -> Tensor:

@@ -375,6 +375,17 @@ def test_an_unknown_gpu_ends_the_command_before_anything_is_timed() -> None:
     assert "Did you mean 'a800'" in str(done.exception)
 
 
+def test_networks_whose_weights_are_held_in_half_are_timed_and_split(tmp_path: Path) -> None:
+    out = tmp_path / "l.jsonl"
+    words = ["latency", "--methods", "dds", *FEW, "--budget", "20", "--precision", "bf16", "--out", str(out), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    (row,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert row["spec"]["precision"] == "bf16"
+    assert row["stages"]["denoise"] > row["stages"]["count"] > 0
+    assert row["work"]["flops"]["denoise"] > 0
+
+
 def test_no_latency_is_measured_in_an_extra() -> None:
     done = CliRunner().invoke(app, ["latency", *FEW, "--precision", "fp8"])
     assert isinstance(done.exception, SpecError)

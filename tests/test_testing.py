@@ -56,6 +56,18 @@ def test_a_method_that_keeps_the_protocol_passes(make: Callable[[], Any]) -> Non
     assert len({finding.claim for finding in findings}) == 10
 
 
+def test_a_replayable_method_that_draws_noise_is_found_out() -> None:
+    def replayable(made: Network) -> Network:
+        made.replayable = True
+        return made
+
+    kept, broken = (check_method(replayable(made), SHAPE) for made in (Network(), Noisy()))
+    assert all(finding.ok for finding in kept)
+    (found,) = [finding for finding in broken if not finding.ok]
+    assert "can be replayed" in found.claim
+    assert "drew noise of shape (3, 6, 6)" in found.detail
+
+
 def test_labels_that_are_all_equal_are_said_to_try_little() -> None:
     findings = check_method(Constant(2, 3), SHAPE)
     assert all(finding.ok for finding in findings)

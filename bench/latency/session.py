@@ -72,14 +72,14 @@ def time_item(
     method = methods[item.method]
     spec, setting = prepare(request, item, method, methods)
 
-    def build(where: str) -> BaseClassifier:
-        return method.build(replace(setting, device=where))
+    def build(where: str, precision: str = spec.precision) -> BaseClassifier:
+        return method.build(replace(setting, device=where, precision=precision))
 
     work = countable(lambda: build("meta"), spec.shape, "meta", spec.precision)
     if work is not None:
         _refuse_hopeless(work, facts, request, item)
     classifier = build(device)
-    work = work or countable(lambda: classifier, spec.shape, device, spec.precision)
+    work = work or countable(lambda: build(device, "fp32"), spec.shape, device, spec.precision)
     pixels = torch.rand(spec.shape, generator=torch.Generator().manual_seed(spec.seed))
     workload = Certification(classifier, spec, pixels.to(device))
     batch, origin = batch_of(request, item)

@@ -14,7 +14,7 @@ from bench.latency.clock import Clock
 from bench.latency.records import STAGES
 from bench.latency.stages import denoisers, marked
 from bench.philox import integers
-from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw, sample
+from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, autocast, draw, sample
 from bench.types import BaseClassifier, Counts, RunSpec
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Certification:
     def _one_pass(self) -> None:
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(self.x.device.type, self.spec.precision):
             self.classifier.predict(self.x[None], MethodNoise(0, 0, 1, str(self.x.device)))
 
     def _host_noise(self, clock: Clock, batch: int) -> float:

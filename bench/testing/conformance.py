@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import FAULTS
+from bench.execution.graphs import Untouched
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey
 from bench.types import BaseClassifier
 
@@ -55,6 +56,8 @@ def check_method(
         ("no gradient is kept", _no_gradient),
         ("every network is in eval mode", _eval_mode),
     ]
+    if getattr(classifier, "replayable", False):
+        claims.append(("what says that it can be replayed draws no noise of its own", _replayable))
     if build is not None:
         claims.append((REBUILT, _rebuilt))
     findings = [_finding(trial, claim, check) for claim, check in claims]
@@ -129,6 +132,14 @@ def _batch_split(trial: _Trial) -> str:
         if detail := _differing(whole, torch.cat([trial.predict(0, cut), trial.predict(cut)])):
             return f"{COPIES} copies against {cut} + {COPIES - cut}: {detail}"
     return ""
+
+
+def _replayable(trial: _Trial) -> str:
+    import torch
+
+    expected = trial.predict()
+    with torch.inference_mode():
+        return _differing(expected, trial.classifier.predict(trial.copies(), Untouched()))
 
 
 def _single(trial: _Trial) -> str:

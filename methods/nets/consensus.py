@@ -58,7 +58,7 @@ class Ensemble:
         """
         del noise
         share = _SHARES[self.aggregate]
-        with torch.inference_mode():
+        with torch.no_grad():
             if self.consensus in (0, len(self.network)):
                 answers = []
                 for member in self.network:

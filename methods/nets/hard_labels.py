@@ -106,7 +106,7 @@ class BehindDenoiser(HardLabels):
         Shapes: x and result (B, C, H, W) float32.
         """
         del noise
-        with torch.inference_mode():
+        with torch.no_grad():
             pixels: Tensor = self.network[0](x)  # type: ignore[index]  # a Sequential, the denoiser first
             return pixels
 
