@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from bench.engine.reference import plain_counts
 from bench.engine.session import begin
 from bench.engine.targets import targets
 from bench.errors import BenchError, DeviceError, SpecError, StoreError, UsageError
+from bench.latency.clock import clock_for
 from bench.latency.requests import Item, LatencyRequest, prepare
 from bench.testing.fakes import HalfSpace
 
@@ -92,6 +94,30 @@ def test_a_network_is_measured_in_rounds_and_tuning_moves_no_vote(quick: None) -
     macs = 16 * 9 * 16 + 2 * 16 * 16 * 16 * 9 + 4 * (16 * 32 * 9 + 32 * 32 * 9 + 16 * 32)
     macs += 1 * (32 * 64 * 9 + 64 * 64 * 9 + 32 * 64) + 64 * 10
     assert found.flops == 2 * macs
+
+
+def test_a_batch_of_the_plain_loop_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Roomy:
+        num_classes = 2
+
+        def __init__(self, room: int) -> None:
+            self.room = room
+
+        def predict(self, x, noise):
+            if len(x) > self.room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return torch.zeros(len(x), dtype=torch.int64)
+
+    def curve(room: int) -> list[int]:
+        spec = SimpleNamespace(sigma=0.5, precision="fp32")
+        built = SimpleNamespace(plain=Roomy(room), spec=spec)
+        return [batch for batch, _ in measuring._plain_curve(built, torch.zeros(1, 2, 2), clock_for("cpu"), 5.0)]
+
+    monkeypatch.setattr(measuring, "PLAIN_BATCHES", (10, 100, 1000))
+    assert curve(1000) == [10, 100, 1000]
+    assert curve(500) == [10, 100]
+    with pytest.raises(DeviceError, match="10 copies of the plain loop do not fit the memory of cpu"):
+        curve(5)
 
 
 def test_ratios_follow_from_the_raw_seconds() -> None:

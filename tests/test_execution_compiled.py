@@ -69,6 +69,14 @@ def test_full_passes_are_compiled_once_and_the_others_never() -> None:
     assert classifier.inner.passes == 20 + RECORD_AFTER + compiling.ROUNDS  # type: ignore[attr-defined]
 
 
+def test_the_pass_after_which_a_graph_is_recorded_answers_as_the_compiled_code_does() -> None:
+    classifier = Compiled(Slow(), partial(fast, flip=1), 200, 2, {})  # one copy in 200 ties
+    *first, last = batches(200, RECORD_AFTER)
+    for x in first:
+        assert torch.equal(classifier.predict(x, NOISE), labels(x))
+    assert torch.equal(classifier.predict(last, NOISE), labels(last, flip=1))
+
+
 def test_votes_are_those_of_ordinary_passes_in_the_certifiers_own_mode() -> None:
     key, x = NoiseKey(0, "x", 0.5, ESTIMATE), torch.zeros(1, 2, 2)
     assert draw(wrapped(fast), x, key=key, n=1000, batch=FULL) == draw(Slow(), x, key=key, n=1000, batch=FULL)

@@ -62,12 +62,14 @@ def test_a_samples_cost_is_the_sum_of_its_calls() -> None:
     assert DENSEPURE.build(setting(DENSEPURE, steps=4, votes=3)).calls == {"unet": 12, "classifier": 3}  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", ["gaussian", "rrcm", "denoised", "dds"])
-def test_counting_by_shapes_gives_what_counting_a_real_pass_gives(method: str) -> None:
-    job = plan(replace(DIGITS, methods=(method,)))[0]
+def test_counting_by_shapes_gives_what_counting_a_real_pass_gives(method: str, precision: str) -> None:
+    job = plan(replace(DIGITS, methods=(method,), precision=precision))[0]
     dataset = open_dataset(job)
     classifier = build(job, "cpu", dataset)
-    assert _flops(classifier, dataset, job, "cpu") == _counted(classifier, job, "cpu") != 0
+    by_shapes = _counted(build(job, "meta", dataset), job, "meta")
+    assert by_shapes == _flops(classifier, dataset, job, "cpu") == _counted(classifier, job, "cpu") != 0
 
 
 @pytest.mark.parametrize(

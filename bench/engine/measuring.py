@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bench.engine.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
 from bench.engine.reference import plain_counts
 from bench.engine.targets import Built, Target, build
+from bench.errors import DeviceError
 from bench.execution.compiled import Compiled, compiled
 from bench.execution.environment import set_precision
 from bench.execution.graphs import RECORD_AFTER, replayed
@@ -136,14 +137,23 @@ def _times(count: int, work: Callable[[], object]) -> None:
 
 
 def _plain_curve(built: Built, x: Tensor, clock: Clock, limit_s: float) -> tuple[tuple[int, float], ...]:
-    """Batches of the plain loop whose pass is over in time, and its seconds a copy in each."""
+    """Batches of the plain loop that fit the memory and whose pass is over in time, and its seconds a copy in each."""
+    import torch
+
     found: list[tuple[int, float]] = []
     for batch in PLAIN_BATCHES:
         if found and found[-1][1] * batch > limit_s:
             break
         loop = partial(_plainly, built, x, batch, batch)
-        first = clock.time(loop).seconds
-        found.append((batch, min(first, clock.time(loop).seconds if first < limit_s / 4 else first) / batch))
+        try:
+            first = clock.time(loop).seconds
+            found.append((batch, min(first, clock.time(loop).seconds if first < limit_s / 4 else first) / batch))
+        except torch.OutOfMemoryError as error:
+            if not found:
+                raise DeviceError(
+                    f"{batch} copies of the plain loop do not fit the memory of {x.device}; expected a larger device"
+                ) from error
+            break
     return tuple(found)
 
 

@@ -52,6 +52,8 @@ class Compiled:
                 self._kind = kind_of(x)
                 self._try(x, labels)
                 logging.getLogger(__name__).warning("torch.compile: %s", self.said)
+                if self._run is not None:  # what is recorded of this pass must give the labels of this pass
+                    return self._run(x)
         return labels
 
     def adjusted(self, name: str, value: Any) -> BaseClassifier | None:
