@@ -97,7 +97,9 @@ def by_torch(work: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The work, compiled at its first call for one shape; half precision is rounded where ordinary passes round it."""
     import torch
 
-    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)  # each check of a result is told as a broken graph
+    # Each check of a result is told as a broken graph, and a machine without a GPU that it has none.
+    for name in ("torch._dynamo", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     made: Callable[[Tensor], Tensor] = torch.compile(work, dynamic=False, options={"emulate_precision_casts": True})
     return made
 
