@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from bench.batching import auto_batch
 from bench.curtailment import curtail, expected_copies
 from bench.errors import FAULTS, SpecError
 from bench.execution.environment import set_precision
 from bench.execution.memory import keep_memory
 from bench.operating import simulate
-from bench.run import Job, auto_batch, build, open_dataset
+from bench.run import Job, build, open_dataset
 from bench.smoothing import SELECT, NoiseKey, autocast, draw
 from bench.stopping import BETA, design_of, register
 from bench.types import BaseClassifier, Counts, Dataset, RunSpec
@@ -55,7 +56,7 @@ def probe(
     keep_memory()  # as the run will
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
-    copies = batch or auto_batch(job, classifier, device)
+    copies = batch or auto_batch(job.spec, classifier, device)
     x = torch.from_numpy(dataset[job.indices[0]].pixels).to(device)
     key = NoiseKey(spec.seed, "probe", spec.sigma, SELECT)
     draw(classifier, x, key=key, n=copies, batch=copies, precision=spec.precision)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.batching import CPU_BATCHES, auto_batch
 from bench.counting import count_units
 from bench.errors import MethodError, SpecError, WeightsError
 from bench.execution.compiled import compiled
@@ -23,14 +24,10 @@ from bench.execution.memory import keep_memory
 from bench.execution.pools import pool
 from bench.flight import Counted, Unit
 from bench.packing import Packer
-from bench.smoothing import NOISE_VERSION, SELECT, NoiseKey, draw, largest_batch, placed, sample
+from bench.smoothing import NOISE_VERSION, placed, sample
 from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run
 from bench.types import LOCAL, BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
 from bench.weights import sha256_of
-
-CPU_BATCHES = (8, 4096)  # between which a CPU's best is looked for: past its cache, larger is slower
-CPU_SEARCH_SECONDS = 0.3  # a pass that takes longer ends the search
-CUDA_BATCH_VALUES = 512 * 3 * 224 * 224  # where the search for a batch that fits begins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,54 +146,11 @@ def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: boo
     keep_memory()
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
-    copies = batch or auto_batch(job, classifier, device)
+    copies = batch or auto_batch(job.spec, classifier, device)
     # After the search: what was recorded for a batch that is not taken would keep its memory.
     if compile_passes:
         classifier = compiled(classifier, copies)
     return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies)
-
-
-def auto_batch(job: Job, classifier: BaseClassifier, device: str) -> int:
-    """Copies a forward pass: the fastest on a CPU (with its threads), what fits the memory of a GPU. Moves no vote."""
-    import torch
-
-    x = torch.zeros(job.spec.shape, device=device)
-    key = NoiseKey(job.spec.seed, "batch search", job.spec.sigma, SELECT)
-    if device.startswith("cuda"):
-        start = min(8192, 1 << max(3, (CUDA_BATCH_VALUES // x.numel()).bit_length() - 1))
-        return largest_batch(classifier, x, key=key, start=start, precision=job.spec.precision)
-    # One thread beside all: on a machine that others use too, two threads that wait for each other are slower than one.
-    threads = torch.get_num_threads()
-    found: list[tuple[float, int, int]] = []
-    for count in dict.fromkeys((1, threads)):
-        torch.set_num_threads(count)
-        found.append((*_fastest_batch(partial(draw, classifier, x, key=key, precision=job.spec.precision)), count))
-    _, batch, best = max(found)
-    torch.set_num_threads(best)
-    return batch
-
-
-def _fastest_batch(draws: Callable[..., object]) -> tuple[float, int]:
-    """Copies a second, and the batch that gives them; doubled until it no longer pays."""
-    draws(n=1, batch=1)  # warm-up
-    started = time.perf_counter()
-    draws(n=1, batch=1)
-    if (elapsed := time.perf_counter() - started) > 10 * CPU_SEARCH_SECONDS:  # a network that fills the CPU by itself
-        return 1 / elapsed, 1
-    best, best_rate, copies = CPU_BATCHES[0], 0.0, CPU_BATCHES[0]
-    draws(n=copies, batch=copies)
-    while copies <= CPU_BATCHES[1]:
-        started = time.perf_counter()
-        draws(n=copies, batch=copies)
-        elapsed = time.perf_counter() - started
-        if copies / elapsed > 1.05 * best_rate:
-            best, best_rate = copies, copies / elapsed
-        elif copies >= 4 * best:
-            break
-        if elapsed > CPU_SEARCH_SECONDS:
-            break
-        copies *= 2
-    return best_rate, best
 
 
 def certify(

@@ -191,23 +191,6 @@ def placed(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start: int, precision: str) -> int:
-    """`start`, halved until one forward pass fits the device's memory.
-
-    Raises: DeviceError when a single copy does not.
-    """
-    import torch
-
-    batch = start
-    while True:
-        try:
-            draw(classifier, x, key=key, n=batch, batch=batch, precision=precision)
-        except torch.OutOfMemoryError as error:
-            batch = half(batch, x, str(error))
-        else:
-            return batch
-
-
 def half(batch: int, x: Tensor, said: str) -> int:
     """Half of a batch that did not fit, and its memory given back.
 

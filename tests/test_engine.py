@@ -56,7 +56,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small products and a given batch: what is tested is not the machine."""
     monkeypatch.setattr(peaks, "SIDES", {"cpu": (32, 64)})
     monkeypatch.setattr(peaks, "ROUNDS_S", 0.01)
-    monkeypatch.setattr(measuring, "auto_batch", lambda job, classifier, device: 64)
+    monkeypatch.setattr(measuring, "auto_batch", lambda spec, classifier, device: 64)
 
 
 # ---- the plain loop --------------------------------------------------------------------------------------------------

@@ -120,3 +120,16 @@ def test_a_device_without_such_products_is_refused(monkeypatch: pytest.MonkeyPat
     finally:
         lacking.cache_clear()
     assert type(network[0]) is nn.Linear
+
+
+@pytest.mark.gpu
+def test_a_gpu_makes_the_same_product() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    if reason := lacking("cuda:0"):
+        pytest.skip(f"no 8-bit product on this GPU: {reason}")
+    made, x = Float8Linear(layer()), drawn(3, 7, 256)
+    expected, found = made(x), made.cuda()(x.cuda()).cpu()
+    torch.testing.assert_close(found.float(), expected.float(), rtol=2**-6, atol=1e-3)
+    alone = torch.cat([made(x[i : i + 1].cuda()) for i in range(3)]).cpu()
+    torch.testing.assert_close(alone.float(), found.float(), rtol=2**-6, atol=1e-3)

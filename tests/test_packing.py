@@ -230,3 +230,15 @@ def test_units_are_counted_alike_with_passes_under_way(monkeypatch: pytest.Monke
     assert counted() == reference
     assert counted(room=100) == reference
     assert [each.counts.n for each in reference] == [unit.copies for unit in units]
+
+
+@pytest.mark.gpu
+def test_packed_rows_of_a_gpu_are_those_of_the_cpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    expected = timeless(packer(spec_of(), 256, Threshold()).rows(IMAGES))
+    made = Packer(spec=spec_of(), classifier=Threshold(), device="cuda:0", batch=256)
+    for ours, theirs in zip(timeless(made.rows(IMAGES)), expected, strict=True):
+        # The normals of two devices differ in their last bits: of thousands of copies hardly one changes sides.
+        assert (ours.index, ours.estimation.n, ours.stopped) == (theirs.index, theirs.estimation.n, theirs.stopped)
+        assert abs(ours.estimation[1] - theirs.estimation[1]) <= 2

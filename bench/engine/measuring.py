@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from bench.batching import auto_batch
 from bench.engine.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
 from bench.engine.reference import plain_counts
 from bench.engine.targets import Built, Target, build
@@ -22,7 +23,6 @@ from bench.latency.counting import countable
 from bench.latency.workload import FINGERPRINT
 from bench.philox import noisy
 from bench.registry import method
-from bench.run import Job, auto_batch
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, autocast, draw
 from bench.store import RowWriter
 from bench.types import BaseClassifier, Counts, Row
@@ -51,8 +51,7 @@ def measure(
     x = torch.rand(spec.shape, generator=torch.Generator().manual_seed(spec.seed)).to(device)
     key = NoiseKey(spec.seed, FINGERPRINT, sigma, ESTIMATE)
     try:
-        job = Job(spec=spec, method=target.method, data_root=None, size=None, indices=(0,), weights={})
-        batch = auto_batch(job, built.tuned, device)
+        batch = auto_batch(spec, built.tuned, device)
         found = torch.get_num_threads()  # the certifier's choice, for the plain loop too: threads are not its merit
         ready = compiled(built.tuned, batch) if compile_passes else built.tuned
         classifier = replayed(ready, device)

@@ -1,0 +1,102 @@
+"""Copies a forward pass: what fits the memory, and of that what is fastest on this device. Moves no vote."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bench.smoothing import SELECT, NoiseKey, draw, half
+from bench.types import BaseClassifier, RunSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CPU_BATCHES = (8, 4096)  # between which a CPU's best is looked for: past its cache, larger is slower
+CPU_SEARCH_SECONDS = 0.3  # a pass that takes longer ends the search
+CUDA_BATCH_VALUES = 512 * 3 * 224 * 224  # where the search for a batch that fits begins
+CUDA_HALVINGS = 4  # of the batch that fits: a smaller one may stay in a GPU's cache
+CUDA_SEARCH_SECONDS = 1.0  # a pass that takes longer fills a GPU by itself
+AS_FAST = 1.03  # of equals the smaller batch is taken
+
+
+def auto_batch(spec: RunSpec, classifier: BaseClassifier, device: str) -> int:
+    """The batch to take on a device; a CPU's threads are set to the number that goes with it.
+
+    Raises: DeviceError where a single copy does not fit.
+    """
+    import torch
+
+    x = torch.zeros(spec.shape, device=device)
+    key = NoiseKey(spec.seed, "batch search", spec.sigma, SELECT)
+    draws = partial(draw, classifier, x, key=key, precision=spec.precision)
+    if device.startswith("cuda"):
+        start = min(8192, 1 << max(3, (CUDA_BATCH_VALUES // x.numel()).bit_length() - 1))
+        return fastest_below(draws, largest_batch(classifier, x, key=key, start=start, precision=spec.precision))
+    # One thread beside all: on a machine that others use too, two threads that wait for each other are slower than one.
+    threads = torch.get_num_threads()
+    found: list[tuple[float, int, int]] = []
+    for count in dict.fromkeys((1, threads)):
+        torch.set_num_threads(count)
+        found.append((*_fastest_on_cpu(draws), count))
+    _, batch, best = max(found)
+    torch.set_num_threads(best)
+    return batch
+
+
+def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start: int, precision: str) -> int:
+    """`start`, halved until one forward pass fits the device's memory.
+
+    Raises: DeviceError when a single copy does not.
+    """
+    import torch
+
+    batch = start
+    while True:
+        try:
+            draw(classifier, x, key=key, n=batch, batch=batch, precision=precision)
+        except torch.OutOfMemoryError as error:
+            batch = half(batch, x, str(error))
+        else:
+            return batch
+
+
+def fastest_below(draws: Callable[..., object], largest: int) -> int:
+    """Of a batch that fits and its halves the smallest that is as fast as any."""
+    rates: dict[int, float] = {}
+    batch = largest
+    while batch and batch << CUDA_HALVINGS >= largest:
+        draws(n=batch, batch=batch)  # its first pass may choose algorithms
+        seconds = min(_seconds(partial(draws, n=2 * batch, batch=batch)) for _ in range(2))
+        rates[batch] = 2 * batch / seconds
+        if seconds > 2 * CUDA_SEARCH_SECONDS:
+            break
+        batch //= 2
+    return min(batch for batch, rate in rates.items() if AS_FAST * rate >= max(rates.values()))
+
+
+def _fastest_on_cpu(draws: Callable[..., object]) -> tuple[float, int]:
+    """Copies a second, and the batch that gives them; doubled until it no longer pays."""
+    draws(n=1, batch=1)  # warm-up
+    # A network that fills the CPU by itself:
+    if (elapsed := _seconds(partial(draws, n=1, batch=1))) > 10 * CPU_SEARCH_SECONDS:
+        return 1 / elapsed, 1
+    best, best_rate, copies = CPU_BATCHES[0], 0.0, CPU_BATCHES[0]
+    draws(n=copies, batch=copies)
+    while copies <= CPU_BATCHES[1]:
+        elapsed = _seconds(partial(draws, n=copies, batch=copies))
+        if copies / elapsed > 1.05 * best_rate:
+            best, best_rate = copies, copies / elapsed
+        elif copies >= 4 * best:
+            break
+        if elapsed > CPU_SEARCH_SECONDS:
+            break
+        copies *= 2
+    return best_rate, best
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

@@ -1,0 +1,65 @@
+"""The batch is what fits and what is fastest, by a clock that the test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bench import batching
+from bench.batching import CUDA_HALVINGS, fastest_below, largest_batch
+from bench.errors import DeviceError
+from bench.smoothing import SELECT, NoiseKey
+
+
+class Device:
+    """Passes that take as long as it says; a first pass of a batch, which chooses its algorithms, 10 s longer."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self.seconds, self.now, self.seen = seconds, 0.0, []
+
+    def draws(self, *, n: int, batch: int) -> None:
+        assert n % batch == 0
+        self.now += n // batch * self.seconds(batch) + (10.0 if batch not in self.seen else 0.0)
+        self.seen.append(batch)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "largest", "best"),
+    [
+        (lambda batch: 1e-3 + 1e-5 * batch, 1024, 1024),  # launches cost: the larger the better
+        (lambda batch: 1e-4 * batch, 1024, 64),  # all alike: the smallest that was tried
+        (lambda batch: (1e-4 if batch <= 256 else 2e-4) * batch + 2e-3, 1024, 256),  # beyond a cache
+        (lambda batch: 1e-2 * batch, 512, 512),  # heavy: one pass fills the device, and the others are not tried
+        (lambda batch: 1e-4 * batch, 4, 1),
+        (lambda batch: 1e-4, 1, 1),
+    ],
+    ids=["launches", "alike", "cache", "heavy", "few", "one"],
+)
+def test_the_smallest_batch_is_taken_that_is_as_fast_as_any(
+    seconds: Callable[[int], float], largest: int, best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device(seconds)
+    monkeypatch.setattr(batching.time, "perf_counter", lambda: device.now)
+    assert fastest_below(device.draws, largest) == best
+    assert max(device.seen) == largest
+    assert min(device.seen) >= largest >> CUDA_HALVINGS
+
+
+def test_the_search_begins_at_what_fits() -> None:
+    import torch
+
+    class Room:
+        num_classes = 2
+
+        def predict(self, x, noise):
+            if len(x) > 100:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return torch.zeros(len(x), dtype=torch.int64)
+
+    x, key = torch.zeros(1, 2, 2), NoiseKey(0, "batch search", 0.5, SELECT)
+    assert largest_batch(Room(), x, key=key, start=4096, precision="fp32") == 64
+    assert largest_batch(Room(), x, key=key, start=32, precision="fp32") == 32
+    Room.predict = lambda self, x, noise: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(DeviceError, match="one copy of shape"):
+        largest_batch(Room(), x, key=key, start=8, precision="fp32")
