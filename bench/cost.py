@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from bench.batching import auto_batch
 from bench.curtailment import curtail, expected_copies
 from bench.errors import FAULTS, SpecError
-from bench.execution.environment import set_precision
-from bench.execution.memory import keep_memory
+from bench.execution.environment import ready_process
 from bench.operating import simulate
 from bench.run import Job, build, open_dataset
 from bench.smoothing import SELECT, NoiseKey, autocast, draw
@@ -52,8 +51,7 @@ def probe(
     import torch
 
     spec = job.spec
-    set_precision(spec.precision)
-    keep_memory()  # as the run will
+    ready_process(spec.precision)  # as the run will
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
     copies = batch or auto_batch(job.spec, classifier, device)

@@ -17,10 +17,9 @@ from bench.counting import count_units
 from bench.errors import MethodError, SpecError, WeightsError
 from bench.execution.compiled import compiled
 from bench.execution.dispatch import dispatch
-from bench.execution.environment import environment, set_precision
+from bench.execution.environment import environment, ready_process
 from bench.execution.graphs import replayed
 from bench.execution.local import processes
-from bench.execution.memory import keep_memory
 from bench.execution.pools import pool
 from bench.flight import Counted, Unit
 from bench.packing import Packer
@@ -142,8 +141,7 @@ class ImageCertifier:
 
 def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
     """A function from an index to that image's row, with the network on `device`."""
-    set_precision(job.spec.precision)
-    keep_memory()
+    ready_process(job.spec.precision)
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
     copies = batch or auto_batch(job.spec, classifier, device)

@@ -12,8 +12,7 @@ from bench.engine.peaks import Peak, peaks
 from bench.engine.records import Measurement
 from bench.engine.targets import Target, targets
 from bench.errors import SpecError, UsageError
-from bench.execution.environment import PRECISIONS, environment, parse_devices, set_precision
-from bench.execution.memory import keep_memory
+from bench.execution.environment import PRECISIONS, environment, parse_devices, ready_process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +66,7 @@ def begin(
     if len(devices) != 1:
         raise UsageError(f"--device {device}: expected one device, got {len(devices)}; measure them one by one")
     wanted = targets(names, devices[0])
-    set_precision(precision)
-    keep_memory()  # the plain loop, in the same process, has the good of it too
+    ready_process(precision)  # the plain loop, in the same process, has the good of it too
     return Session(
         targets=wanted,
         device=devices[0],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import DeviceError
+from bench.execution.memory import keep_memory
 
 PACKAGES = (
     "rrcm-bench",
@@ -46,6 +47,12 @@ def environment(devices: tuple[str, ...], precision: str) -> dict[str, Any]:
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
+
+
+def ready_process(precision: str) -> None:
+    """Let this process compute as every run does: in that arithmetic, and keeping the memory that passes give back."""
+    set_precision(precision)
+    keep_memory()
 
 
 def set_precision(precision: str) -> None:

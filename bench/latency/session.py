@@ -9,8 +9,7 @@ from statistics import median
 
 from bench import registry
 from bench.errors import BenchError, DeviceError, MethodError, SpecError, WeightsError
-from bench.execution.environment import device_name, environment, set_precision
-from bench.execution.memory import keep_memory
+from bench.execution.environment import device_name, environment, ready_process
 from bench.latency import peak
 from bench.latency.clock import Clock, clock_for, overhead
 from bench.latency.counting import countable
@@ -42,8 +41,7 @@ def run(request: LatencyRequest, rows: tuple[Item, ...], device: str) -> Iterato
     check(request)
     # An unknown name is refused before the first is timed.
     methods = {item.method: registry.method(item.method) for item in rows}
-    set_precision(request.precision)
-    keep_memory()
+    ready_process(request.precision)
     sensor, clock = sensor_for(device, torch.get_num_threads()), clock_for(device)
     _refuse_company(sensor, device, shared=request.shared)
     facts = describe(device, request.precision)
