@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.execution import compiled as compiling
 from bench.execution.compiled import Compiled, by_torch, compiled
@@ -19,6 +19,7 @@ from bench.plan import RunRequest, plan
 from bench.run import make_worker
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw
 from bench.types import Noise
+from methods.nets.hard_labels import HardLabels
 
 NOISE = MethodNoise(0, 0, 1)
 FULL = 32
@@ -112,16 +113,36 @@ def test_compiled_passes_can_be_replayed_on_a_gpu() -> None:
     assert isinstance(replayed(compiled(Slow(), FULL), "cuda:0"), Replayed)
 
 
-def test_torch_compiles_a_shipped_network_and_no_vote_moves(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+class Tokens(nn.Module):
+    """As a transformer begins: a learned token, expanded, which cannot be compiled in inference mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.full((1, 1, 4), 0.1))
+        self.head = nn.Linear(4, 3)
+        self.head.weight.data.copy_(torch.randn(3, 4, generator=torch.Generator().manual_seed(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = torch.cat((self.token.expand(len(x), -1, -1), x.flatten(2)), dim=1)
+        return self.head(torch.tanh(tokens).sum(dim=1))
+
+
+def test_torch_compiles_a_network_and_no_vote_moves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiling, "PAYS", 0.0)  # taken whether it pays or not
-    (job,) = plan(RunRequest(methods=("rrcm",), dataset="digits", sigmas=(0.5,), n=400, limit=2))
-    plain, made = (make_worker(job, "cpu", 64, compile_passes=asked) for asked in (False, True))
-    for index in job.indices:
-        ours, expected = made(index), plain(index)
-        assert (ours.selection, ours.estimation) == (expected.selection, expected.estimation)
-    assert isinstance(made.classifier, Compiled)
-    assert "times as fast" in made.classifier.said, caplog.text
-    assert by_torch is made.classifier.compiler
+    plain = HardLabels(Tokens(), num_classes=3, device="cpu")
+    made = compiled(plain, 64)
+    key, x = NoiseKey(0, "x", 0.5, ESTIMATE), torch.zeros(1, 2, 2)
+    ours, expected = (draw(classifier, x, key=key, n=1000, batch=64) for classifier in (made, plain))
+    assert ours == expected
+    assert len(expected.votes) == 3
+    assert isinstance(made, Compiled)
+    assert "times as fast" in made.said
+
+
+def test_a_run_compiles_its_full_passes_where_it_is_asked_to() -> None:
+    (job,) = plan(RunRequest(methods=("gaussian",), dataset="digits", sigmas=(0.5,), n=400, limit=2))
+    asked = make_worker(job, "cpu", 64, compile_passes=True).classifier
+    assert isinstance(asked, Compiled)
+    assert (asked.batch, asked.compiler) == (64, by_torch)
+    assert isinstance(make_worker(job, "cpu", 64).classifier, HardLabels)

@@ -377,7 +377,7 @@ def test_an_unknown_gpu_ends_the_command_before_anything_is_timed() -> None:
 
 def test_networks_whose_weights_are_held_in_half_are_timed_and_split(tmp_path: Path) -> None:
     out = tmp_path / "l.jsonl"
-    words = ["latency", "--methods", "dds", *FEW, "--budget", "20", "--precision", "bf16", "--out", str(out), "--json"]
+    words = ["latency", "--methods", "dds", *FEW, "--budget", "5", "--precision", "bf16", "--out", str(out), "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     (row,) = [json.loads(line) for line in out.read_text().splitlines()]
