@@ -127,6 +127,7 @@ class Tokens(nn.Module):
         return self.head(torch.tanh(tokens).sum(dim=1))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's of its own parts
 def test_torch_compiles_a_network_and_no_vote_moves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiling, "PAYS", 0.0)  # taken whether it pays or not

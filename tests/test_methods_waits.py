@@ -133,7 +133,7 @@ def test_a_level_as_a_number_is_that_level_for_each_copy(precision: torch.dtype)
 @pytest.mark.parametrize(
     "work",
     [
-        lambda x: torch.as_tensor(3.0, device=x.device),
+        lambda x: torch.tensor(3.0).to(x.device),
         lambda x: torch.arange(3.0).to(x),
         lambda x: bool(x.any()),
         lambda x: x.nonzero(),

@@ -83,11 +83,19 @@ def carry_out(name: str, out: Path, init: Path, **more: str) -> tuple[Mapping[st
     return report, load_file(report["weights"])
 
 
+class Toy(nn.Sequential):
+    """Of a class of its own: some versions of torch compile no network that is made of torch's own modules alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = super().forward(x)
+        return made
+
+
 def toy(world: World, *, spoilt: int | None = None, stopped: int | None = None, accumulate: int = 1) -> Task:
     """A linear network; the last process spoils its loss, or is asked to stop, in a step."""
     last = world.rank == world.size - 1
     with borrowed("toy"):
-        net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+        net = Toy(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     shares = [Share(world.rank * accumulate + i, world.size * accumulate) for i in range(accumulate)]
 
     def batches(step: int) -> Iterator[Tensor]:
