@@ -14,7 +14,7 @@ from typing import Any
 from bench import registry
 from bench.batching import CPU_BATCHES, auto_batch
 from bench.counting import count_units
-from bench.errors import MethodError, SpecError, WeightsError
+from bench.errors import DeviceError, MethodError, SpecError, WeightsError
 from bench.execution.compiled import compiled
 from bench.execution.dispatch import dispatch
 from bench.execution.environment import environment, ready_process
@@ -167,7 +167,7 @@ def certify(
         return _certify_by_pool(job, execution, out, on_start, on_row)
     single = len(execution.devices) == 1
     make = partial(make_worker, job, compile_passes=execution.compiled)
-    worker = make(execution.devices[0] if single else "cpu", execution.batch)
+    worker = make(execution.devices[0], execution.batch) if single else tried_here(job, execution.batch)
     run = open_run(out, job.spec, execution, environment(execution.devices, job.spec.precision))
     on_start(run, worker)
     todo = _missing(job, run)
@@ -186,8 +186,7 @@ def _certify_by_pool(
     on_row: Callable[[Row], None],
 ) -> Run:
     """As `certify`, by workers that are not this process's own: this one decides and writes, and counts nothing."""
-    # Built here for what can be refused, and looked at, before machines are asked for; they may have no GPU here.
-    worker = make_worker(job, "cpu", execution.batch or CPU_BATCHES[0])
+    worker = tried_here(job, execution.batch)
 
     def opened(workers: Sequence[Mapping[str, Any]]) -> Run:
         here = environment(("cpu",), job.spec.precision)
@@ -206,6 +205,18 @@ def _certify_by_pool(
         run = opened(workers.ready())
         on_start(run, worker)
         return _stored(run, dispatch(job.spec, _missing(job, run), workers, identity), on_row)
+
+
+def tried_here(job: Job, batch: int | None) -> ImageCertifier:
+    """The job built on this machine's CPU, for what can be refused and to be looked at before devices are asked for.
+
+    Where the CPU has not the arithmetic of the run, as others may, in float32.
+    """
+    copies = batch or CPU_BATCHES[0]
+    try:
+        return make_worker(job, "cpu", copies)
+    except DeviceError:
+        return make_worker(replace(job, spec=replace(job.spec, precision="fp32")), "cpu", copies)
 
 
 def portable(job: Job) -> Job:

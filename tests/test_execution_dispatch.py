@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
+from bench.errors import BenchError, DataError, DeviceError, MethodError, SpecError, UsageError, WeightsError
 from bench.execution.dispatch import ATTEMPTS, MAX_ASKED, Answer, Line, Pace, Parcel, dispatch
 from bench.execution.pools import pool
 from bench.flight import Counted, Flight, Unit
 from bench.plan import RunRequest, plan
-from bench.run import ImageCertifier, Job, certify, make_remote, make_worker, portable
+from bench.run import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
 from bench.smoothing import ESTIMATE
 from bench.types import Counts, Execution, Row
+from methods.nets import float8
 
 HERE = Path(__file__)
 RADII = (0.0, 0.25, 0.5, 0.75)
@@ -240,6 +241,18 @@ def test_an_executor_that_is_not_here_leaves_nothing_behind(
         certify(jobs["fixed"], execution, tmp_path, lambda _run, _worker: None, lambda _row: None)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_without_the_runs_arithmetic_can_still_ask_others_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fp8(method: str) -> Job:
+        return plan(RunRequest(methods=(method,), dataset="digits", sigmas=(0.5,), n=100, limit=1, precision="fp8"))[0]
+
+    monkeypatch.setattr(float8, "lacking", lambda _device: "no 8-bit products here")
+    with pytest.raises(DeviceError, match="no 8-bit products here"):
+        make_worker(fp8("rrcm"), "cpu", 8)
+    assert tried_here(fp8("rrcm"), None).classifier.num_classes == 10
+    with pytest.raises(MethodError, match="this network has none; use bf16"):  # which no other machine can mend
+        tried_here(fp8("gaussian"), None)
 
 
 @pytest.mark.parametrize("name", ["ray", "slurm"])
