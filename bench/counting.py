@@ -138,8 +138,8 @@ def count_units(
             room -= now
         if parts and not lane.start(parts):
             left.extendleft((part.owner, part.unit) for part in reversed(parts))
-        if lane.full or not left:
-            for part, counts, spent in lane.finish() if lane.under_way else ():
+        if lane.full or (lane.under_way and not left):
+            for part, counts, spent in lane.finish():
                 votes[part.owner] += counts
                 seconds[part.owner] += spent
     return [

@@ -11,8 +11,8 @@ from typing import Any
 from bench import registry, weights
 from bench.certificate import check_samples
 from bench.data.subset import parse_subset, subset_fingerprint, take
-from bench.errors import MethodError, SpecError, UsageError
-from bench.execution.environment import PRECISIONS
+from bench.errors import MethodError, UsageError
+from bench.execution.environment import check_precision
 from bench.run import Job
 from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
@@ -118,8 +118,7 @@ def check_request(request: RunRequest) -> None:
     for sigma in request.sigmas:
         check_samples(request.n0, request.n, request.alpha, sigma)
         _registered(request, sigma)
-    if request.precision not in PRECISIONS:
-        raise SpecError(f"no precision {request.precision!r}; expected one of {', '.join(PRECISIONS)}")
+    check_precision(request.precision)
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be at least 1 image, got {request.limit}")
 

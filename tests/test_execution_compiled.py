@@ -59,7 +59,7 @@ def batches(size: int, count: int) -> list[Tensor]:
 
 
 def wrapped(compiler: compiling.Compile) -> Compiled:
-    return Compiled(Slow(), compiler, FULL, 2, {})
+    return Compiled(Slow(), compiler, FULL)
 
 
 def test_full_passes_are_compiled_once_and_the_others_never() -> None:
@@ -71,7 +71,7 @@ def test_full_passes_are_compiled_once_and_the_others_never() -> None:
 
 
 def test_the_pass_after_which_a_graph_is_recorded_answers_as_the_compiled_code_does() -> None:
-    classifier = Compiled(Slow(), partial(fast, flip=1), 200, 2, {})  # one copy in 200 ties
+    classifier = Compiled(Slow(), partial(fast, flip=1), 200)  # one copy in 200 ties
     *first, last = batches(200, RECORD_AFTER)
     for x in first:
         assert torch.equal(classifier.predict(x, NOISE), labels(x))

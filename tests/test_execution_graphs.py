@@ -57,7 +57,7 @@ class Recorder:
 
 
 def wrapped(recorder: Recorder) -> Replayed:
-    return Replayed(Counting(), recorder, 2, {"classifier": 1})
+    return Replayed(Counting(), recorder)
 
 
 def batches(size: int, count: int) -> list[Tensor]:
@@ -157,7 +157,7 @@ def test_a_pass_that_does_not_fit_by_itself_is_its_callers_matter() -> None:
         def predict(self, x: Tensor, noise: Noise) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    classifier = Replayed(Small(), Recorder(), 2, {})
+    classifier = Replayed(Small(), Recorder())
     with pytest.raises(torch.OutOfMemoryError):
         classifier.predict(torch.zeros(2, 1, 2, 2), NOISE)
     assert not classifier.refused  # a smaller batch may be recorded
@@ -181,7 +181,7 @@ def test_a_cuda_graph_answers_as_the_pass_does() -> None:
         pytest.skip("no CUDA device here")
     # The last device, which is not the current one where there are several; both shapes share a pool.
     device = f"cuda:{torch.cuda.device_count() - 1}"
-    classifier = Replayed(Counting(), CudaRecorder(), 2, {})
+    classifier = Replayed(Counting(), CudaRecorder())
     for small, large in zip(batches(64, 20), batches(96, 20), strict=True):
         for x in (small, large):
             assert torch.equal(classifier.predict(x.to(device), NOISE).cpu(), Counting().predict(x, NOISE))

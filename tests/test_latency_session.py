@@ -107,7 +107,7 @@ def certification(recorder: Recorder) -> Certification:
         classifier,
         spec,
         torch.rand(spec.shape, generator=torch.Generator().manual_seed(0)),
-        replayer=lambda inner, _device: Replayed(inner, recorder, inner.num_classes, {}),
+        replayer=lambda inner, _device: Replayed(inner, recorder),
     )
 
 

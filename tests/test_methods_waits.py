@@ -176,7 +176,7 @@ def test_on_a_gpu_no_pass_waits_and_replays_answer_as_passes_do() -> None:
         if dataset != "digits":
             continue
         plain = method.build(replace(setting(method, dataset, **params), device="cuda:0"))
-        replayed = Replayed(plain, CudaRecorder(), plain.num_classes, {})
+        replayed = Replayed(plain, CudaRecorder())
         for first in range(0, 80, 16):
             x = copies_of_digits(first, 16).cuda()
             expected = plain.predict(x, Untouched())  # the first pass may wait: it chooses algorithms

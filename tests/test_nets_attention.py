@@ -6,6 +6,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -16,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from methods.nets import attention
 from methods.nets.architectures import build_network
 from methods.nets.attention import MemoryEfficientAttention, choose_attention, faster_attention
+from methods.nets.probing import fastest
 from methods.nets.tuning import tune
 from methods.nets.vit import time_token_vit
 
@@ -43,7 +45,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
         if kernel is not None:
             sys.modules["xformers.ops"].memory_efficient_attention = kernel
         seconds = {True: 1.0, False: slower}
-        monkeypatch.setattr(attention, "_fastest", lambda attend, _tensors: seconds[attend is kernel])
+        monkeypatch.setattr(attention, "fastest", lambda work, _device: seconds[work.func is kernel])
         faster_attention.cache_clear()
 
     yield install
@@ -75,7 +77,7 @@ def test_both_kernels_are_timed() -> None:
     def slow(*_: Tensor) -> None:
         time.sleep(0.002)
 
-    assert attention._fastest(slow, (q, q, q)) > attention._fastest(attention._own, (q, q, q))
+    assert fastest(partial(slow, q, q, q), "cpu") > fastest(partial(attention._own, q, q, q), "cpu")
 
 
 def test_a_transformer_answers_as_before(installed) -> None:

@@ -12,7 +12,7 @@ from bench.engine.peaks import Peak, peaks
 from bench.engine.records import Measurement
 from bench.engine.targets import Target, targets
 from bench.errors import SpecError, UsageError
-from bench.execution.environment import PRECISIONS, environment, parse_devices, ready_process
+from bench.execution.environment import check_precision, environment, parse_devices, ready_process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +56,7 @@ def begin(
     """
     import torch
 
-    if precision not in PRECISIONS:
-        raise SpecError(f"no precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    check_precision(precision)
     if not sigma > 0:
         raise SpecError(f"--sigma {sigma:g}: expected a noise level above 0")
     if not budget_s > 0:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.errors import FAULTS
-from bench.execution.graphs import RECORD_AFTER, Untouched, kind_of
+from bench.execution.graphs import RECORD_AFTER, Around, Untouched, kind_of
 from bench.types import BaseClassifier, Noise
 
 if TYPE_CHECKING:
@@ -24,17 +24,14 @@ Compile = Callable[[Callable[["Tensor"], "Tensor"]], Callable[["Tensor"], "Tenso
 
 
 @dataclass(slots=True)
-class Compiled:
+class Compiled(Around):
     """A classifier whose full passes are compiled; all others go the ordinary way.
 
     Compiled passes round otherwise than ordinary ones, as another device does: of copies that tie, some change sides.
     """
 
-    inner: BaseClassifier
     compiler: Compile
     batch: int  # copies of a full pass
-    num_classes: int
-    calls: Mapping[str, int]
     replayable: bool = True
     said: str = ""  # what came of it
     _passes: int = 0  # full ones
@@ -55,11 +52,6 @@ class Compiled:
                 if self._run is not None:  # what is recorded of this pass must give the labels of this pass
                     return self._run(x)
         return labels
-
-    def adjusted(self, name: str, value: Any) -> BaseClassifier | None:
-        """The inner classifier's, which is asked too seldom to be compiled."""
-        adjusted: Callable[[str, Any], BaseClassifier | None] | None = getattr(self.inner, "adjusted", None)
-        return None if adjusted is None else adjusted(name, value)
 
     def _try(self, x: Tensor, labels: Tensor) -> None:
 
@@ -90,7 +82,7 @@ def compiled(classifier: BaseClassifier, batch: int) -> BaseClassifier:
     if not getattr(classifier, "replayable", False):
         logging.getLogger(__name__).warning("torch.compile: not used, this method draws noise of its own in a pass")
         return classifier
-    return Compiled(classifier, by_torch, batch, classifier.num_classes, dict(getattr(classifier, "calls", {})))
+    return Compiled(classifier, by_torch, batch)
 
 
 def by_torch(work: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.errors import DeviceError
+from bench.errors import DeviceError, SpecError
 from bench.execution.memory import keep_memory
 
 PACKAGES = (
@@ -47,6 +47,15 @@ def environment(devices: tuple[str, ...], precision: str) -> dict[str, Any]:
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
+
+
+def check_precision(precision: str) -> None:
+    """Nothing, for an arithmetic that there is.
+
+    Raises: SpecError.
+    """
+    if precision not in PRECISIONS:
+        raise SpecError(f"no precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
 
 
 def ready_process(precision: str) -> None:

@@ -34,17 +34,31 @@ Record = Callable[[BaseClassifier, "Tensor"], Recording]
 
 
 @dataclass(slots=True)
-class Replayed:
+class Around:
+    """A classifier around another one: classes, cost and settings are the inner one's."""
+
+    inner: BaseClassifier
+    num_classes: int = field(init=False)
+    calls: Mapping[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.num_classes, self.calls = self.inner.num_classes, dict(getattr(self.inner, "calls", {}))
+
+    def adjusted(self, name: str, value: Any) -> BaseClassifier | None:
+        """The inner classifier's, by itself: it is asked too seldom to be made faster."""
+        adjusted: Callable[[str, Any], BaseClassifier | None] | None = getattr(self.inner, "adjusted", None)
+        return None if adjusted is None else adjusted(name, value)
+
+
+@dataclass(slots=True)
+class Replayed(Around):
     """A classifier whose passes of often seen shapes are replayed; its labels are the inner one's.
 
     Each recording is compared with the pass that it stands for. Where one differs or cannot be made, or a pass does not
     fit the memory beside them, all passes go the ordinary way from then on: a recording must not cost a batch.
     """
 
-    inner: BaseClassifier
     record: Record
-    num_classes: int
-    calls: Mapping[str, int]
     refused: str = ""  # why nothing is recorded any more
     _seen: dict[tuple[object, ...], int] = field(default_factory=dict)
     _made: dict[tuple[object, ...], Recording] = field(default_factory=dict)
@@ -70,11 +84,6 @@ class Replayed:
     def recorded(self) -> bool:
         """Whether passes are replayed now."""
         return bool(self._made)
-
-    def adjusted(self, name: str, value: Any) -> BaseClassifier | None:
-        """The inner classifier's, which is asked too seldom to be recorded."""
-        adjusted: Callable[[str, Any], BaseClassifier | None] | None = getattr(self.inner, "adjusted", None)
-        return None if adjusted is None else adjusted(name, value)
 
     def _pass(self, x: Tensor, noise: Noise) -> Tensor:
         """An ordinary pass; made again without the recordings where it does not fit the memory beside them."""
@@ -131,7 +140,7 @@ def replayed(classifier: BaseClassifier, device: str) -> BaseClassifier:
     """The classifier, with its passes replayed on a CUDA device if it says that they can be (`replayable`)."""
     if not device.startswith("cuda") or not getattr(classifier, "replayable", False):
         return classifier
-    return Replayed(classifier, CudaRecorder(), classifier.num_classes, dict(getattr(classifier, "calls", {})))
+    return Replayed(classifier, CudaRecorder())
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bench import registry
 from bench.certificate import check_samples
 from bench.errors import BenchError, DataError, MethodError, SpecError, UsageError
-from bench.execution.environment import PRECISIONS
+from bench.execution.environment import check_precision
 from bench.latency import paper
 from bench.latency.workload import FINGERPRINT
 from bench.plan import assigned_params, assigned_roles, params_of, weights_of
@@ -54,8 +54,7 @@ class Item:
 def check(request: LatencyRequest) -> None:
     """Refuse what cannot be timed, before anything is built."""
     check_samples(request.n0, request.n, request.alpha, request.sigma)
-    if request.precision not in PRECISIONS:
-        raise SpecError(f"no precision {request.precision!r}; expected one of {', '.join(PRECISIONS)}")
+    check_precision(request.precision)
     if request.precision == "fp8":
         raise SpecError("fp8 is an extra of `run` and `bench`; expected a latency in fp32, tf32, bf16 or fp16")
     if request.repeats < 2:

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,14 @@ class Demand:
     going: tuple[float, ...]  # a look: the share of images under way after it; 0 after the last
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples that each look adds."""
+        return tuple(b - a for a, b in pairwise((0, *self.looks)))
+
+    @property
     def samples(self) -> float:
         """Mean samples an image."""
-        sizes = [b - a for a, b in zip((0, *self.looks), self.looks, strict=False)]
-        return sum(size * share for size, share in zip(sizes, (1.0, *self.going), strict=False))
+        return sum(size * share for size, share in zip(self.sizes, (1.0, *self.going), strict=False))
 
 
 def recovered(log: Log, name: str, n: int, radii: Sequence[float]) -> Demand:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from bench import published
 from bench.errors import UsageError
 from bench.latency import paper
 from bench.scaling.demand import Demand, draw, pick
 from bench.scaling.simulate import Costs, Simulated, by_image, by_look, by_share, of_fixed_n
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TABLE = 1  # of the paper: ImageNet
 N0 = 100  # samples that a fixed n takes besides, for the class
@@ -133,7 +136,7 @@ def forecast(
             splits = []
             for count in devices if method.key in split else ():
                 told(f"{method.title}  sigma {sigma:g}  {count} devices")
-                splits.append(_split(method, demand, images, count))
+                splits.append(_split(method, demand, looks, count))
             found.append(
                 Forecast(
                     method=method,
@@ -149,13 +152,11 @@ def forecast(
     return found
 
 
-def _split(method: MethodCost, demand: Demand, images: int, devices: int) -> Split:
-    costs = Costs(sample=method.seconds, batch=method.batch)
-    looks = draw(demand, images)
-    sizes = [b - a for a, b in pairwise((0, *demand.looks))]
+def _split(method: MethodCost, demand: Demand, looks: np.ndarray, devices: int) -> Split:
+    costs, sizes = Costs(sample=method.seconds, batch=method.batch), demand.sizes
     return Split(
         devices=devices,
-        fixed=of_fixed_n(images, demand.n + N0, devices, costs),
+        fixed=of_fixed_n(len(looks), demand.n + N0, devices, costs),
         by_look=by_look(looks, sizes, devices, costs),
         by_image=by_image(looks, sizes, devices, costs),
         by_share=by_share(looks, sizes, devices, costs),

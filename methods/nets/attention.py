@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
-import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,10 +13,11 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
+from methods.nets.probing import fastest
+
 GAIN = 1.1  # it must be faster by this: of equals torch's own is taken
 SHAPE = (16, 197, 12, 64)  # copies, tokens, heads and width of the probe: a ViT-B at 224 pixels
 CLOSE = 0.02  # of half precision, where values are of order 1
-ROUNDS = 10
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # (B, T, heads, width) each, and as such back
 
@@ -82,23 +82,12 @@ def faster_attention(device: str, dtype: torch.dtype) -> Attend | None:
             return None
         if not bool((found - expected).abs().max() <= CLOSE):
             return None
-        pays = GAIN * _fastest(attend, (q, k, v)) < _fastest(_own, (q, k, v))
+        pays = GAIN * fastest(partial(attend, q, k, v), device) < fastest(partial(_own, q, k, v), device)
     return attend if pays else None
 
 
 def _own(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
-
-
-def _fastest(attend: Attend, tensors: tuple[Tensor, Tensor, Tensor]) -> float:
-    seconds = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        attend(*tensors)
-        if tensors[0].is_cuda:
-            torch.cuda.synchronize(tensors[0].device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
 
 
 def _plain(module: Any) -> bool:

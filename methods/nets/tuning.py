@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from methods.nets.attention import choose_attention
 from methods.nets.float8 import to_float8
+from methods.nets.probing import fastest
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}  # what autocast computes in
 GAIN = 1.5  # a product of its own must be faster than torch's by this: a busy machine must not decide
@@ -143,16 +142,8 @@ def faster_product() -> bool:
             return False
         if not bool((found - expected).abs().max() <= CLOSE * expected.abs().max()):
             return False
-        return GAIN * _fastest(lambda: _product(x, weight, None)) < _fastest(lambda: F.linear(x, weight))
-
-
-def _fastest(work: Callable[[], object], rounds: int = 7) -> float:
-    seconds = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+        ours, own = partial(_product, x, weight, None), partial(F.linear, x, weight)
+        return GAIN * fastest(ours, "cpu") < fastest(own, "cpu")
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
