@@ -17,7 +17,9 @@ from bench.run import Job
 from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
 from bench.stopping import BETA, CERTIFIERS, register
-from bench.types import Dataset, Method, Param, RunSpec, Scalar, WeightsFile
+from bench.types import ClassOrder, Dataset, Method, Param, RunSpec, Scalar, WeightsFile
+
+LARGEST_SIDE = 4096  # pixels: an image of this side takes 200 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class RunRequest:
     random_weights: bool = False
     download: bool = False
     size: int | None = None  # None: the method's own
+    class_order: ClassOrder | None = None  # None: there is nothing to choose
     certifier: str = "cohen"  # or "sequential"
     radii: tuple[float, ...] = ()  # l2; where images that may stop get verdicts
     mode: str | None = None  # "table" or "deploy", where images may stop; None: "table"
@@ -58,7 +61,7 @@ def plan(request: RunRequest) -> list[Job]:
     opened: dict[int | None, tuple[Dataset, str, tuple[int, ...], str]] = {}
     jobs = []
     for name, method in methods.items():
-        size = request.size or method.size(request.dataset)
+        size = _side(request, method)
         if size not in opened:
             opened[size] = _open(request, size)
         dataset, words, indices, fingerprint = opened[size]
@@ -90,6 +93,7 @@ def plan(request: RunRequest) -> list[Job]:
                 seed=request.seed,
                 precision=request.precision,
                 noise=NOISE_VERSION,
+                class_order=getattr(dataset, "class_order", ""),
                 **_registered(request, sigma),
             )
             jobs.append(
@@ -100,6 +104,7 @@ def plan(request: RunRequest) -> list[Job]:
                     size=size,
                     indices=indices,
                     weights=files,
+                    class_order=request.class_order,
                     notes=dataset.notes,
                 )
             )
@@ -121,6 +126,16 @@ def check_request(request: RunRequest) -> None:
     check_precision(request.precision)
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be at least 1 image, got {request.limit}")
+    check_size(request.size)
+
+
+def check_size(size: int | None) -> None:
+    """Refuse a side that no image can have.
+
+    Raises: UsageError.
+    """
+    if size is not None and not 1 <= size <= LARGEST_SIDE:
+        raise UsageError(f"--size must be 1 to {LARGEST_SIDE} pixels, got {size}; leave it out for the method's own")
 
 
 def _check_certifier(request: RunRequest) -> None:
@@ -162,8 +177,17 @@ def _registered(request: RunRequest, sigma: float) -> dict[str, Any]:
     return {own.name: getattr(made, own.name) for own in fields(made)}
 
 
+def _side(request: RunRequest, method: Method) -> int | None:
+    """The side to open images at: as asked for, else as the method likes where that enlarges none of them."""
+    if request.size is not None:
+        return request.size
+    liked = method.size(request.dataset)
+    side = registry.dataset(request.dataset).side
+    return liked if liked is None or side is None else side(request.data_root, "test", liked)
+
+
 def _open(request: RunRequest, size: int | None) -> tuple[Dataset, str, tuple[int, ...], str]:
-    dataset = registry.open_dataset(request.dataset, request.data_root, size, "test")
+    dataset = registry.open_dataset(request.dataset, request.data_root, size, "test", request.class_order)
     words, indices = parse_subset(request.subset or registry.dataset(request.dataset).default_subset, len(dataset))
     if request.limit is not None and request.limit < len(indices):
         words, indices = f"{words},limit:{request.limit}", take(indices, request.limit)

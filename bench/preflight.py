@@ -6,8 +6,9 @@ No checkpoint says how its pixels were normalised, and the wrong guess costs acc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 
 from bench import registry
 from bench.errors import BenchError
@@ -32,16 +33,17 @@ class Look:
 
 
 def look(job: Job, worker: ImageCertifier) -> Look:
-    """Noisy accuracy of the job's network on its first images; of its alternatives where no checkpoint tells.
+    """Noisy accuracy of the job's network on a few images of all classes; of alternatives where no checkpoint tells.
 
     Warns where it is near chance, and where another choice of an untold setting is right far more often. Other choices
     are tried only where the first look was over in time: on few copies, or hours later, they would tell nothing.
     """
-    accuracy, copies = _accuracy(job, worker, worker.classifier)
+    indices = spread(job.indices, worker.dataset.label)
+    accuracy, copies = _accuracy(job, worker, worker.classifier, indices)
     warnings = []
     chance = 1 / worker.dataset.num_classes
     limit = chance + 3 * (chance * (1 - chance) / copies) ** 0.5
-    others = _others(job, worker) if copies == COPIES * len(job.indices[:IMAGES]) else []
+    others = _others(job, worker, indices) if copies == COPIES * len(indices) else []
     best = max(others, key=lambda other: other[1], default=None)
     fits = f"; with --set {best[0]} it is {100 * best[1]:.0f} %" if best and best[1] > accuracy + BETTER else ""
     seen = f"{job.spec.method} is right on {100 * accuracy:.0f} % of {copies} noisy copies at sigma {job.spec.sigma:g}"
@@ -53,7 +55,21 @@ def look(job: Job, worker: ImageCertifier) -> Look:
     return Look(accuracy, copies, tuple(warnings))
 
 
-def _others(job: Job, worker: ImageCertifier) -> list[tuple[str, float]]:
+def spread(indices: Sequence[int], label: Callable[[int], int]) -> list[int]:
+    """IMAGES of a subset or all of it, from anywhere in it, as evenly over the classes as they are there.
+
+    The first ones are of one class where a dataset lists class by class, and tell nothing of the order of classes.
+    """
+    import numpy as np
+
+    by_class: dict[int, list[int]] = {}
+    for at in np.random.default_rng(0).permutation(len(indices)):
+        by_class.setdefault(label(indices[at]), []).append(indices[at])
+    rounds = chain.from_iterable(zip_longest(*by_class.values()))
+    return [index for index in rounds if index is not None][:IMAGES]
+
+
+def _others(job: Job, worker: ImageCertifier, indices: Sequence[int]) -> list[tuple[str, float]]:
     """("key=value", noisy accuracy) of every other choice of the settings that no checkpoint tells."""
     found = []
     for param in registry.method(job.method).params:
@@ -66,7 +82,7 @@ def _others(job: Job, worker: ImageCertifier) -> list[tuple[str, float]]:
                 other = _with(job, worker, param.name, choice)
             except BenchError:  # a choice that this network does not have
                 continue
-            found.append((f"{param.name}={choice}", _accuracy(job, worker, other)[0]))
+            found.append((f"{param.name}={choice}", _accuracy(job, worker, other, indices)[0]))
     return found
 
 
@@ -82,12 +98,14 @@ def _with(job: Job, worker: ImageCertifier, name: str, choice: str) -> BaseClass
     return build(replace(job, spec=spec), worker.device, worker.dataset)
 
 
-def _accuracy(job: Job, worker: ImageCertifier, classifier: BaseClassifier) -> tuple[float, int]:
+def _accuracy(
+    job: Job, worker: ImageCertifier, classifier: BaseClassifier, indices: Sequence[int]
+) -> tuple[float, int]:
     import torch
 
     right = copies = 0
     until = time.monotonic() + SECONDS
-    for index in job.indices[:IMAGES]:
+    for index in indices:
         if copies and time.monotonic() > until:
             break
         image = worker.dataset[index]

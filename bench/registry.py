@@ -10,8 +10,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from bench.data.class_order import open_source
 from bench.errors import BenchError, DataError, MethodError, WeightsError
-from bench.types import Dataset, DatasetSource, Method
+from bench.types import ClassOrder, Dataset, DatasetSource, Method
 
 if TYPE_CHECKING:
     from bench.conversion import Converter
@@ -74,13 +75,15 @@ def converter(name: str) -> Converter:
 
 
 @lru_cache(maxsize=2)
-def open_dataset(name: str, root: Path | None, size: int | None, split: str) -> Dataset:
+def open_dataset(
+    name: str, root: Path | None, size: int | None, split: str, class_order: ClassOrder | None = None
+) -> Dataset:
     """A split of the dataset of that name, images cropped to `size`; the last ones opened are kept.
 
     Opening ImageNet reads its list of 50 000 files: the plan and each of its runs share one.
     Raises: DataError.
     """
-    return dataset(name).open(root, size, split)
+    return open_source(dataset(name), root, size, split, class_order)
 
 
 def _find(name: str, group: str, kind: str, error: type[BenchError]) -> Any:

@@ -25,7 +25,7 @@ from bench.flight import Counted, Unit
 from bench.packing import Packer
 from bench.smoothing import NOISE_VERSION, placed, sample
 from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run
-from bench.types import LOCAL, BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
+from bench.types import LOCAL, BaseClassifier, ClassOrder, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
 from bench.weights import sha256_of
 
 
@@ -39,12 +39,13 @@ class Job:
     size: int | None
     indices: tuple[int, ...]
     weights: Mapping[str, WeightsFile]
+    class_order: ClassOrder | None = None  # as it was asked for
     notes: tuple[str, ...] = ()  # what the dataset wants its user to know
 
 
 def open_dataset(job: Job) -> Dataset:
     """The job's images."""
-    return registry.open_dataset(job.spec.dataset, job.data_root, job.size, job.spec.split)
+    return registry.open_dataset(job.spec.dataset, job.data_root, job.size, job.spec.split, job.class_order)
 
 
 def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:

@@ -20,6 +20,7 @@ WRONG, FORCED = "wrong", "forced"  # why a draw stopped before n: another class 
 EXECUTORS = LOCAL, RAY, SLURM = ("local", "ray", "slurm")  # who computes: this machine, a Ray cluster, a Slurm queue
 
 Scalar = str | int | float | bool
+ClassOrder = str | tuple[str, ...]  # "natural", "text", or the names of all classes in the order of their labels
 
 
 # ---- what a method supplies ------------------------------------------------------------------------------------------
@@ -133,6 +134,7 @@ class TrainRequest:
     stage: str
     dataset: str
     data_root: Path | None
+    class_order: ClassOrder | None = None  # of a dataset whose classes are in no published one
     preset: str
     sigma: float | None  # None where the stage has no noise level (pre-training)
     init: Path | None  # weights to start from (the pre-trained network, for fine-tuning)
@@ -154,9 +156,7 @@ class Method:
     build: Callable[[Setting], BaseClassifier]
     params: tuple[Param, ...] = ()
     roles: tuple[Role, ...] = ()
-    size: Callable[[str], int | None] = lambda _dataset: (
-        None
-    )  # crop side that the method wants, None = the dataset's own
+    size: Callable[[str], int | None] = lambda _dataset: None  # crop side that it wants; None: the dataset's own
     declines: Callable[[str, tuple[int, int, int], int], str | None] = lambda _dataset, _shape, _classes: None
     # what a checkpoint tells of itself: role, {tensor name: shape}, {"arch": ...} -> params
     recognise: Callable[[str, Mapping[str, tuple[int, ...]], Mapping[str, Scalar]], Mapping[str, Scalar]] | None = None
@@ -208,9 +208,11 @@ class DatasetSource:
     title: str
     cite: str
     default_subset: str  # the field's own: "skip:20" for CIFAR-10
-    open: Callable[[Path | None, int | None, str], Dataset]  # (root, size, split)
+    open: Callable[..., Dataset]  # (root, size, split), and the class order where it takes one
     num_classes: int | None = None  # known without opening it; None: depends on the folder
     shape: tuple[int, int, int] | None = None
+    takes_class_order: bool = False
+    side: Callable[[Path | None, str, int], int | None] | None = None  # (root, split, a method's wish): what to open at
 
 
 # ---- what is measured, and how ---------------------------------------------------------------------------------------
@@ -244,6 +246,7 @@ class RunSpec:
     alphas: tuple[float, ...] = ()  # sequential: what of alpha each look spends
     beta: float = 0.0  # sequential: the loss of power by giving up early
     mode: str = ""  # "table": of the true label, for certified accuracy alone; "deploy": of the selected class
+    class_order: str = ""  # where it was to be chosen: "natural", "text" or "file:" and a hash of the names
 
     @property
     def stops(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import lzma
 import os
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.data import cifar10, cifar_batches
 from bench.data.cifar10 import CIFAR10
 from bench.data.cifar_batches import RECORD, find_batch, read_batch
 from bench.data.subset import parse_subset, subset_fingerprint
@@ -81,6 +84,82 @@ def test_each_form_of_the_same_records_gives_the_same_images(tmp_path: Path) -> 
         seen.add((subset_fingerprint(dataset, range(10)), tuple(dataset[i].fingerprint for i in range(10))))
         assert np.array_equal(dataset[4].pixels, made[4, 1:].reshape(3, 32, 32).astype(np.float32) / np.float32(255))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("form", ["python", "binary"])
+def test_an_official_archive_is_read_without_being_unpacked(tmp_path: Path, form: str) -> None:
+    made = records(10)
+    folder = "cifar-10-batches-" + ("py" if form == "python" else "bin")
+    end = "" if form == "python" else ".bin"
+    with tarfile.open(tmp_path / f"cifar-10-{form}.tar.gz", "w:gz") as tar:
+        for number in range(6):
+            part = made if number == 5 else records(3, seed=number + 1)
+            data = pickled(part) if form == "python" else part.tobytes()
+            info = tarfile.TarInfo(f"{folder}/" + ("test_batch" if number == 5 else f"data_batch_{number + 1}") + end)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    before = sorted(tmp_path.rglob("*"))
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "test_batch.bin").write_bytes(made.tobytes())
+    plain = CIFAR10.open(tmp_path / "plain", None, "test")
+    for root in (tmp_path, tmp_path / f"cifar-10-{form}.tar.gz"):
+        packed = CIFAR10.open(root, None, "test")
+        assert subset_fingerprint(packed, range(10)) == subset_fingerprint(plain, range(10))
+        assert CIFAR10.open(root, None, "train").label(40_000) == records(3, seed=5)[0, 0]
+    assert before == sorted(path for path in tmp_path.rglob("*") if "plain" not in str(path))
+
+
+def test_an_archive_that_is_no_archive_of_cifar10_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cifar-10-python.tar.gz"
+    bomb = gzip.compress(bytes(3_000_000))
+    for data, message in ((b"x", "cannot be read"), (bomb, "lacks the batch"), (bomb[:-9], "cannot be read")):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=message):
+            CIFAR10.open(path, None, "test")
+
+
+def test_an_archive_is_not_unpacked_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar_batches, "UNPACKED", 1000)
+    path = tmp_path / "cifar-10-python.tar.gz"
+    path.write_bytes(gzip.compress(bytes(2000)))
+    with pytest.raises(DataError, match="unpacks to more than 1,000 bytes"):
+        CIFAR10.open(path, None, "test")
+
+
+def test_other_forms_pass_as_official_only_where_they_hold_the_official_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = records(200)
+    values = made[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    for name, value in (("BATCH", 200), ("FIRST", 50)):
+        monkeypatch.setattr(cifar10, name, value)
+    first, labels = hashlib.sha256(made[:50].tobytes()).hexdigest(), hashlib.sha256(made[:, 0].tobytes()).hexdigest()
+    monkeypatch.setitem(cifar10.FIRST_SHA256, "test", first)
+    monkeypatch.setitem(cifar10.LABELS_SHA256, "test", labels)
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "test_batch.bin").write_bytes(made.tobytes())
+    plain = subset_fingerprint(CIFAR10.open(tmp_path / "plain", None, "test"), range(200))
+    np.savez(tmp_path / "a.npz", x_test=values, y_test=made[:, 0])
+    np.savez(tmp_path / "b.npz", x_test=values.astype(np.float32) / np.float32(255), y_test=made[:, 0])
+    for name in ("a.npz", "b.npz"):
+        dataset = CIFAR10.open(tmp_path / name, None, "test")
+        assert subset_fingerprint(dataset, range(200)) == plain
+        assert "is no official file" in dataset.notes[0]
+    noisy = values.copy()
+    noisy[7, 0, 0, 0] ^= 1
+    for images, classes, message in (
+        (noisy, made[:, 0], "pixels differ, as those of a JPEG or a corrupted copy; open it as --dataset folder"),
+        (values[::-1], made[::-1, 0], "pixels or labels differ"),
+        (values[:150], made[:150, 0], "it has 150; open it as --dataset folder"),
+    ):
+        np.savez(tmp_path / "c.npz", x_test=images, y_test=classes)
+        with pytest.raises(DataError, match=message):
+            CIFAR10.open(tmp_path / "c.npz", None, "test")
+
+
+def test_binary_records_that_are_not_the_official_ones_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "test_batch.bin").write_bytes(records(1_017).tobytes())
+    assert "not the official ones" in CIFAR10.open(tmp_path, None, "test").notes[1]
 
 
 def test_training_batches_stand_in_their_official_places(tmp_path: Path) -> None:
@@ -237,6 +316,7 @@ def test_the_exact_test_images_serve_the_first_500() -> None:
     dataset = CIFAR10.open(EXACT, None, "test")
     words, indices = parse_subset("first:500", len(dataset))
     assert (words, len(dataset), len(indices)) == ("first:500", 10_000, 500)
+    assert len(dataset.notes) == 1  # that it is a part, and not that its pixels are others
     truth = (EXACT / "labels_test.u8").read_bytes()
     assert bytes(dataset.label(index) for index in range(1017)) == truth[:1017]
     assert len(subset_fingerprint(dataset, indices)) == 64

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.data.class_order import file_word, read_class_order
 from bench.data.folder import FOLDER
 from bench.data.subset import subset_fingerprint
 from bench.errors import DataError
@@ -16,7 +17,7 @@ from bench.errors import DataError
 HISTOLOGY = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "histology_nct_crc"
 
 
-def fill(root: Path, classes: str = "ab", count: int = 2, size: tuple[int, int] = (6, 6)) -> Path:
+def fill(root: Path, classes: str | tuple[str, ...] = "ab", count: int = 2, size: tuple[int, int] = (6, 6)) -> Path:
     for shade, name in enumerate(classes):
         (root / name).mkdir(parents=True)
         for number in range(count):
@@ -37,11 +38,84 @@ def test_labels_follow_the_sorted_class_folders(tmp_path: Path) -> None:
 def test_sizes_that_differ_need_a_size(tmp_path: Path) -> None:
     fill(tmp_path)
     Image.new("RGB", (9, 6)).save(tmp_path / "b" / "wide.png")
-    with pytest.raises(DataError, match=r"a/0.png' is 6x6, '.*b/wide.png' is 9x6; give a size"):
+    with pytest.raises(DataError, match=r"a/0.png' is 6x6, '.*b/wide.png' is 9x6; give --size K"):
         FOLDER.open(tmp_path, None, "test")
     dataset = FOLDER.open(tmp_path, 4, "test")
     assert dataset.preprocessing == "resize4-crop4"
     assert {dataset[index].pixels.shape for index in range(5)} == {(3, 4, 4)}
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "natural"),
+    [
+        (("class1", "class10", "class2"), [0, 1, 2], [0, 2, 1]),
+        (("0", "1", "10", "2"), [0, 1, 2, 3], [0, 1, 3, 2]),
+        (("Banana", "apple"), [0, 1], [1, 0]),
+    ],
+)
+def test_an_order_of_classes_that_is_to_be_chosen_is_asked_for(
+    tmp_path: Path, names: tuple[str, ...], text: list[int], natural: list[int]
+) -> None:
+    fill(tmp_path, names, count=1)
+    with pytest.raises(DataError, match="give --class-order text, natural, or a file"):
+        FOLDER.open(tmp_path, None, "test")
+    # The order of images stays; their labels are another's.
+    for order, labels, word in (("text", text, "text"), ("natural", natural, "natural")):
+        dataset = FOLDER.open(tmp_path, None, "test", order)
+        assert [dataset.label(index) for index in range(len(names))] == labels
+        assert dataset.class_order == word
+        assert [dataset.class_names[label] for label in labels] == sorted(names)
+
+
+@pytest.mark.parametrize("names", [("001", "002", "010"), ("a", "b"), ("n01440764", "n01443537"), ("é", "ü")])
+def test_where_both_orders_agree_nothing_is_asked_and_nothing_recorded(tmp_path: Path, names: tuple[str, ...]) -> None:
+    fill(tmp_path, names, count=1)
+    for order in (None, "natural", "text", names):
+        dataset = FOLDER.open(tmp_path, None, "test", order)
+        assert (dataset.class_names, dataset.class_order) == (names, "")
+
+
+@pytest.mark.parametrize("names", [("1", "01"), ("Cat", "cat")])
+def test_classes_that_natural_order_cannot_tell_apart_have_none(tmp_path: Path, names: tuple[str, ...]) -> None:
+    fill(tmp_path, names, count=1)
+    for order in (None, "natural"):
+        with pytest.raises(DataError, match="give --class-order text, or a file"):
+            FOLDER.open(tmp_path, None, "test", order)
+    assert FOLDER.open(tmp_path, None, "test", "text").class_names == tuple(sorted(names))
+
+
+def test_the_natural_order_is_that_of_timm(tmp_path: Path) -> None:
+    # As timm.data.readers.reader_image_folder.find_images_and_targets numbers these folders (timm 1.0).
+    names = ("9", "10", "a-2b9", "a-2b10", "x2", "X3", "x10", "zoo", "Ünder")
+    fill(tmp_path, names[::-1], count=1)
+    assert FOLDER.open(tmp_path, None, "test", "natural").class_names == names
+
+
+def test_a_file_gives_the_order_and_classes_that_are_not_here(tmp_path: Path) -> None:
+    fill(tmp_path / "data", ("x1", "x10", "x2"), count=1)
+    (tmp_path / "order.txt").write_text("x2\nelse\nx10\nx1\n", encoding="utf-8")
+    order = read_class_order(str(tmp_path / "order.txt"))
+    dataset = FOLDER.open(tmp_path / "data", None, "test", order)
+    assert [dataset.label(index) for index in range(3)] == [3, 2, 0]
+    assert (dataset.num_classes, dataset.class_order) == (4, file_word(order))
+    assert "1 of 4 classes of --class-order have no image here" in dataset.notes
+    with pytest.raises(DataError, match="has the class 'x10', which the file of --class-order does not name"):
+        FOLDER.open(tmp_path / "data", None, "test", ("x1", "x2"))
+    for text, message in (("a\na\n", "names 'a' twice"), ("a\n", "names 1 classes")):
+        (tmp_path / "order.txt").write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_class_order(str(tmp_path / "order.txt"))
+    with pytest.raises(DataError, match="is no file; expected natural, text, or a file"):
+        read_class_order("Natural")
+
+
+def test_a_side_that_would_enlarge_a_picture_is_not_taken(tmp_path: Path) -> None:
+    fill(tmp_path / "small", size=(6, 6))
+    fill(tmp_path / "large", size=(9, 12))
+    fill(tmp_path / "mixed", size=(9, 12))
+    Image.new("RGB", (8, 20)).save(tmp_path / "mixed" / "b" / "narrow.png")
+    assert FOLDER.side is not None
+    assert [FOLDER.side(tmp_path / name, "test", 9) for name in ("small", "large", "mixed")] == [None, 9, None]
 
 
 def test_splits_are_told_from_classes(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from bench.data.imagenet import IMAGENET, official_classes
 from bench.errors import DataError
@@ -134,6 +135,59 @@ def test_two_label_files_are_refused(flat: Path) -> None:
         IMAGENET.open(flat, None, "test")
 
 
+def test_kaggles_tree_is_found_from_its_root_and_below(tmp_path: Path, wnids: tuple[str, ...]) -> None:
+    inner = tmp_path / "ILSVRC" / "Data" / "CLS-LOC" / "val"
+    inner.mkdir(parents=True)
+    names = [f"ILSVRC2012_val_{number:08d}" for number in (1, 2, 3)]
+    for seed, name in enumerate(names):
+        (inner / f"{name}.JPEG").write_bytes(jpeg(seed=seed))
+    (tmp_path / "LOC_val_solution.csv").write_text(BOXES.format(*names))
+    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} a name\n" for wnid in wnids))
+    for root in (tmp_path, tmp_path / "ILSVRC", inner.parent, inner):
+        dataset = IMAGENET.open(root, None, "test")
+        assert [dataset.label(index) for index in range(3)] == [1, 0, 999]
+        assert any("LOC_val_solution.csv, by wnid" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("table", ["map_clsloc.txt", "meta.mat"])
+def test_the_official_tar_takes_ids_by_the_table_of_the_kit(tmp_path: Path, wnids: tuple[str, ...], table: str) -> None:
+    members = {f"ILSVRC2012_val_{number:08d}.JPEG": jpeg(seed=number) for number in (2, 1, 4)}
+    path = tar_of(tmp_path / "ILSVRC2012_img_val.tar", members)
+    kit = tmp_path / "ILSVRC2012_devkit_t12" / "data"
+    kit.mkdir(parents=True)
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n1000\n7\n490\n")
+    with pytest.raises(DataError, match="counts classes by ILSVRC ids, which are not the labels of any network"):
+        IMAGENET.open(path, None, "test")
+    # Here id k stands for the class k from the end; the ids above 1000 are no classes of the challenge.
+    ids = {str(k + 1): wnid for k, wnid in enumerate(reversed(wnids))}
+    if table == "map_clsloc.txt":
+        (kit / table).write_text("".join(f"{wnid} {number} name\n" for number, wnid in ids.items()))
+    else:
+        kind = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")]
+        rows = [(float(number), wnid, "name") for number, wnid in {**ids, "1001": "n99999999"}.items()]
+        savemat(kit / table, {"synsets": np.array(rows, dtype=kind)})
+    dataset = IMAGENET.open(tmp_path, None, "test")
+    assert [dataset.label(index) for index in range(3)] == [999, 0, 510]
+    assert dataset.preprocessing == "resize256-crop224"
+    (kit / table).write_bytes((kit / table).read_bytes()[:400])
+    with pytest.raises(DataError, match=r"no table of synsets|does not give each"):
+        IMAGENET.open(path, None, "test")
+
+
+def test_packed_images_are_checked_by_the_wnids_in_their_names(tmp_path: Path, wnids: tuple[str, ...]) -> None:
+    good = {"n01443537_1.cls": b"1", "n01443537_1.jpg": jpeg(), "x.cls": b"999", "x.jpg": jpeg()}
+    dataset = IMAGENET.open(tar_of(tmp_path / "imagenet1k-validation-00.tar", good), None, "test")
+    assert [dataset.label(index) for index in range(2)] == [1, 999]
+    assert "order: file" in dataset.notes
+    for changes, message in (
+        ({"n01443537_1.cls": b"2"}, "says label 2, but n01443537 is class 1"),
+        ({"x.cls": b"1000"}, "has labels up to 1000"),
+    ):
+        tar_of(tmp_path / "imagenet1k-validation-00.tar", {**good, **changes})
+        with pytest.raises(DataError, match=message):
+            IMAGENET.open(tmp_path, None, "test")
+
+
 def tar_of(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
         for name, data in members.items():
@@ -169,7 +223,7 @@ def test_images_of_two_kinds_of_preprocessing_are_not_mixed(tmp_path: Path) -> N
     [
         ({"490_n01440764_tench.jpg": b"x"}, "says label 490, but n01440764 is class 0"),
         ({"000_n00000000_x.jpg": b"x"}, "says label 0, but n00000000 is no ImageNet-1k class"),
-        ({"tench.jpg": b"x"}, "carries no label"),
+        ({"tench.jpg": b"x"}, "needs labels"),
         ({"readme.txt": b"x"}, "holds no image"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from bench import preflight
 from bench.plan import RunRequest, plan
-from bench.preflight import look
+from bench.preflight import look, spread
 from bench.run import make_worker
 from bench.types import Method, Param
 
@@ -73,6 +73,18 @@ def test_a_choice_that_is_only_worse_is_named_too() -> None:
     assert len(warnings) == 1
     assert "--set scale=right" in warnings[0]
     assert "chance" not in warnings[0]
+
+
+def test_the_images_looked_at_are_of_all_classes_and_of_all_of_the_subset() -> None:
+    by_class = spread(range(10_000), lambda index: index // 1_000)  # class by class, as a folder is
+    counts = [sum(index // 1_000 == label for index in by_class) for label in range(10)]
+    assert (len(set(by_class)), min(counts), max(counts)) == (32, 3, 4)
+    many = spread(range(5_000), lambda index: index // 5)
+    assert len({index // 5 for index in many}) == 32
+    assert max(many) > 3_000  # 32 of 1000 classes at random: false in (3/5) ** 32 of seeds, and the seed stands
+    rare = spread(range(100), lambda index: int(index == 99))
+    assert 99 in rare
+    assert sorted(spread([5, 3], lambda index: 0)) == [3, 5]
 
 
 class Shared(ByScale):

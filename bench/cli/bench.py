@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
     from bench.engine.peaks import Peak
@@ -30,7 +31,7 @@ def bench(
     ] = False,
     sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
-    out: Annotated[Path, typer.Option(help="Folder of the record.")] = RECORDS,
+    out: Annotated[Path, typer.Option(help="Folder of the record.", callback=at_home)] = RECORDS,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""

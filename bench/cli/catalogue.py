@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 
 if TYPE_CHECKING:
     from bench.types import Method
@@ -138,7 +139,8 @@ def check(
     dataset: Annotated[
         str, typer.Option(help="Dataset whose images it gets.", autocompletion=complete.datasets)
     ] = "digits",
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", show_default="the cache")] = None,
+    data_root: Annotated[Path | None, DATA_ROOT] = None,
+    class_order: Annotated[str | None, CLASS_ORDER] = None,
     sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
     weights: Annotated[list[str] | None, typer.Option(help="ROLE=PATH.", show_default="the catalogue")] = None,
     random_weights: Annotated[bool, typer.Option("--random-weights", help="Random networks.")] = False,
@@ -147,13 +149,15 @@ def check(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Run the conformance kit on a method: does it keep the protocol that its certificates rest on?"""
+    from bench.data.class_order import read_class_order
     from bench.execution.environment import parse_devices
     from bench.plan import RunRequest, plan
     from bench.run import build, open_dataset
     from bench.testing import check_method
 
     request = RunRequest(
-        methods=(method,), dataset=dataset, sigmas=(sigma,), data_root=data_root, weights=tuple(weights or ()),
+        methods=(method,), dataset=dataset, sigmas=(sigma,), data_root=data_root,
+        class_order=class_order and read_class_order(class_order), weights=tuple(weights or ()),
         random_weights=random_weights, params=tuple(params or ()), subset="first:1",
     )  # fmt: skip
     job = plan(request)[0]
@@ -209,7 +213,9 @@ def weights_verify(
 
 def weights_add(
     name: Annotated[str, typer.Argument(help="A name of your own, as lab/gaussian/cifar10/0.25.")],
-    path: Annotated[Path, typer.Argument(help="The checkpoint: safetensors, or .pth without code in it.")],
+    path: Annotated[
+        Path, typer.Argument(help="The checkpoint: safetensors, or .pth without code in it.", callback=at_home)
+    ],
     method: Annotated[str, typer.Option(help="Method that it is for.")],
     dataset: Annotated[str, typer.Option(help="Dataset that it was trained on.")],
     role: Annotated[str, typer.Option(help="Role, see `methods NAME`.")] = "network",

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.cli.paths import at_home
 
-RUN = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+RUN = Annotated[Path, typer.Argument(help="Run folder.", show_default=False, callback=at_home)]
 
 
 def compare(

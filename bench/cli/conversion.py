@@ -9,13 +9,15 @@ import typer
 
 from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.cli.paths import at_home
 
 
 def weights_convert(
     source: Annotated[
-        Path, typer.Argument(help="The checkpoint: .pt, .pth, .bin or .safetensors, without code in it.")
+        Path,
+        typer.Argument(help="The checkpoint: .pt, .pth, .bin or .safetensors, without code in it.", callback=at_home),
     ],
-    target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    target: Annotated[Path, typer.Argument(help="The safetensors file to write.", callback=at_home)],
     converter: Annotated[
         str,
         typer.Option(

@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
+from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
     from bench.latency.devices import Profile
@@ -67,7 +68,7 @@ def latency(
     strict: Annotated[bool, typer.Option("--strict", help="Measure on the --gpu or refuse; project nothing.")] = False,
     claims: Annotated[bool, typer.Option("--claims", help="Only re-derive the paper's claims of speed.")] = False,
     backtest: Annotated[bool, typer.Option("--backtest", help="Only test projections on published rates.")] = False,
-    out: Annotated[Path, typer.Option(help="File of records, JSON lines, appended to.")] = LEDGER,
+    out: Annotated[Path, typer.Option(help="File of records, JSON lines, appended to.", callback=at_home)] = LEDGER,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Time one certificate of each method: what was timed, on what, how sure it is."""

@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+from bench.cli.paths import at_home
 
-PATHS = Annotated[list[Path], typer.Argument(help="Logs, or folders of them, however deep.", show_default=False)]
+PATHS = Annotated[
+    list[Path], typer.Argument(help="Logs, or folders of them, however deep.", show_default=False, callback=at_home)
+]
 RADIUS = Annotated[
     float | None,
     typer.Option(help="l2 radius of logs that say only whether one radius was proved.", show_default="none"),
@@ -59,7 +62,7 @@ def import_(
     n: Annotated[int | None, typer.Option(help="Samples of the estimate.", show_default="told by the radii")] = None,
     alpha: Annotated[float | None, typer.Option(help="Failure probability.", show_default="told by the radii")] = None,
     radius: RADIUS = None,
-    out: Annotated[Path, typer.Option(help="Folder of imported logs.")] = Path("results/imported"),
+    out: Annotated[Path, typer.Option(help="Folder of imported logs.", callback=at_home)] = Path("results/imported"),
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Store published logs, marked as imported; all of them or none."""

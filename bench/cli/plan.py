@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+from bench.cli.paths import at_home
 
 
 def plan(
@@ -26,9 +27,15 @@ def plan(
     ] = None,
     logs: Annotated[
         list[Path] | None,
-        typer.Option(help="Certification logs whose images' samples are taken.", show_default="the summary that ships"),
+        typer.Option(
+            help="Certification logs whose images' samples are taken.",
+            show_default="the summary that ships",
+            callback=at_home,
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for JSON, tables and picture.", show_default="none")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for JSON, tables and picture.", show_default="none", callback=at_home)
+    ] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Forecast the device hours of a table by both certifiers; for one run on this machine see `run --dry-run`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.output import remark, stdout
+from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
     from bench.report.cells import Table
@@ -19,7 +20,9 @@ RUNS = Path("results/runs")
 def report(
     runs: Annotated[
         list[Path] | None,
-        typer.Option(help="Run folders, imported logs, or folders of them; repeatable.", show_default=str(RUNS)),
+        typer.Option(
+            help="Run folders, imported logs, or folders of them; repeatable.", show_default=str(RUNS), callback=at_home
+        ),
     ] = None,
     table: Annotated[
         str | None,
@@ -63,17 +66,25 @@ def report(
     ] = None,
     data_root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the runs' dataset: its images appear on the page.", show_default="the cache"),
+        typer.Option(
+            help="Folder of the runs' dataset: its images appear on the page.",
+            show_default="the cache",
+            callback=at_home,
+        ),
     ] = None,
     latency: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Records of `rrcm-bench latency`, for the rows that they fit; repeatable.", show_default="none"
+            help="Records of `rrcm-bench latency`, for the rows that they fit; repeatable.",
+            show_default="none",
+            callback=at_home,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for files and figures (PNG, PDF, SVG).", show_default="stdout, no figures"),
+        typer.Option(
+            help="Folder for files and figures (PNG, PDF, SVG).", show_default="stdout, no figures", callback=at_home
+        ),
     ] = None,
 ) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.cli.paths import beside, code_beside, subset_beside, weights_beside
+from bench.data.class_order import NATURAL, TEXT, read_class_order
 from bench.errors import UsageError
 from bench.plan import RunRequest
 from bench.report.accuracy import natural_radii
@@ -26,6 +28,7 @@ KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
     "subset": ("subset", (str,)),
     "limit": ("limit", (int,)),
     "data_root": ("data_root", (str,)),
+    "class_order": ("class_order", (str,)),
     "weights": ("weights", (dict, list)),
     "set": ("params", (dict, list)),
     "precision": ("precision", (str,)),
@@ -52,7 +55,8 @@ def requests(options: Mapping[str, Any], plan: Path | None) -> tuple[list[RunReq
     if plan is None:
         if "methods" not in given:
             raise UsageError("no --methods given; expected all, or some of those that `rrcm-bench methods` lists")
-        return [_request(given)], None
+        return [_request(_placed(given, None))], None
+    given = _placed(given, None)
     tables = [_embedded(given)] if plan == EMBEDDED else _read(plan)
     return [_request({**table, **given}) for table in tables], "the embedded default" if plan == EMBEDDED else str(plan)
 
@@ -78,11 +82,13 @@ def _embedded(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
+    if path.exists() and not path.is_file():
+        raise UsageError(f"plan {str(path)!r} is no regular file; expected TOML")
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"plan {str(path)!r} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"plan {str(path)!r} is not TOML: {error}") from None
     runs = document.pop("run", [{}])
     if not isinstance(runs, list) or not all(isinstance(r, dict) for r in runs):
@@ -101,9 +107,37 @@ def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
             raise UsageError(
                 f"plan {str(path)!r}: {key} = {value!r}; expected {' or '.join(t.__name__ for t in types)}"
             )
-    if "data_root" in table:  # a plan's paths are beside the plan
-        table = {**table, "data_root": path.parent / table["data_root"]}
-    return table
+    return _placed(table, path.parent)
+
+
+def _placed(table: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """The table with every path as it is meant: beside a plan in that folder, else from where the command runs."""
+
+    def names() -> frozenset[str]:
+        from bench.catalogue import catalogue
+
+        return frozenset(entry.name for entry in catalogue())
+
+    def weights(words: Any) -> Any:
+        if isinstance(words, dict):
+            return {
+                k: weights_beside(f"={v}", folder, names)[1:] if isinstance(v, str) else v for k, v in words.items()
+            }
+        return [weights_beside(word, folder, names) if isinstance(word, str) else word for word in words]
+
+    def methods(words: Any) -> Any:
+        named = words.split(",") if isinstance(words, str) else words
+        return [code_beside(name, folder) if isinstance(name, str) else name for name in named]
+
+    place: dict[str, Callable[[Any], Any]] = {
+        "data_root": lambda words: Path(beside(str(words), folder)),
+        "class_order": lambda words: words if words in (NATURAL, TEXT) else beside(words, folder),
+        "subset": lambda words: subset_beside(words, folder),
+        "dataset": lambda words: code_beside(words, folder),
+        "methods": methods,
+        "weights": weights,
+    }
+    return {key: place[key](value) if key in place else value for key, value in table.items()}
 
 
 def _request(table: Mapping[str, Any]) -> RunRequest:
@@ -120,8 +154,8 @@ def _request(table: Mapping[str, Any]) -> RunRequest:
     for key in ("weights", "params"):
         words = fields.get(key, ())
         fields[key] = tuple(f"{k}={_word(v)}" for k, v in words.items()) if isinstance(words, dict) else tuple(words)
-    if "data_root" in fields:
-        fields["data_root"] = Path(fields["data_root"])
+    if "class_order" in fields:
+        fields["class_order"] = read_class_order(fields["class_order"])
     return RunRequest(**fields)
 
 

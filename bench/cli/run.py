@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
+from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 
 if TYPE_CHECKING:
     from bench.plan import RunRequest
@@ -50,7 +51,8 @@ def run(
     limit: Annotated[
         int | None, typer.Option(help="Only the first K images of the subset.", show_default="all")
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", show_default="the cache")] = None,
+    data_root: Annotated[Path | None, DATA_ROOT] = None,
+    class_order: Annotated[str | None, CLASS_ORDER] = None,
     size: Annotated[int | None, typer.Option(help="Side of the crop, pixels.", show_default="the method's own")] = None,
     weights: Annotated[
         list[str] | None,
@@ -132,9 +134,10 @@ def run(
         list[str] | None,
         typer.Option(help="KEY=VALUE of sbatch or submitit: partition=gpu, timeout_min=240.", show_default="none"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of run folders.")] = RUNS,
+    out: Annotated[Path, typer.Option(help="Folder of run folders.", callback=at_home)] = RUNS,
     plan: Annotated[
-        Path | None, typer.Option(help="TOML file of runs; options given here go over it.", show_default="none")
+        Path | None,
+        typer.Option(help="TOML file of runs; options given here go over it.", show_default="none", callback=at_home),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
     json: Annotated[bool, JSON_OPTION] = False,
@@ -150,6 +153,7 @@ def run(
     options: dict[str, Any] = {
         "methods": methods, "dataset": dataset, "sigma": None if sigma is None else numbers(sigma), "n0": n0, "n": n,
         "alpha": alpha, "seed": seed, "subset": subset, "limit": limit, "data_root": data_root, "size": size,
+        "class_order": class_order,
         "weights": weights or None, "random_weights": random_weights, "download": download, "set": params or None,
         "precision": precision, "certifier": certifier, "mode": mode, "beta": beta, "early_stop": early_stop,
         "radii": None if radii is None else numbers(radii, "--radii", "0,0.25,0.5"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
     from bench.store import Run
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 def runs(
     digest: Annotated[str | None, typer.Argument(help="First letters of a run's digest; none lists all.")] = None,
-    folder: Annotated[Path, typer.Option("--runs", help="Folder of run folders.")] = Path("results/runs"),
+    folder: Annotated[Path, typer.Option("--runs", help="Folder of run folders.", callback=at_home)] = Path(
+        "results/runs"
+    ),
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """List the runs of a folder, or show one."""

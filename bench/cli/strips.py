@@ -10,17 +10,19 @@ import typer
 
 from bench.cli import complete
 from bench.cli.output import remark
+from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home, subset_beside
 
 METHODS = "denoised,dds,densepure,diffsmooth"
 
 
 def strips(
-    out: Annotated[Path, typer.Option(help="Folder for strips-DATASET-sSIGMA.png, .pdf and .svg.")],
+    out: Annotated[Path, typer.Option(help="Folder for strips-DATASET-sSIGMA.png, .pdf and .svg.", callback=at_home)],
     methods: Annotated[
         str, typer.Option(help="Methods that denoise, with commas between.", autocompletion=complete.methods)
     ] = METHODS,
     dataset: Annotated[str, typer.Option(help="Whose images.", autocompletion=complete.datasets)] = "digits",
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", show_default="the cache")] = None,
+    data_root: Annotated[Path | None, DATA_ROOT] = None,
+    class_order: Annotated[str | None, CLASS_ORDER] = None,
     sigma: Annotated[str, typer.Option(help="Noise levels, l2 in [0, 1] pixels, with commas between.")] = "0.5",
     subset: Annotated[str | None, typer.Option(help="As for `run`.", show_default="the dataset's own")] = None,
     images: Annotated[int, typer.Option(help="First so many images of the subset, at most 8.")] = 5,
@@ -32,6 +34,7 @@ def strips(
 ) -> None:
     """Draw images clean, as their first noisy copy, and as each method's classifier is given them."""
     from bench.cli.requests import numbers
+    from bench.data.class_order import read_class_order
     from bench.errors import UsageError
     from bench.execution.environment import parse_devices
     from bench.plan import RunRequest, plan
@@ -46,7 +49,8 @@ def strips(
     jobs = plan(
         RunRequest(
             methods=tuple(methods.split(",")), dataset=dataset, sigmas=tuple(numbers(sigma)), data_root=data_root,
-            weights=tuple(weights or ()), params=tuple(params or ()), subset=subset, limit=images, size=size, seed=seed,
+            weights=tuple(weights or ()), params=tuple(params or ()), subset=subset and subset_beside(subset, None),
+            class_order=class_order and read_class_order(class_order), limit=images, size=size, seed=seed,
         )
     )  # fmt: skip
     shapes = {(job.spec.shape, job.spec.preprocessing) for job in jobs}

@@ -13,6 +13,7 @@ import typer
 
 from bench.cli import complete
 from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
+from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 
 # Seconds that a process waits with its complaint: torchrun ends all once one has failed, so that a line of the first
 # one, which all have come to, is not told by each.
@@ -46,7 +47,8 @@ def train(
         str | None, typer.Argument(help="Stage, where the method has several.", show_default="the only one")
     ] = None,
     dataset: Annotated[str, typer.Option(help="Dataset.", autocompletion=complete.datasets)] = "digits",
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", show_default="the cache")] = None,
+    data_root: Annotated[Path | None, DATA_ROOT] = None,
+    class_order: Annotated[str | None, CLASS_ORDER] = None,
     preset: Annotated[
         str | None, typer.Option(help="Named hyper-parameters.", show_default="the dataset's own")
     ] = None,
@@ -54,10 +56,16 @@ def train(
         float | None,
         typer.Option(help="Noise level, l2 in [0, 1] pixels.", show_default="none: the stage may not need it"),
     ] = None,
-    init: Annotated[Path | None, typer.Option(help="Weights to start from.", show_default="none")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Weights to start from.", show_default="none", callback=at_home)
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of this training run.", show_default="results/train/METHOD-STAGE-DATASET[-sSIGMA]"),
+        typer.Option(
+            help="Folder of this training run.",
+            show_default="results/train/METHOD-STAGE-DATASET[-sSIGMA]",
+            callback=at_home,
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the preset.", show_default="none")
@@ -75,6 +83,7 @@ def train(
     On several GPUs: torchrun --nproc_per_node N -m bench train ...; the batch is divided among the processes.
     """
     from bench import registry
+    from bench.data.class_order import read_class_order
     from bench.errors import UsageError
     from bench.execution.environment import parse_devices
     from bench.types import TrainRequest
@@ -98,6 +107,7 @@ def train(
         stage=stage,
         dataset=dataset,
         data_root=data_root,
+        class_order=class_order and read_class_order(class_order),
         preset=preset or "",
         sigma=sigma,
         init=init,

@@ -1,4 +1,4 @@
-"""A dataset whose images are held in memory as small integers; knows no file format."""
+"""A dataset whose images are held in memory as they are stored; knows no file format."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ArrayDataset:
 
     name: str
     split: str
-    values: Octets  # (N, C, H, W) as stored, for the covered images only
-    labels: Octets  # (N,)
+    values: np.ndarray[Any, Any]  # (N, C, H, W) small integers or float32, for the covered images only
+    labels: np.ndarray[Any, Any]  # (N,)
     top: int  # the stored value that is pixel 1.0
     class_names: tuple[str, ...]
     length: int  # of the whole dataset: an index means the same image whether or not all are here
@@ -53,9 +53,11 @@ class ArrayDataset:
         return int(self.labels[self._position(index)])
 
     def digest(self, index: int) -> str:
-        """sha256 of the record: one byte of label, then the values, channel by channel."""
+        """sha256 of the record: the label in as few bytes as hold it, then the values, channel by channel."""
         at = self._position(index)
-        return hashlib.sha256(bytes([int(self.labels[at])]) + self.values[at].tobytes()).hexdigest()
+        label = int(self.labels[at])
+        front = label.to_bytes(max(1, -(-label.bit_length() // 8)), "big")
+        return hashlib.sha256(front + self.values[at].tobytes()).hexdigest()
 
     def _position(self, index: int) -> int:
         index, before = operator.index(index), 0

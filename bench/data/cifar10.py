@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from bench.data.array_files import Arrays
 from bench.data.arrays import ArrayDataset, spans
 from bench.data.cache import CACHE, DOWNLOAD, cache_dir, fetch_archive, may_download
-from bench.data.cifar_batches import BATCH, Batch, find_batch, read_batch
+from bench.data.cifar_batches import BATCH, FOLDERS, RECORD, Batch, find_batch, read_archived, read_batch
+from bench.data.packed_files import read_packed
+from bench.data.pictures import Labelled, decode
 from bench.errors import DataError
 from bench.types import DatasetSource
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 MD5 = "c58f30108f718f92721af3b95e74349a"
-FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")  # what the two official archives unpack to
+ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
 STEMS = {"test": ("test_batch",), "train": tuple(f"data_batch_{number}" for number in range(1, 6))}
+# sha256 of all labels, and of the records (label, then pixels) of the first images of each split: what other forms than
+# the official files are told by. Both are of the official python version.
+LABELS_SHA256 = {
+    "test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+    "train": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+}
+FIRST = 1_017
+FIRST_SHA256 = {
+    "test": "c77ad46116beb3508f55d38aa34893560beae9515f9aca4a4dd0ea3617ac289e",
+    "train": "ea2c7a46f23371a3f814ce8e198838201147e8e6d1f8a84baa3583ebbec03247",
+}
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def open_cifar10(root: Path | None, size: int | None, split: str) -> ArrayDataset:
     """The 10,000 test or 50,000 training images, 32x32 RGB.
 
-    Its length is the official one even where the files hold less: index 1500 is the same image everywhere.
+    Its length is the official one even where the files hold less: index 1500 is the same image everywhere. The official
+    archives are read as they are; Parquet and NumPy files count where they hold the official images in their order.
     Source: Krizhevsky 2009; python and binary version.
     Raises: DataError for missing, torn, corrupt or unsafe files, another size, or another split.
     """
@@ -32,8 +49,7 @@ def open_cifar10(root: Path | None, size: int | None, split: str) -> ArrayDatase
     if split not in STEMS:
         raise DataError(f"cifar10 has the splits 'train' and 'test', got {split!r}")
     stems = STEMS[split]
-    folder = _locate(root, stems)
-    batches = [_read(folder, stem) for stem in stems]
+    batches = _batches(root, stems, split)
     covered = tuple(range(k * BATCH, k * BATCH + len(batch.labels)) for k, batch in enumerate(batches))
     labels = np.concatenate([batch.labels for batch in batches])
     length = BATCH * len(stems)
@@ -50,7 +66,67 @@ def open_cifar10(root: Path | None, size: int | None, split: str) -> ArrayDatase
     )
 
 
-def _locate(root: Path | None, stems: tuple[str, ...]) -> Path:
+def _batches(root: Path | None, stems: tuple[str, ...], split: str) -> list[Batch]:
+    """The split's batches, from the first form that is there."""
+    root = _root(root)
+    if root.is_file() and root.name.endswith((".tar.gz", ".tgz")):
+        return read_archived(root, stems)
+    for folder in (root, *(root / name for name in FOLDERS)):
+        if any(find_batch(folder, stem) for stem in stems):
+            return [_read(folder, stem) for stem in stems]
+    for name in ARCHIVES:
+        if (root / name).is_file():
+            return read_archived(root / name, stems)
+    packed = read_packed(root, split)
+    if packed is not None:
+        return _official(packed, root, split)
+    raise DataError(
+        f"{str(root)!r} has no CIFAR-10 batch; expected {stems[0]!r} or '{stems[0]}.bin' in it, or in its folder "
+        f"{FOLDERS[0]!r} or {FOLDERS[1]!r}, or {ARCHIVES[0]!r}; other forms of the images open as --dataset folder"
+    )
+
+
+def _official(found: Labelled | Arrays, root: Path, split: str) -> list[Batch]:
+    """Images in another form, as batches.
+
+    Raises: DataError unless they are the official ones in the official order, as far as can be told: JPEG copies,
+    corrupted copies and other orders are not.
+    """
+    whole = len(STEMS[split]) * BATCH
+    count = len(found.labels) if isinstance(found, Arrays) else len(found.stored)
+    other = f"{str(root)!r} does not hold CIFAR-10's {whole} official {split} images in their order"
+    if count != whole:
+        raise DataError(f"{other}: it has {count}; open it as --dataset folder")
+    if isinstance(found, Arrays):
+        labels, values = found.labels, found.values
+    else:
+        labels = np.array([image.label for image in found.stored])
+        pictures = [np.asarray(decode(image)) for image in found.stored]
+        if {picture.shape for picture in pictures} != {(32, 32, 3)}:
+            raise DataError(f"{other}: they are not 32x32; open it as --dataset folder")
+        values = np.stack(pictures).transpose(0, 3, 1, 2)
+    if values.dtype != np.uint8:  # floats that are bytes over 255
+        rounded = np.round(values * 255).astype(np.uint8)
+        values = rounded if np.array_equal(rounded / np.float32(255), values) else values
+    right = values.shape[1:] == (3, 32, 32) and values.dtype == np.uint8 and int(labels.max()) <= 9
+    octets = labels.astype(np.uint8)
+    if not right or hashlib.sha256(octets.tobytes()).hexdigest() != LABELS_SHA256[split]:
+        raise DataError(f"{other}: pixels or labels differ; open it as --dataset folder")
+    batches = [
+        Batch(root, np.ascontiguousarray(values[k : k + BATCH]), octets[k : k + BATCH]) for k in range(0, whole, BATCH)
+    ]
+    if not _starts_as_official(batches[0], split):
+        raise DataError(f"{other}: pixels differ, as those of a JPEG or a corrupted copy; open it as --dataset folder")
+    note = f"{root.name} is no official file; all labels and the first {FIRST} images were compared and are official"
+    return [replace(batches[0], note=note), *batches[1:]]
+
+
+def _starts_as_official(batch: Batch, split: str) -> bool:
+    records = np.concatenate([batch.labels[:FIRST, None], batch.values[:FIRST].reshape(-1, RECORD - 1)], axis=1)
+    return hashlib.sha256(records.tobytes()).hexdigest() == FIRST_SHA256[split]
+
+
+def _root(root: Path | None) -> Path:
     if root is None:
         root = cache_dir() / "cifar10"
         if may_download():
@@ -60,15 +136,9 @@ def _locate(root: Path | None, stems: tuple[str, ...]) -> Path:
                 f"cifar10 is not in {str(root)!r}; give --data-root with the official files, "
                 f"or set {DOWNLOAD}=1 to fetch 170 MB from {URL} ({CACHE} moves the cache)"
             )
-    if not root.is_dir():
+    if not root.is_dir() and not root.is_file():
         raise DataError(f"--data-root {str(root)!r} is no folder; expected one with CIFAR-10's batches")
-    for folder in (root, *(root / name for name in FOLDERS)):
-        if any(find_batch(folder, stem) for stem in stems):
-            return folder
-    raise DataError(
-        f"{str(root)!r} has no CIFAR-10 batch; expected {stems[0]!r} or '{stems[0]}.bin' in it, or in its folder "
-        f"{FOLDERS[0]!r} or {FOLDERS[1]!r}"
-    )
+    return root
 
 
 def _read(folder: Path, stem: str) -> Batch:
@@ -98,7 +168,10 @@ def _notes(
         if len(span) < BATCH
     ]
     notes += [batch.note for batch in batches if batch.note]
-    # Every class has a tenth of each split; the binary version has no published checksum, this much can be told.
+    # The binary version has no published checksum.
+    if ".bin" in batches[0].path.suffixes and len(covered[0]) >= FIRST and not _starts_as_official(batches[0], split):
+        notes.append(f"{batches[0].path.name}: the first {FIRST} images are not the official ones")
+    # Every class has a tenth of each split.
     if len(labels) == length and set(np.bincount(labels, minlength=10).tolist()) != {length // 10}:
         notes.append(f"the {split} labels are not {length // 10} of each class: these are not the official files")
     return tuple(notes)

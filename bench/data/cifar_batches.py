@@ -1,11 +1,15 @@
-"""The two official storage forms of CIFAR-10 batches, python and binary; no pickle is ever trusted."""
+"""The two official storage forms of CIFAR-10 batches, python and binary, packed or not; no pickle is ever trusted."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import lzma
 import pickle
+import tarfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +19,12 @@ import numpy as np
 from bench.data.arrays import Octets
 from bench.errors import DataError
 
+FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")  # what the two official archives hold
 BATCH = 10_000  # records of a complete batch
 PIXELS = 3 * 32 * 32
 RECORD = 1 + PIXELS  # label, then the red, green and blue plane, row by row
 LARGEST = 2 * BATCH * RECORD  # bytes; a python batch is 31 MB, more is something else
+UNPACKED = 300_000_000  # bytes of the archive's tar at most; it has 186 MB
 
 # md5 of the python version's files, as published beside the archive (Krizhevsky 2009).
 OFFICIAL_MD5 = {
@@ -61,7 +67,43 @@ def read_batch(path: Path, stem: str) -> Batch:
 
     Raises: DataError if it is torn, corrupt, unsafe, too long, or has labels outside 0..9.
     """
-    batch = _read_binary(path) if ".bin" in path.suffixes else _read_pickle(path, stem)
+    return _checked(_read_binary(path) if ".bin" in path.suffixes else _from_pickle(_contents(path), path, stem))
+
+
+def read_archived(archive: Path, stems: Sequence[str]) -> list[Batch]:
+    """The batches of an official archive, python or binary version, which stays packed.
+
+    Raises: DataError as `read_batch`, and where one is not in the archive.
+    """
+    found: dict[str, Batch] = {}
+    try:
+        with gzip.open(archive) as packed:
+            unpacked = packed.read(UNPACKED + 1)
+        if len(unpacked) > UNPACKED:
+            raise DataError(f"{str(archive)!r} unpacks to more than {UNPACKED:,} bytes; it is no archive of CIFAR-10")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
+            before = -1
+            for member in tar:
+                if member.offset <= before:  # a damaged size can lead back, and round for ever
+                    raise DataError(f"{str(archive)!r} is damaged at {member.name!r}; fetch it again")
+                before = member.offset
+                place = archive / member.name
+                stem = place.name.removesuffix(".bin")
+                file = tar.extractfile(member) if member.isfile() and stem in stems else None
+                if file is None or place.parent.name not in FOLDERS:
+                    continue
+                data = file.read()
+                binary = place.suffix == ".bin"
+                found[stem] = _checked(_from_records(data, place) if binary else _from_pickle(data, place, stem))
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise DataError(f"{str(archive)!r} cannot be read: {error}; fetch it again") from None
+    if missing := [stem for stem in stems if stem not in found]:
+        raise DataError(f"{str(archive)!r} lacks the batch {missing[0]!r}; expected the official archive")
+    return [found[stem] for stem in stems]
+
+
+def _checked(batch: Batch) -> Batch:
+    path = batch.path
     count = len(batch.labels)
     if not 0 < count <= BATCH:
         raise DataError(f"{str(path)!r} holds {count} records; expected 1 to {BATCH}")
@@ -78,7 +120,11 @@ def _read_binary(path: Path) -> Batch:
             data = file.read(limit)
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise DataError(f"{str(path)!r} cannot be read: {error}; fetch it again") from None
-    if len(data) == limit:
+    return _from_records(data, path)
+
+
+def _from_records(data: bytes, path: Path) -> Batch:
+    if len(data) > BATCH * RECORD:
         raise DataError(f"{str(path)!r} holds more than {BATCH} records of {RECORD} bytes; expected a CIFAR-10 batch")
     whole, torn = divmod(len(data), RECORD)
     if torn:
@@ -89,15 +135,18 @@ def _read_binary(path: Path) -> Batch:
     return Batch(path, records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0])
 
 
-def _read_pickle(path: Path, stem: str) -> Batch:
+def _contents(path: Path) -> bytes:
     try:
         if path.stat().st_size > LARGEST:
             raise DataError(
                 f"{str(path)!r} has {path.stat().st_size} bytes; expected a CIFAR-10 batch of 31 MB or less"
             )
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error}; fetch it again") from None
+
+
+def _from_pickle(data: bytes, path: Path, stem: str) -> Batch:
     try:
         content = _Restricted(io.BytesIO(data), encoding="bytes").load()
         values, labels = (content.get(key.encode(), content.get(key)) for key in ("data", "labels"))

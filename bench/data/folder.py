@@ -1,31 +1,84 @@
-"""Any folder of images, a class a folder inside it: root/<class>/*.png, or root/{train,val,test}/<class>/*.png."""
+"""Any images of one's own: a class a folder, root/<class>/*.png or root/{train,val,test}/<class>/*.png, or packed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bench.data.pictures import PictureDataset, Stored, class_files, picture_size, visible_folders
+import numpy as np
+
+from bench.data.array_files import Arrays
+from bench.data.arrays import ArrayDataset
+from bench.data.class_order import ordered_classes
+from bench.data.packed_files import FORMS, read_packed, splits_of
+from bench.data.pictures import Encoded, Labelled, PictureDataset, Stored, class_files, picture_size, visible_folders
 from bench.errors import DataError
-from bench.types import DatasetSource
+from bench.types import ClassOrder, Dataset, DatasetSource
 
 SPLITS = ("train", "val", "test")
 
 
-def open_folder(root: Path | None, size: int | None, split: str) -> PictureDataset:
-    """The images of a split, by class name and then file name.
+def open_folder(root: Path | None, size: int | None, split: str, class_order: ClassOrder | None = None) -> Dataset:
+    """The images of a split, by class name (as text) and then file name; those of packed files as they lie there.
 
     "test" is root/test, else root/val, else the root itself; "train" and "val" are folders of that name or nothing.
     With a size K: short side to K, centre KxK. Without: as stored, and all must share one size.
-    Raises: DataError for missing folders or images, for splits with other classes, or for images of several sizes.
+    Raises: DataError for missing folders or images, for splits with other classes, for images of several sizes, or for
+    classes whose order is to be chosen.
     """
-    if root is None:
-        raise DataError("an image folder needs --data-root, got none; expected a folder with a folder for each class")
-    if not root.is_dir():
-        raise DataError(f"--data-root {str(root)!r} is no folder; expected one with a folder for each class")
-    if split not in SPLITS:
-        raise DataError(f"an image folder has the splits 'train', 'val' and 'test', got {split!r}")
     if size is not None and size < 1:
         raise DataError(f"size must be at least 1 pixel, got {size}; leave it out for the images' own")
+    found = _read(root, split)
+    if isinstance(found, Arrays):
+        return _array_dataset(found, size, split, class_order, str(root))
+    labels, names, word, notes = _classes([image.label for image in found.stored], found, class_order, str(root))
+    stored = [
+        image if image.label == label else image.relabelled(label)
+        for image, label in zip(found.stored, labels, strict=True)
+    ]
+    return PictureDataset(
+        name="folder",
+        split=split,
+        stored=tuple(stored),
+        class_names=names,
+        resize=size,
+        side=(size, size) if size is not None else _one_size(stored),
+        preprocessing="none" if size is None else f"resize{size}-crop{size}",
+        notes=(*found.notes, *notes),
+        class_order=word,
+    )
+
+
+def folder_side(root: Path | None, split: str, liked: int) -> int | None:
+    """The side to open at, if a method likes `liked` and nobody asked for one: None, as stored, rather than enlarge."""
+    found = _read(root, split)
+    if isinstance(found, Arrays) or any(min(picture_size(image)) < liked for image in found.stored):
+        return None
+    return liked
+
+
+def _read(root: Path | None, split: str) -> Labelled | Arrays:
+    try:
+        return _read_any(root, split)
+    except OSError as error:  # of what may not be looked at, or has too long a name
+        raise DataError(f"{str(error.filename or root)!r} cannot be read: {error.strerror}; check who may") from None
+
+
+def _read_any(root: Path | None, split: str) -> Labelled | Arrays:
+    if root is None:
+        raise DataError("an image folder needs --data-root, got none; expected a folder with a folder for each class")
+    if split not in SPLITS:
+        raise DataError(f"an image folder has the splits 'train', 'val' and 'test', got {split!r}")
+    if not root.is_dir() and not root.is_file():
+        raise DataError(
+            f"--data-root {str(root)!r} is no folder; expected one with a folder for each class, or with {FORMS}"
+        )
+    packed = read_packed(root, split)
+    if packed is None and root.is_file():
+        raise DataError(f"--data-root {str(root)!r} is a file of no known kind; expected a folder, {FORMS}")
+    return _from_folders(root, split) if packed is None else packed
+
+
+def _from_folders(root: Path, split: str) -> Labelled:
     top = _split_folder(root, split)
     names = _class_names(top)
     stored: list[Stored] = []
@@ -37,22 +90,74 @@ def open_folder(root: Path | None, size: int | None, split: str) -> PictureDatas
         stored += (Stored(label, path) for path in images)
         skipped += others
     notes = (f"{len(skipped)} files are no images by their suffix, the first {str(skipped[0])!r}",) if skipped else ()
-    return PictureDataset(
+    return Labelled(tuple(stored), names, sorted=True, notes=notes)
+
+
+def _classes(
+    labels: list[int], found: Labelled, asked: ClassOrder | None, where: str
+) -> tuple[list[int], tuple[str, ...], str, tuple[str, ...]]:
+    """Labels, names and the word for their order, as asked; and what is to be said of it."""
+    if not found.names:
+        return _numbered(labels, asked, where)
+    if not found.sorted and asked is None:
+        return labels, found.names, "", ()
+    names, word = ordered_classes(found.names, asked, where)
+    at = {name: label for label, name in enumerate(names)}
+    if not found.sorted and names == found.names:
+        word = ""  # the order that the file tells, which is no choice
+    moved = [at[name] for name in found.names]
+    lacking = len(names) - len(found.names)
+    notes = (f"{lacking} of {len(names)} classes of --class-order have no image here",) if lacking else ()
+    return [moved[label] for label in labels], names, word, notes
+
+
+def _numbered(
+    labels: list[int], asked: ClassOrder | None, where: str
+) -> tuple[list[int], tuple[str, ...], str, tuple[str, ...]]:
+    """Classes that are known by number: the numbers are the labels, which a file can only name."""
+    if isinstance(asked, str):
+        raise DataError(f"{where} has numbers for classes, which are their labels; leave --class-order out")
+    there = set(labels)
+    if asked is not None:
+        if max(there) >= len(asked):
+            raise DataError(f"{where} has the label {max(there)}; the file of --class-order names {len(asked)} classes")
+        return labels, tuple(asked), "", ()
+    gap = next((label for label in range(max(there) + 1) if label not in there), None)
+    if gap is not None or len(there) < 2:
+        raise DataError(
+            f"{where} has labels up to {max(there)}, none is {1 if gap is None else gap}: how many classes are there, "
+            "and do they count from 0? Give --class-order a file with a class a line"
+        )
+    note = f"classes are numbers, 0 to {max(there)}, as the labels say; nothing here can check them"
+    return labels, tuple(map(str, range(max(there) + 1))), "", (note,)
+
+
+def _array_dataset(
+    found: Arrays, size: int | None, split: str, class_order: ClassOrder | None, where: str
+) -> ArrayDataset:
+    height, width = found.values.shape[2:]
+    if size is not None and (height, width) != (size, size):
+        raise DataError(f"{where} has images of {width}x{height}, which are taken as stored; leave --size out")
+    if not len(found.values):
+        raise DataError(f"{where} has no images; expected some")
+    labels, names, _, notes = _numbered(found.labels.tolist(), class_order, where)
+    return ArrayDataset(
         name="folder",
         split=split,
-        stored=tuple(stored),
+        values=found.values,
+        labels=np.array(labels),
+        top=255 if found.values.dtype == np.uint8 else 1,
         class_names=names,
-        resize=size,
-        side=(size, size) if size is not None else _one_size(stored),
-        preprocessing="none" if size is None else f"resize{size}-crop{size}",
-        notes=notes,
+        length=len(labels),
+        covered=(range(len(labels)),),
+        notes=(*found.notes, *notes),
     )
 
 
 def _split_folder(root: Path, split: str) -> Path:
     # A split has class folders inside; a class that happens to be named "test" has images.
     present = [name for name in SPLITS if (root / name).is_dir() and visible_folders(root / name)]
-    wanted = ("test", "val") if split == "test" else (split,)
+    wanted = splits_of(split)
     chosen = next((name for name in wanted if name in present), None)
     if chosen is None:
         if split == "test" and not present:
@@ -77,13 +182,13 @@ def _class_names(top: Path) -> tuple[str, ...]:
     return names
 
 
-def _one_size(stored: list[Stored]) -> tuple[int, int]:
+def _one_size(stored: list[Encoded]) -> tuple[int, int]:
     first = picture_size(stored[0])
     for other in stored[1:]:
         size = picture_size(other)
         if size != first:
             raise DataError(
-                f"{stored[0]} is {first[1]}x{first[0]}, {other} is {size[1]}x{size[0]}; give a size K: "
+                f"{stored[0]} is {first[1]}x{first[0]}, {other} is {size[1]}x{size[0]}; give --size K: "
                 "short side to K, centre KxK"
             )
     return first
@@ -95,4 +200,6 @@ FOLDER = DatasetSource(
     cite="your own",
     default_subset="all",
     open=open_folder,
+    takes_class_order=True,
+    side=folder_side,
 )

@@ -8,9 +8,9 @@ import operator
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,39 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+# Whatever a suffix says; others that Pillow knows start programs (EPS), or are not images of pixels.
+LARGEST = 1_000_000_000  # bytes of one image
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+
+
+class Encoded(Protocol):
+    """The bytes of one image, wherever they lie, and its class; its text is a place that an error can name."""
+
+    @property
+    def label(self) -> int:
+        """The true class."""
+
+    def relabelled(self, label: int) -> Encoded:
+        """The same image as of another class."""
+
+    def read(self) -> bytes:
+        """The bytes as stored.
+
+        Raises: DataError if they are not there any more.
+        """
+
+    def opened(self) -> Path | io.BytesIO:
+        """What holds the header, without more reading than it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The images of a split, and the classes that their labels count."""
+
+    stored: tuple[Encoded, ...]
+    names: tuple[str, ...]  # by label; empty where only numbers are known
+    sorted: bool = False  # the names stand in text order, because nothing says in which order they should
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +67,14 @@ class Stored:
     offset: int = 0
     size: int | None = None  # bytes; None: to the end of the file
 
+    def relabelled(self, label: int) -> Stored:
+        """The same image as of another class."""
+        return replace(self, label=label)
+
+    def opened(self) -> Path | io.BytesIO:
+        """The file itself, or the bytes out of the tar."""
+        return io.BytesIO(self.read()) if self.name else self.path
+
     def read(self) -> bytes:
         """The stored bytes.
 
@@ -42,9 +83,11 @@ class Stored:
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
-                data = file.read() if self.size is None else file.read(self.size)
+                data = file.read(LARGEST + 1 if self.size is None else self.size)
         except OSError as error:
             raise DataError(f"{self} cannot be read: {error.strerror}; was it moved?") from None
+        if len(data) > LARGEST:
+            raise DataError(f"{self} has more than {LARGEST:,} bytes; expected an image")
         if self.size is not None and len(data) < self.size:
             raise DataError(f"{self} is cut off: {len(data)} of {self.size} bytes; fetch the tar again")
         return data
@@ -59,12 +102,13 @@ class PictureDataset:
 
     name: str
     split: str
-    stored: tuple[Stored, ...]
+    stored: tuple[Encoded, ...]
     class_names: tuple[str, ...]
     resize: int | None  # the short side after resizing; None: the images are already of that shape
     side: tuple[int, int]  # (H, W), of the centre crop where there is one
     preprocessing: str
     notes: tuple[str, ...] = ()  # what a reader of the numbers must know of the files
+    class_order: str = ""  # the word for it, where it was to be chosen
     shape: tuple[int, int, int] = field(init=False)
     num_classes: int = field(init=False)
 
@@ -96,14 +140,14 @@ class PictureDataset:
         """sha256 of the image file's bytes."""
         return hashlib.sha256(self._at(index).read()).hexdigest()
 
-    def _at(self, index: int) -> Stored:
+    def _at(self, index: int) -> Encoded:
         index = operator.index(index)
         if not 0 <= index < len(self.stored):
             raise DataError(f"{self.name} {self.split} has images 0 to {len(self.stored) - 1}, got index {index}")
         return self.stored[index]
 
 
-def decode(stored: Stored) -> Picture:
+def decode(stored: Encoded) -> Picture:
     """The image as 8-bit RGB: grey becomes three equal channels, transparency is dropped, no rotation by metadata.
 
     Raises: DataError if the file is corrupt, or has more than 8 bits a channel.
@@ -116,22 +160,22 @@ def decode(stored: Stored) -> Picture:
     raise DataError(f"{stored} has mode {mode!r}; expected 8 bits a channel: convert it first")
 
 
-def picture_size(stored: Stored) -> tuple[int, int]:
+def picture_size(stored: Encoded) -> tuple[int, int]:
     """(H, W) from the header alone.
 
     Raises: DataError if there is no image header.
     """
-    with _opened(stored, io.BytesIO(stored.read()) if stored.name else stored.path) as picture:
+    with _opened(stored, stored.opened()) as picture:
         return picture.height, picture.width
 
 
 @contextmanager
-def _opened(stored: Stored, source: Path | io.BytesIO) -> Iterator[Picture]:
+def _opened(stored: Encoded, source: Path | io.BytesIO) -> Iterator[Picture]:
     import PIL.Image
 
     try:
         # Pillow warns of odd metadata, of which real ImageNet files are full; damaged pixels are errors.
-        with warnings.catch_warnings(action="ignore"), PIL.Image.open(source) as picture:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(source, formats=_FORMATS) as picture:
             yield picture
     except (*_CORRUPT, PIL.Image.DecompressionBombError) as error:
         raise DataError(f"{stored} cannot be decoded: {_one_line(error)}; fetch it again") from None
@@ -164,26 +208,42 @@ def to_pixels(picture: Picture) -> np.ndarray[Any, np.dtype[np.float32]]:
 def class_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> tuple[list[Path], list[Path]]:
     """Image files directly in a class folder, by name, and the other files there; hidden ones are left out.
 
-    Raises: DataError for a folder inside: its images would be missed silently.
+    Raises: DataError for a folder inside: its images would be missed silently; for what has an image's name and is no
+    file (a pipe, a link that leads nowhere), and for a folder that cannot be read.
     """
     images: list[Path] = []
     others: list[Path] = []
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.name.startswith("."):
-            continue
+    for path in visible(folder):
         if path.is_dir():
             raise DataError(
                 f"class folder {str(folder)!r} holds the folder {path.name!r}; expected image files directly"
             )
-        (images if path.suffix.lower() in suffixes else others).append(path)
+        if path.suffix.lower() not in suffixes:
+            others.append(path)
+            continue
+        if not path.is_file():
+            raise DataError(f"{str(path)!r} is no regular file; expected an image: remove it")
+        images.append(path)
     return images, others
 
 
 def visible_folders(root: Path) -> list[Path]:
-    """Folders directly in `root`, by name; hidden ones are left out."""
-    return sorted(
-        (path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")), key=lambda path: path.name
-    )
+    """Folders directly in `root`, by name; hidden ones are left out.
+
+    Raises: DataError for a folder that cannot be read.
+    """
+    return [path for path in visible(root) if path.is_dir()]
+
+
+def visible(folder: Path) -> list[Path]:
+    """All that is directly in a folder, by name; hidden ones are left out.
+
+    Raises: DataError for a folder that cannot be read.
+    """
+    try:
+        return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+    except OSError as error:
+        raise DataError(f"{str(folder)!r} cannot be read: {error.strerror}; check who may read it") from None
 
 
 def _deep(mode: str) -> bool:

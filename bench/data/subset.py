@@ -95,6 +95,8 @@ def _canonical(span: range, length: int) -> str:
 
 
 def _from_file(path: Path, length: int) -> tuple[str, tuple[int, ...]]:
+    if path.exists() and not path.is_file():
+        raise DataError(f"subset file {str(path)!r} is no regular file; expected one index a line")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

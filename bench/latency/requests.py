@@ -11,7 +11,7 @@ from bench.errors import BenchError, DataError, MethodError, SpecError, UsageErr
 from bench.execution.environment import check_precision
 from bench.latency import paper
 from bench.latency.workload import FINGERPRINT
-from bench.plan import assigned_params, assigned_roles, params_of, weights_of
+from bench.plan import assigned_params, assigned_roles, check_size, params_of, weights_of
 from bench.smoothing import NOISE_VERSION
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
 
@@ -55,6 +55,7 @@ def check(request: LatencyRequest) -> None:
     """Refuse what cannot be timed, before anything is built."""
     check_samples(request.n0, request.n, request.alpha, request.sigma)
     check_precision(request.precision)
+    check_size(request.size)
     if request.precision == "fp8":
         raise SpecError("fp8 is an extra of `run` and `bench`; expected a latency in fp32, tf32, bf16 or fp16")
     if request.repeats < 2:

@@ -183,6 +183,7 @@ def _provenance(variant: Variant, run: Run) -> Provenance:
             f"{spec.dataset} {spec.split}, subset {spec.subset}, {len(run.rows)} of {spec.images}, "
             f"fingerprint {spec.subset_fingerprint}"
         ),
+        **({"class order": spec.class_order} if spec.class_order else {}),
         "pixels": f"{'x'.join(map(str, spec.shape))} in [0, 1], preprocessing {spec.preprocessing}",
         "certificate": (
             f"{spec.certifier}, sigma {units.noise_level(spec.sigma)}, n0={units.count(spec.n0)}, "

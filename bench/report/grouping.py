@@ -43,6 +43,7 @@ class Group:
             (
                 f"{spec.dataset} {spec.split}, subset {spec.subset} ({images})",
                 f"{size} pixels in [0, 1], preprocessing {spec.preprocessing}",
+                *([f"classes in order {spec.class_order}"] if spec.class_order else []),
                 f"N={units.count(spec.n)}" if not spec.stops else f"N<={units.count(spec.n)}",
                 f"n0={_all(units.count(r.spec.n0) for r in self.runs)}",
                 f"alpha={units.level(self.alpha)}",

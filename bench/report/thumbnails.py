@@ -39,7 +39,7 @@ def thumbnails(runs: Sequence[Run], root: Path | None = None) -> Thumbnails:
     spec = runs[0].spec
     prints = {row.index: row.fingerprint for run in runs for row in run.rows}
     try:
-        dataset = open_dataset(spec.dataset, root, spec.shape[1], spec.split)
+        dataset = open_dataset(spec.dataset, root, spec.shape[1], spec.split, spec.class_order or None)
         # A picture is a pleasure, no result: it is not worth a page without tables.
         made = {index: _picture(dataset, index, known) for index, known in sorted(prints.items())}
     except (BenchError, ImportError):

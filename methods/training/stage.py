@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.data.class_order import open_source
 from bench.errors import DataError, DeviceError, UsageError
 from bench.types import Dataset, DatasetSource, TrainRequest
 from methods.training import parallel
@@ -104,6 +105,8 @@ def identity(ground: Ground, **more: Any) -> dict[str, Any]:
     chosen = {key: value for key, value in plain(ground.settings).items() if key not in EXECUTION}
     if not chosen["ema"]:
         del chosen["ema"]  # checkpoints that are older than the setting go on
+    if order := getattr(ground.dataset, "class_order", ""):
+        words["class_order"] = order
     return {**words, "seed": request.seed, "images": ground.feed.count, **chosen, **more}
 
 
@@ -204,6 +207,8 @@ def stamp(ground: Ground) -> dict[str, str]:
     request = ground.request
     words = {"preset": ground.preset.name, "seed": str(request.seed), "dataset": request.dataset}
     words |= {"method": request.method, "stage": request.stage}
+    if order := getattr(ground.dataset, "class_order", ""):
+        words["class_order"] = order
     return words if request.sigma is None else {**words, "sigma": str(request.sigma)}
 
 
@@ -246,7 +251,7 @@ def accuracies(ground: Ground, logits: Logits) -> dict[str, float | None]:
 
 def open_split(request: TrainRequest, split: str) -> Dataset:
     """A split of the request's data set."""
-    return source_of(request).open(request.data_root, None, split)
+    return open_source(source_of(request), request.data_root, None, split, request.class_order)
 
 
 def source_of(request: TrainRequest) -> DatasetSource:
