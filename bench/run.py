@@ -39,7 +39,7 @@ class Job:
     size: int | None
     indices: tuple[int, ...]
     weights: Mapping[str, WeightsFile]
-    notes: tuple[str, ...] = ()  # what the dataset wants its user to know
+    notes: tuple[str, ...] = ()  # what the user should know of the images, and of the normaliser
 
 
 def open_dataset(job: Job) -> Dataset:
