@@ -53,7 +53,7 @@ def test_one_channel_is_never_broadcast_to_three() -> None:
         Normaliser("mean_std", "imagenet", channels=1)
     with pytest.raises(MethodError, match="are for 2 channels, got images of 3"):
         Normaliser("0.5,0.5/0.5,0.5", "imagenet")
-    with pytest.raises(MethodError, match="none, half, .*mean_std_imagenet"):
+    with pytest.raises(MethodError, match=r"none, half, .*mean_std_imagenet"):
         Normaliser("mean_std", "x-rays")
 
 
