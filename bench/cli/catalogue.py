@@ -97,8 +97,8 @@ def show_method(record: dict[str, Any]) -> None:
         for column in ("key", "default", "values", "what"):
             table.add_column(column)
         for p in record["params"]:
-            elsewhere = "none: say it" if p["default"] is None else str(p["default"])
-            default = ", ".join([elsewhere, *(f"{d}: {v}" for d, v in p["by_dataset"].items())])
+            known = [f"{d}: {v}" for d, v in p["by_dataset"].items()]
+            default = ", ".join([*known, "others: to be said"] if p["default"] is None else [str(p["default"]), *known])
             table.add_row(p["name"], default, " | ".join(p["choices"]), p["help"])
         console.print(table)
     if record["weights"]:
