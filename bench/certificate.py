@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from bench.errors import SpecError
 from bench.types import ABSTAIN, Certificate, Counts
 
 BOUNDS = ("pa", "papb")
+# No published network is certified at a noise above 2, in pixels of [0, 1]; with 100 000 samples at alpha 0.001 its
+# radii end at 3.81 sigma.
+LARGEST_SIGMA, LARGEST_RADIUS = 2.0, 8.0
 
 
 def lower_bound(successes: int, n: int, alpha: float) -> float:
@@ -132,3 +136,14 @@ def _check(successes: int, n: int, alpha: float) -> None:
         raise ValueError(f"successes must lie in [0, {n}], got {successes!r}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie in (0, 1), got {alpha!r}")
+
+
+def off_scale(sigmas: Iterable[float], radii: Iterable[float] = ()) -> tuple[str, ...]:
+    """A line on each length so far beyond the range of pixels that it may be meant in another unit, 0 to 255."""
+    lengths = [("sigma", value, LARGEST_SIGMA) for value in sigmas] + [("radius", r, LARGEST_RADIUS) for r in radii]
+    return tuple(
+        f"{what} {value:g} is an l2 length in pixels of [0, 1], far beyond what is published (at most {limit:g}); "
+        f"in pixels of 0 to 255 it would be {value:g}/255 = {value / 255:.3g}"
+        for what, value, limit in dict.fromkeys(lengths)
+        if value > limit
+    )

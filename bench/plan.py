@@ -11,7 +11,7 @@ from typing import Any
 from bench import registry, weights
 from bench.certificate import check_samples
 from bench.data.subset import parse_subset, subset_fingerprint, take
-from bench.errors import MethodError, UsageError
+from bench.errors import BenchError, MethodError, UsageError, WeightsError
 from bench.execution.environment import check_precision
 from bench.run import Job
 from bench.sequential import MODES
@@ -72,7 +72,7 @@ def plan(request: RunRequest) -> list[Job]:
             files = weights_of(
                 method, request.dataset, sigma, given[name], random=request.random_weights, download=request.download
             )
-            params = params_of(method, dataset.name, settings[name], files)
+            params, remarks = params_of(method, dataset.name, settings[name], files)
             spec = RunSpec(
                 method=_identity(name, method),
                 params=params,
@@ -105,7 +105,7 @@ def plan(request: RunRequest) -> list[Job]:
                     indices=indices,
                     weights=files,
                     class_order=request.class_order,
-                    notes=dataset.notes,
+                    notes=(*dataset.notes, *remarks),
                 )
             )
     return jobs
@@ -218,28 +218,88 @@ def _identity(name: str, method: Method) -> str:
 
 def params_of(
     method: Method, dataset: str, settings: Mapping[str, str], files: Mapping[str, WeightsFile]
-) -> dict[str, Scalar]:
-    """Every parameter's value: the user's word, else what the weights say of themselves, else the default."""
-    said = {key: value for file in files.values() for key, value in file.params.items()}
+) -> tuple[dict[str, Scalar], tuple[str, ...]]:
+    """Every parameter's value: the user's word, else what the weights say of themselves, else the default.
+
+    With it a line on each that stands for numbers: which, and whose word it is.
+    Raises: UsageError for the user's words, WeightsError for the weights', MethodError for a parameter that must be
+    said and is not.
+    """
+    said = {key: (value, file) for file in files.values() for key, value in file.params.items()}
     params: dict[str, Scalar] = {}
+    sources: dict[str, str] = {}
     for param in method.params:
-        default = param.default_for(dataset)
         if param.name in settings:
-            params[param.name] = convert(param, settings[param.name])
+            params[param.name], sources[param.name] = convert(param, settings[param.name], dataset), "as --set says"
         elif param.name in said:
-            params[param.name] = convert(param, str(said[param.name]))
+            params[param.name], sources[param.name] = _told(param, dataset, *said[param.name]), "as the weights say"
         else:
-            params[param.name] = default
-    return params
+            params[param.name], sources[param.name] = _default(method, param, dataset, files)
+    remarks = []
+    for param in method.params:
+        if param.meaning is None:
+            continue
+        means = param.meaning(params, dataset)
+        line = f"{method.name}: {param.name} {' = '.join(dict.fromkeys((str(params[param.name]), means)))}"
+        line += f", {sources[param.name]}"
+        if param.name in settings and param.name in said:
+            line += _against(param, params, dataset, *said[param.name])
+        remarks.append(line)
+    return params, tuple(remarks)
 
 
-def convert(param: Param, text: str) -> Scalar:
-    """A parameter's value from its text, by the type of its default.
+def _against(param: Param, params: Mapping[str, Scalar], dataset: str, value: Scalar, file: WeightsFile) -> str:
+    """Where the weights say other than the user: their words."""
+    assert param.meaning is not None  # noqa: S101  asked for such parameters alone
+    try:
+        told = param.meaning({**params, param.name: _told(param, dataset, value, file)}, dataset)
+    except BenchError:
+        told = str(value)
+    return "" if told == param.meaning(params, dataset) else f"; ! the weights {file.name!r} say {value}"
+
+
+def _default(method: Method, param: Param, dataset: str, files: Mapping[str, WeightsFile]) -> tuple[Scalar, str]:
+    """A parameter's value where nobody has said one, and whose word it is."""
+    if not param.must_be_said or dataset in param.by_dataset:
+        return param.default_for(dataset), f"the default on {dataset}"
+    if method.roles and not files:
+        return param.default, "which random weights do not mind"
+    choices = [choice for choice in param.choices if _readable(param, choice, dataset)]
+    raise MethodError(
+        f"{method.name} on {dataset!r} needs --set {param.name}=..., which the weights do not say and which is known "
+        f"for {', '.join(param.by_dataset)} only: {param.help}; expected one of {', '.join(choices)}"
+    )
+
+
+def _readable(param: Param, choice: str, dataset: str) -> bool:
+    try:
+        convert(param, choice, dataset)
+    except UsageError:
+        return False
+    return True
+
+
+def _told(param: Param, dataset: str, value: Scalar, file: WeightsFile) -> Scalar:
+    """A parameter's value in the words of a file of weights, which are about the dataset that it was trained on."""
+    try:
+        return convert(param, str(value), dataset, file.trained_on)
+    except UsageError as refusal:
+        reason = str(refusal).removeprefix("--set ")
+        raise WeightsError(f"weights {file.name!r} say {reason}; give --set {param.name}=... to overrule") from None
+
+
+def convert(param: Param, text: str, dataset: str, told_on: str = "") -> Scalar:
+    """A parameter's value from its text, by the type of its default; `told_on`: the dataset of whose words it is.
 
     Raises: UsageError with the values that it takes.
     """
     kind = type(param.default)
     value: Scalar
+    if param.read is not None:
+        try:
+            return param.read(text, dataset, told_on or dataset)
+        except BenchError as refusal:
+            raise UsageError(f"--set {param.name}={text!r}: {refusal}") from None
     try:
         if kind is bool:
             value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]

@@ -1,6 +1,6 @@
 """A look before a long run: does the network see these images as it was trained to?
 
-No checkpoint says how its pixels were normalised, and the wrong guess costs accuracy without a word.
+Few checkpoints say how their pixels were normalised, and the wrong guess costs accuracy without a word.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bench import registry
 from bench.errors import BenchError
 from bench.run import ImageCertifier, Job, build
 from bench.smoothing import NoiseKey, draw
-from bench.types import BaseClassifier, Scalar
+from bench.types import BaseClassifier, Param, Scalar
 
 IMAGES, COPIES = 32, 2
 SECONDS = 20.0  # of looking at one choice: a method that takes minutes a copy is not looked at for hours
@@ -75,15 +75,25 @@ def _others(job: Job, worker: ImageCertifier, indices: Sequence[int]) -> list[tu
     for param in registry.method(job.method).params:
         if not param.untold:
             continue
+        tried = {_behind(job, param, job.spec.params[param.name])}
         for choice in param.choices:
-            if choice == str(job.spec.params[param.name]):
-                continue
             try:
+                behind = _behind(job, param, choice)
+                if behind in tried:
+                    continue
+                tried.add(behind)
                 other = _with(job, worker, param.name, choice)
             except BenchError:  # a choice that this network does not have
                 continue
             found.append((f"{param.name}={choice}", _accuracy(job, worker, other, indices)[0]))
     return found
+
+
+def _behind(job: Job, param: Param, choice: Scalar) -> str:
+    """The text of what a choice stands for: two names of the same numbers are tried once."""
+    if param.meaning is None:
+        return str(choice)
+    return param.meaning({**job.spec.params, param.name: choice}, job.spec.dataset)
 
 
 def _with(job: Job, worker: ImageCertifier, name: str, choice: str) -> BaseClassifier:

@@ -40,7 +40,7 @@ class Job:
     indices: tuple[int, ...]
     weights: Mapping[str, WeightsFile]
     class_order: ClassOrder | None = None  # as it was asked for
-    notes: tuple[str, ...] = ()  # what the dataset wants its user to know
+    notes: tuple[str, ...] = ()  # what the user should know of the images, and of the normaliser
 
 
 def open_dataset(job: Job) -> Dataset:

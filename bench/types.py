@@ -82,6 +82,10 @@ class Param:
     choices: tuple[str, ...] = ()
     by_dataset: Mapping[str, Scalar] = field(default_factory=dict)  # defaults that differ by dataset
     untold: bool = False  # no checkpoint records it: its choices are tried on a few noisy images before a run
+    must_be_said: bool = False  # outside `by_dataset` the user or the weights say it; the default is for random weights
+    # (text, dataset, dataset whose words it is in) -> value, where there is more than `choices`; raises a BenchError
+    read: Callable[[str, str, str], Scalar] | None = None
+    meaning: Callable[[Mapping[str, Scalar], str], str] | None = None  # (params, dataset) -> what stands behind it
 
     def default_for(self, dataset: str) -> Scalar:
         """The default on that dataset."""
@@ -107,6 +111,7 @@ class WeightsFile:
     name: str  # the catalogue's name, or the file's own
     params: Mapping[str, Scalar] = field(default_factory=dict)  # what the file says of itself: arch, normaliser, ...
     parts: tuple[Path, ...] = ()  # of a role with many files: all of them, in order; sha256 is then that of their list
+    trained_on: str = ""  # dataset, where the file or a catalogue says it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

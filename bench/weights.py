@@ -146,12 +146,18 @@ def _members(method: Method, role: str, text: str) -> WeightsFile:
     if method.recognise is not None:
         params.update(method.recognise(role, shapes, params))
     sha256 = hashlib.sha256("\n".join(map(sha256_of, parts)).encode()).hexdigest()
-    return WeightsFile(role=role, path=parts[0], sha256=sha256, name=Path(text).name, params=params, parts=parts)
+    on = {str(meta.get("dataset", "")) for meta in told}
+    return WeightsFile(
+        role=role, path=parts[0], sha256=sha256, name=Path(text).name, params=params, parts=parts,
+        trained_on=on.pop() if len(on) == 1 else "",
+    )  # fmt: skip
 
 
 def _listed(entry: Entry, role: str, path: Path) -> WeightsFile:
     assert entry.sha256 is not None  # noqa: S101  `locate` found it by its hash
-    return WeightsFile(role=role, path=path, sha256=entry.sha256, name=entry.name, params=entry.params)
+    return WeightsFile(
+        role=role, path=path, sha256=entry.sha256, name=entry.name, params=entry.params, trained_on=entry.dataset
+    )
 
 
 def _unlisted(method: Method, role: str, path: Path, entries: Sequence[Entry]) -> WeightsFile:
@@ -162,12 +168,14 @@ def _unlisted(method: Method, role: str, path: Path, entries: Sequence[Entry]) -
     known = [e for e in entries if sha256 in (e.sha256, *e.also) and e.role == role and e.params.keys() <= own]
     if known:
         entry = min(known, key=lambda e: e.method != method.name)
-        return WeightsFile(role=role, path=path, sha256=sha256, name=entry.name, params=entry.params)
+        on = entry.dataset
+        return WeightsFile(role=role, path=path, sha256=sha256, name=entry.name, params=entry.params, trained_on=on)
     shapes, meta = inspect(path)
     params = {key: value for key, value in meta.items() if key in own}
     if method.recognise is not None:
         params.update(method.recognise(role, shapes, meta))
-    return WeightsFile(role=role, path=path, sha256=sha256, name=path.name, params=params)
+    on = str(meta.get("dataset", ""))
+    return WeightsFile(role=role, path=path, sha256=sha256, name=path.name, params=params, trained_on=on)
 
 
 def _fitting(entries: Sequence[Entry], method: str, role: str, dataset: str, sigma: float) -> list[Entry]:

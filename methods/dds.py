@@ -16,7 +16,6 @@ from methods.purification import (
     SIZE_MATCHED,
     Habits,
     build_parts,
-    classifier_name,
     declines,
     denoised,
     normaliser,
@@ -114,7 +113,6 @@ def build(setting: Setting) -> BaseClassifier:
     parts = build_parts(setting, HABITS, shape=(channels, side, side) if padding else None)
     rounding: Literal["first", "nearest"] = "nearest" if setting.params["level"] == "nearest" else "first"
     t = level(parts.unet.schedule, setting.sigma, rounding)
-    classifier = classifier_name(setting, HABITS)
     return DenoisedOnce(
         num_classes=setting.num_classes,
         unet=parts.unet,
@@ -123,7 +121,7 @@ def build(setting: Setting) -> BaseClassifier:
         top_up=_top_up(setting, level_sigma(parts.unet.schedule, t)),
         padding=padding,
         calls={"unet": 1, "classifier": 1},
-        make_normaliser=lambda kind: normaliser(setting, classifier, kind),
+        make_normaliser=lambda kind: normaliser(setting, HABITS, kind),
     )
 
 
@@ -164,7 +162,7 @@ DDS = Method(
     cite="Carlini et al. 2023, (Certified!!) Adversarial Robustness for Free!",
     build=build,
     params=(
-        *shared_params(classifier="trained on clean images"),
+        *shared_params(HABITS, classifier="trained on clean images"),
         Param(
             name="level",
             default="first",

@@ -14,7 +14,6 @@ from methods.purification import (
     SIZE_MATCHED,
     Habits,
     build_parts,
-    classifier_name,
     declines,
     normaliser,
     recognise,
@@ -147,7 +146,6 @@ def build(setting: Setting) -> BaseClassifier:
             f"densepure: its sampler needs a denoiser with learned variances, {setting.params['denoiser']!r} has none; "
             "choose another, or use dds"
         )
-    classifier = classifier_name(setting, HABITS)
     return MajorityOfSamples(
         num_classes=setting.num_classes,
         unet=parts.unet,
@@ -155,7 +153,7 @@ def build(setting: Setting) -> BaseClassifier:
         sub=subsequence(parts.unet.schedule, setting.sigma, steps),
         votes=votes,
         calls={"unet": steps * votes, "classifier": votes},
-        make_normaliser=lambda kind: normaliser(setting, classifier, kind),
+        make_normaliser=lambda kind: normaliser(setting, HABITS, kind),
     )
 
 
@@ -165,7 +163,7 @@ DENSEPURE = Method(
     cite="Xiao et al. 2023, DensePure: Understanding Diffusion Models for Adversarial Robustness",
     build=build,
     params=(
-        *shared_params(classifier="trained on clean images"),
+        *shared_params(HABITS, classifier="trained on clean images"),
         Param(
             name="steps",
             default=5,

@@ -14,7 +14,6 @@ from methods.purification import (
     SIZE_MATCHED,
     Habits,
     build_parts,
-    classifier_name,
     declines,
     denoised,
     normaliser,
@@ -135,7 +134,6 @@ def build(setting: Setting) -> BaseClassifier:
         # No image has this fingerprint and no stage this name: independent of the certifier's noise.
         key = NoiseKey(setting.seed, "diffsmooth", local_sigma, "local").philox("fixed")
         fixed = normals(key, 0, 0, m, setting.shape, setting.device)
-    classifier = classifier_name(setting, HABITS)
     return LocallySmoothed(
         num_classes=setting.num_classes,
         unet=parts.unet,
@@ -146,7 +144,7 @@ def build(setting: Setting) -> BaseClassifier:
         soft=setting.params["vote"] == "soft",
         fixed=fixed,
         calls={"unet": 1, "classifier": m},
-        make_normaliser=lambda kind: normaliser(setting, classifier, kind),
+        make_normaliser=lambda kind: normaliser(setting, HABITS, kind),
     )
 
 
@@ -156,7 +154,7 @@ DIFFSMOOTH = Method(
     cite="Zhang, Chen, Zhang, Xiao & Li 2023, DiffSmooth: Certifiably Robust Learning via Diffusion Models",
     build=build,
     params=(
-        *shared_params(classifier="trained with Gaussian noise of local_sigma"),
+        *shared_params(HABITS, classifier="trained with Gaussian noise of local_sigma"),
         Param(
             name="local_sigma",
             default=0.25,

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, TrainRequest
 from methods.nets.recognition import Shapes, classifier_arch
+from methods.nets.scales import NAMES, STATISTICS, meaning, read
 
 ARCHITECTURES: Mapping[str, Scalar] = {
     "cifar10": "cifar_resnet110",
@@ -15,18 +16,24 @@ ARCHITECTURES: Mapping[str, Scalar] = {
     "digits": "digits_resnet",
     "folder": "resnet50",
 }
-NORMALISERS = ("mean_std", "mean", "none", "half", "mean_std_imagenet", "mean_std_pixels")
 
 
-def normaliser_param(default: str = "mean_std", by_dataset: Mapping[str, Scalar] | None = None) -> Param:
-    """The setting that no checkpoint tells: wrong, it costs accuracy and nothing says so."""
+def normaliser_param(by_dataset: Mapping[str, Scalar] | None = None) -> Param:
+    """The setting that few checkpoints tell: wrong, it costs accuracy and nothing says so.
+
+    `by_dataset`: other than mean and deviation; images of another dataset have no default.
+    """
     return Param(
         name="normaliser",
-        default=default,
-        by_dataset=by_dataset or {},
-        help="scale it was trained on: (x - mean) / std, x - mean, x, (x - 0.5) / 0.5, ImageNet's mean, std",
-        choices=NORMALISERS,
+        default="half",
+        by_dataset=dict.fromkeys(STATISTICS, "mean_std") | dict(by_dataset or {}),
+        help="scale it was trained on: (x - mean) / std, x - mean, x, (x - 0.5) / 0.5, by name or as numbers of each "
+        "channel, MEAN,.../STD,...",
+        choices=NAMES,
         untold=True,
+        must_be_said=True,
+        read=read,
+        meaning=meaning,
     )
 
 
@@ -207,7 +214,7 @@ VIT_GAUSSIAN = noise_trained(
     "Gaussian augmentation, ViT-B",
     "Cohen, Rosenfeld & Kolter 2019; on a ViT-B/16 by Lei et al. 2025, public review, Rebuttal-Table 2",
     arch="vit_base_patch16_224",
-    normalisers={"imagenet": "half", "folder": "half"},
+    normalisers={"imagenet": "half"},
     declines=_no_patches,
     train={"train": stage("classical", "gaussian")},
 )

@@ -13,7 +13,7 @@ from bench.errors import MethodError, WeightsError
 from bench.types import Param, Role, Scalar, Setting, WeightsFile
 from methods.nets.backbones import backbone
 from methods.nets.recognition import Shapes, classifier_arch
-from methods.noisy import NORMALISERS
+from methods.nets.scales import NAMES, STATISTICS, read, scale_of, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ class Parts:
     head: Resized  # pixels in [0, 1] -> logits
 
 
-def shared_params(*, classifier: str) -> tuple[Param, ...]:
+def shared_params(habits: Habits, *, classifier: str) -> tuple[Param, ...]:
     """Settings of every method of this kind; `classifier` tells what the one behind was trained on."""
     return (
         Param(
@@ -76,10 +76,15 @@ def shared_params(*, classifier: str) -> tuple[Param, ...]:
         ),
         Param(
             name="normaliser",
-            default=BY_CLASSIFIER,
-            choices=(BY_CLASSIFIER, *NORMALISERS),
-            help="scale that the classifier was trained on; by_classifier: as its family was",
+            default="half",
+            by_dataset=dict.fromkeys(STATISTICS, BY_CLASSIFIER),
+            choices=(BY_CLASSIFIER, *NAMES),
+            help="scale that the classifier was trained on, by name or as numbers of each channel, MEAN,.../STD,...; "
+            "by_classifier: as its family was",
             untold=True,
+            must_be_said=True,
+            read=lambda text, dataset, told_on: text if text == BY_CLASSIFIER else read(text, dataset, told_on),
+            meaning=lambda params, dataset: shown(scale_of(_kind(params, dataset, habits), dataset)),
         ),
     )
 
@@ -120,7 +125,7 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
     from methods.nets.tuning import tune, tune_denoiser
 
     track, channels = check_track(setting, habits), setting.shape[0]
-    arch, name = str(setting.params["denoiser"]), classifier_name(setting, habits)
+    arch, name = str(setting.params["denoiser"]), classifier_name(setting.params, setting.dataset, habits)
     unet = furnish(
         setting,
         "denoiser",
@@ -150,7 +155,7 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
     )
     kinds = {**habits.resize, **(habits.resize_published if track == PUBLISHED else {})}
     resize = kinds.get(setting.dataset, kinds["imagenet"])
-    head = Resized(network, normaliser(setting, name), side=side, resize=resize)
+    head = Resized(network, normaliser(setting, habits), side=side, resize=resize)
     for part in (unet, head):
         part.to(setting.device).eval().requires_grad_(False)
     if setting.tuned:
@@ -159,23 +164,27 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
     return Parts(unet, head)
 
 
-def classifier_name(setting: Setting, habits: Habits) -> str:
+def classifier_name(params: Mapping[str, Scalar], dataset: str, habits: Habits) -> str:
     """The architecture behind the denoiser: the setting's, or the track's for the dataset."""
-    name = str(setting.params["classifier"])
+    name = str(params["classifier"])
     if name != BY_TRACK:
         return name
-    by_dataset = habits.classifiers[str(setting.params["track"])]
-    return by_dataset.get(setting.dataset, by_dataset["imagenet"])
+    by_dataset = habits.classifiers[str(params["track"])]
+    return by_dataset.get(dataset, by_dataset["imagenet"])
 
 
-def normaliser(setting: Setting, classifier: str, kind: str | None = None) -> Normaliser:
+def normaliser(setting: Setting, habits: Habits, kind: str | None = None) -> Normaliser:
     """The normaliser in front of the classifier: of that kind, else the setting's, else its family's."""
     from methods.nets.normalisers import Normaliser
 
-    chosen = str(setting.params["normaliser"]) if kind is None else kind
-    if chosen == BY_CLASSIFIER:
-        chosen = backbone(classifier).normaliser
-    return Normaliser(chosen, setting.dataset, channels=setting.shape[0])
+    params = setting.params if kind is None else {**setting.params, "normaliser": kind}
+    return Normaliser(_kind(params, setting.dataset, habits), setting.dataset, channels=setting.shape[0])
+
+
+def _kind(params: Mapping[str, Scalar], dataset: str, habits: Habits) -> str:
+    """The normaliser that the settings stand for, in words of methods.nets.scales."""
+    kind = str(params["normaliser"])
+    return backbone(classifier_name(params, dataset, habits)).normaliser if kind == BY_CLASSIFIER else kind
 
 
 def denoised(unet: UNet, x: Tensor, t: int, *, padding: int = 0) -> Tensor:

@@ -15,6 +15,7 @@ from bench.certificate import (
     check_samples,
     largest_radius,
     lower_bound,
+    off_scale,
     predict,
     smallest_n,
     upper_bound,
@@ -188,3 +189,11 @@ def test_too_few_samples_are_refused_with_the_smallest_that_works() -> None:
 def test_senseless_settings_are_refused(n0: int, n: int, alpha: float, sigma: float) -> None:
     with pytest.raises(SpecError, match="must"):
         check_samples(n0, n, alpha, sigma)
+
+
+def test_only_lengths_far_beyond_the_range_of_pixels_are_doubted() -> None:
+    assert off_scale((0.12, 1.0, 2.0), (0.0, 0.25, 3.0, 7.5)) == ()
+    (line,) = off_scale((64.0, 0.5, 64.0))
+    assert "sigma 64 " in line
+    assert "64/255 = 0.251" in line
+    assert [each.partition(" is")[0] for each in off_scale((0.25,), (0.0, 64.0, 128.0))] == ["radius 64", "radius 128"]

@@ -157,6 +157,16 @@ def test_a_plan_file_is_read_and_options_go_over_it(cli, tmp_path: Path) -> None
     assert [(r["sigma"], r["n"], r["images"]) for r in runs] == [(0.5, 50, 2), (1.0, 50, 2)]
 
 
+def test_lengths_in_another_unit_and_the_normaliser_are_said_before_a_run(cli) -> None:
+    words = ("run", "--methods", "gaussian", "--dataset", "digits", "--random-weights", "--limit", "1", "--n", "30")
+    lines = cli(*words, "--alpha", "0.3", "--sigma", "64,0.5", "--early-stop", "--radii", "0,128").err.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("run "))
+    doubts = [line for line in lines if "l2 length" in line]
+    assert [doubt.partition(" is")[0] for doubt in doubts] == ["! sigma 64", "! radius 128"]
+    assert doubts == [line for line in lines[:first] if line.startswith("! ")]
+    assert lines[:first].count("note  gaussian: normaliser mean_std = 0.3059/0.3755, the default on digits") == 1
+
+
 def test_all_methods_that_can_be_are_run_and_the_others_named(cli) -> None:
     how = ("--n", "50", "--n0", "10", "--limit", "1", "--random-weights", "--sigma", "1", "--batch", "50")
     found = cli("run", "--methods", "all", *how, "--json")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import MethodError, WeightsError
 from bench.types import Setting, WeightsFile
-from methods.nets import normalisers, recognition
+from methods.nets import recognition, scales
 from methods.nets.architectures import KNOWN, build_network
 from methods.nets.cifar_resnet import akamaster_resnet, cifar_resnet
 from methods.nets.denoisers import DENOISERS, FFDNet, build_denoiser
@@ -20,7 +20,6 @@ from methods.nets.filling import fill, furnish, seeded
 from methods.nets.hard_labels import HardLabels
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import SIZES, time_token_vit
-from methods.noisy import NORMALISERS
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -52,7 +51,9 @@ def test_a_normaliser_follows_its_network_to_another_device() -> None:
 def test_one_channel_is_never_broadcast_to_three() -> None:
     with pytest.raises(MethodError, match="are for 3 channels, got images of 1"):
         Normaliser("mean_std", "imagenet", channels=1)
-    with pytest.raises(MethodError, match="'half' or 'none'"):
+    with pytest.raises(MethodError, match="are for 2 channels, got images of 3"):
+        Normaliser("0.5,0.5/0.5,0.5", "imagenet")
+    with pytest.raises(MethodError, match=r"none, half, .*mean_std_imagenet"):
         Normaliser("mean_std", "x-rays")
 
 
@@ -61,13 +62,51 @@ def test_the_digits_statistics_are_those_of_their_training_split() -> None:
 
     train = DIGITS.open(None, None, "train")
     pixels = torch.stack([torch.from_numpy(train[i].pixels) for i in range(len(train))]).double()
-    (mean,), (std,) = normalisers.STATISTICS["digits"]
+    (mean,), (std,) = scales.STATISTICS["digits"]
     assert pixels.mean().item() == pytest.approx(mean, abs=5e-5)
     assert pixels.std(correction=0).item() == pytest.approx(std, abs=5e-5)
 
 
-def test_the_methods_offer_every_kind_of_normaliser() -> None:
-    assert NORMALISERS == normalisers.KINDS
+def test_numbers_are_a_normaliser_as_a_name_is() -> None:
+    x = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    text = "0.4914,0.4822,0.4465/0.2023,0.1994,0.201"
+    for kind in ("mean_std_cifar10", text):
+        assert torch.equal(Normaliser(kind, "x-rays")(x), Normaliser("mean_std", "cifar10")(x))
+    assert scales.shown(scales.scale_of("mean_std", "cifar10")) == text
+
+
+def test_equal_numbers_are_one_text_and_words_of_weights_keep_their_dataset() -> None:
+    as_float32 = ",".join(repr(float(torch.tensor(v))) for v in (0.49, 0.48, 0.45))
+    for text in ("0.49,0.48,0.45/1,0.25,2.6e-1", " .490, 0.48,0.45 /1.0, .25,0.26", f"{as_float32}/1,.25,.26"):
+        assert scales.read(text, "folder", "folder") == "0.49,0.48,0.45/1,0.25,0.26"
+    assert scales.read("-0/1", "digits", "digits") == "0/1"
+    assert scales.read("mean_std", "cifar10", "cifar10") == "mean_std"
+    assert scales.read("mean_std", "folder", "cifar10") == "mean_std_cifar10"
+    assert scales.read("half", "folder", "cifar10") == "half"
+    for dataset, told_on in (("folder", "folder"), ("cifar10", "x-rays")):  # numbers that nobody knows
+        with pytest.raises(MethodError, match=f"got '{told_on}'"):
+            scales.read("mean_std", dataset, told_on)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0.5,0.5,0.5/0.5", "got 3 and 1"),
+        ("0.5/0", "above 0"),
+        ("0.5/1e-60", "above 0"),
+        ("nan/1", "finite"),
+        ("0/inf", "finite"),
+        ("0/1e300", "finite"),
+        ("123.7,116.3,103.5/58.4,57.1,57.4", "divide them by 255"),
+        ("0.5/0.5/0.5", "numbers of each channel"),
+        ("half/1", "numbers of each channel"),
+        ("/", "numbers of each channel"),
+        ("halve", "expected one of mean_std, "),
+    ],
+)
+def test_what_is_no_scale_of_pixels_is_refused(text: str, words: str) -> None:
+    with pytest.raises(MethodError, match=words):
+        scales.read(text, "digits", "digits")
 
 
 # ---- denoisers -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from methods.nets.blocks import Block, Patches
 from methods.nets.sizes import SIZES
 from methods.nets.vit import AtNoiseLevel, TimeTokenClassifier, TimeTokenViT, time_embedding, time_token_vit
 
@@ -145,3 +146,28 @@ def test_patches_must_tile_the_image() -> None:
         TimeTokenViT(
             image_size=30, patch_size=4, in_channels=3, embed_dim=64, depth=1, num_heads=4, hidden_dim=8, output_dim=8
         )
+
+
+def test_a_block_and_its_patches_are_timms_to_the_last_bit() -> None:
+    from timm.layers import PatchEmbed
+    from timm.models.vision_transformer import Block as TimmBlock
+
+    def made(block, patches) -> nn.Sequential:
+        with torch.random.fork_rng():
+            torch.manual_seed(4)
+            return nn.Sequential(patches(8, 2, 3, 24), block(24, 3, 4.0))
+
+    ours = made(Block, Patches)
+    timms = made(lambda dim, heads, ratio: TimmBlock(dim, heads, ratio, norm_layer=nn.LayerNorm), PatchEmbed)
+    own = ours.state_dict()
+    assert list(own) == list(timms.state_dict())
+    assert all(torch.equal(own[name], tensor) for name, tensor in timms.state_dict().items())
+    x = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    results = []
+    for net in (ours, timms):
+        y = net(x)
+        y.square().sum().backward()
+        results.append([y.detach(), *(p.grad for p in net.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    with pytest.raises(ValueError, match="side 8"):
+        ours(torch.zeros(1, 3, 8, 6))

@@ -87,6 +87,25 @@ def test_the_images_looked_at_are_of_all_classes_and_of_all_of_the_subset() -> N
     assert sorted(spread([5, 3], lambda index: 0)) == [3, 5]
 
 
+@pytest.mark.parametrize("means", ["one", "two"])
+def test_two_names_of_one_scale_are_tried_once(monkeypatch: pytest.MonkeyPatch, means: str) -> None:
+    request = RunRequest(methods=(f"{HERE}:SCALED",), dataset="digits", sigmas=(0.1,), n=100, subset="first:40")
+    asked = plan(request)[0]
+    built: list[str] = []
+
+    def note(job, device, dataset):
+        built.append(job.spec.params["scale"])
+        return ByScale(job.spec.params["scale"])
+
+    meaning = {"one": lambda params, dataset: "same", "two": lambda params, dataset: str(params["scale"])}[means]
+    param = replace(SCALED.params[0], meaning=meaning)
+    monkeypatch.setattr(preflight.registry, "method", lambda name: replace(SCALED, params=(param,)))
+    worker = make_worker(asked, "cpu", 2)
+    monkeypatch.setattr(preflight, "build", note)
+    look(asked, worker)
+    assert built == {"one": [], "two": ["wrong", "poor"]}[means]
+
+
 class Shared(ByScale):
     """One that tries another scale with the images that it has."""
 

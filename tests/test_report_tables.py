@@ -74,6 +74,33 @@ def test_the_caption_says_all_that_the_numbers_depend_on() -> None:
         assert words in made.caption
 
 
+def test_the_caption_says_the_numbers_of_each_normaliser_and_runs_no_strangers_file(tmp_path: Path) -> None:
+    evil = tmp_path / "evil.py"
+    evil.write_text("raise SystemExit('was run')")
+    own, none = {"normaliser": "mean_std"}, {"normaliser": "none"}
+    behind = {"normaliser": "by_classifier", "classifier": "by_track", "track": "size_matched"}
+    (alone,) = by_sigma_tables([run([1000], params=own)])
+    assert "; normaliser mean_std = 0.3059/0.3755; " in alone.caption
+    (several,) = by_sigma_tables(
+        [
+            run([1000], params=own),
+            run([900], method="dds", params=behind),
+            run([900], method=f"{evil}:METHOD", params=none),
+            run([900], method="macer", params={"normaliser": "a word of another version"}),
+            run([900], method="rrcm"),
+        ]
+    )
+    said = several.caption.partition("normalisers ")[2].partition(";")[0]
+    assert f"{evil}:METHOD none, dds by_classifier = 0.3059/0.3755, gaussian mean_std = 0.3059/0.3755, macer a " in said
+
+
+def test_a_length_in_another_unit_is_doubted_below_the_table() -> None:
+    (made,) = by_sigma_tables([run([1000], sigma=64.0)])
+    assert sum(note.startswith("! sigma 64 ") and "0.251" in note for note in made.notes) == 1
+    (made,) = by_sigma_tables([run([1000], sigma=2.0)])
+    assert not any("l2 length" in note for note in made.notes)
+
+
 def test_a_cell_holds_the_fraction_its_interval_and_its_run() -> None:
     some = run([1000, 900, 500, 0])
     (made,) = by_sigma_tables([some])

@@ -207,3 +207,16 @@ def _three_classes(setting):
 from bench.types import Method  # noqa: E402 - beside its only use
 
 BROKEN = Method(name="broken", title="", cite="", build=_three_classes)
+
+
+def test_a_start_of_the_embedded_methods_imports_nothing_heavy_that_it_does_not_use() -> None:
+    code = (
+        "import sys; from bench.plan import RunRequest, plan; from bench.run import make_worker\n"
+        "names = ('gaussian', 'consistency', 'rrcm')\n"
+        "for job in plan(RunRequest(methods=names, dataset='digits', sigmas=(0.5,), limit=1, n=200, alpha=0.1)):\n"
+        "    make_worker(job, 'cpu', 8)(job.indices[0])\n"
+        "heavy = ('torch._dynamo', 'sympy', 'timm', 'torchvision', 'sklearn', 'pandas', 'statsmodels', 'matplotlib')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import complete
-from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def bench(
     session = begin(
         networks, device=device, precision=precision, sigma=sigma, budget_s=budget, compile_passes=compile_passes
     )
+    doubt_lengths([sigma])
     found, refused = [], None
     for target in session.targets:
         remark(f"{target.name}  {target.method} on {target.dataset}, about {budget:g} s")

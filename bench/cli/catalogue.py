@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import complete
-from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, stdout
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def method_record(name: str, method: Method) -> dict[str, Any]:
         "params": [
             {
                 "name": p.name,
-                "default": p.default,
+                "default": None if p.must_be_said else p.default,
                 "by_dataset": dict(p.by_dataset),
                 "choices": list(p.choices),
                 "help": p.help,
@@ -98,7 +98,8 @@ def show_method(record: dict[str, Any]) -> None:
         for column in ("key", "default", "values", "what"):
             table.add_column(column)
         for p in record["params"]:
-            default = ", ".join([str(p["default"]), *(f"{d}: {v}" for d, v in p["by_dataset"].items())])
+            known = [f"{d}: {v}" for d, v in p["by_dataset"].items()]
+            default = ", ".join([*known, "others: to be said"] if p["default"] is None else [str(p["default"]), *known])
             table.add_row(p["name"], default, " | ".join(p["choices"]), p["help"])
         console.print(table)
     if record["weights"]:
@@ -161,6 +162,7 @@ def check(
         random_weights=random_weights, params=tuple(params or ()), subset="first:1",
     )  # fmt: skip
     job = plan(request)[0]
+    doubt_lengths([sigma])
     place = parse_devices(device)[0]
     images = open_dataset(job)
     findings = check_method(build(job, place, images), images.shape, device=place)
@@ -242,7 +244,7 @@ def weights_add(
         key, _, value = word.partition("=")
         if key not in known or not value:
             raise UsageError(f"--set {word!r}: expected KEY=VALUE with KEY one of: {', '.join(known) or 'none'}")
-        values[key] = convert(known[key], value)
+        values[key] = convert(known[key], value, dataset)
     entry = add(
         name,
         path,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, stdout
 from bench.cli.paths import at_home
 
 RUN = Annotated[Path, typer.Argument(help="Run folder.", show_default=False, callback=at_home)]
@@ -41,6 +41,7 @@ def compare(
     for path in (run_a, run_b):
         if (path / FILE).is_file():
             raise ReportError(f"{str(path)!r} is an imported log, whose images are not known; give two run folders")
+    doubt_lengths([], chosen or [])
     made = compare_runs(read_run(run_a), read_run(run_b), chosen, bound=bound, alpha=alpha, overlap=overlap)
     if json:
         print_json(made.as_json())

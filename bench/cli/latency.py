@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import complete
-from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
+from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def compute(
             "leave --strict out for a projection, or run it there"
         )
     found = []
+    doubt_lengths([request.sigma])
     with resumable(f"the records so far are kept in {out}"):
         remark(f"latency  {len(items)} rows on {name}, at most about {duration(request.budget_s)} each  -> {out}")
         for outcome in session.run(request, items, device):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,14 @@ def print_json(document: Mapping[str, Any]) -> None:
 def remark(text: str) -> None:
     """A plain line on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def doubt_lengths(sigmas: Iterable[float], radii: Iterable[float] = ()) -> None:
+    """A loud line on each length that may be meant in pixels of 0 to 255."""
+    from bench.certificate import off_scale
+
+    for line in off_scale(sigmas, radii):
+        remark(f"! {line}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import complete
-from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
+from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def run(
         remark(f"plan {source}: {len(jobs)} runs")
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
         remark(f"note  {note}")
+    doubt_lengths((job.spec.sigma for job in jobs), (r for job in jobs for r in job.spec.radii))
     if dry_run:
         show_cost(jobs, execution, json)
         return

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import complete
-from bench.cli.output import remark
+from bench.cli.output import doubt_lengths, remark
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home, subset_beside
 
 METHODS = "denoised,dds,densepure,diffsmooth"
@@ -53,6 +53,7 @@ def strips(
             class_order=class_order and read_class_order(class_order), limit=images, size=size, seed=seed,
         )
     )  # fmt: skip
+    doubt_lengths(job.spec.sigma for job in jobs)
     shapes = {(job.spec.shape, job.spec.preprocessing) for job in jobs}
     if len(shapes) > 1:
         sides = ", ".join(sorted({str(job.spec.shape[1]) for job in jobs}))

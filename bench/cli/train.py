@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import complete
-from bench.cli.output import JSON_OPTION, print_json, remark, resumable, stdout
+from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 
 # Seconds that a process waits with its complaint: torchrun ends all once one has failed, so that a line of the first
@@ -118,6 +118,7 @@ def train(
         resume=resume,
         dry_run=dry_run,
     )
+    doubt_lengths([] if sigma is None or os.environ.get("RANK", "0") != "0" else [sigma])
     if os.environ.get("RANK", "0") != "0":
         found.train[stage](request)
         _leave()

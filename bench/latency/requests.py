@@ -99,7 +99,8 @@ def prepare(
     methods = {item.method: method, **(beside or {})}
     files = _files(request, method, assigned_roles(request.weights, methods)[item.method])
     fixed = {key: str(value) for key, value in item.params.items()}
-    params = params_of(method, request.dataset, assigned_params(request.params, methods)[item.method] | fixed, files)
+    settings = assigned_params(request.params, methods)[item.method] | fixed
+    params, _ = params_of(method, request.dataset, settings, files)
     spec = RunSpec(
         method=item.method,
         params=params,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.errors import ReportError
+from bench import registry
+from bench.certificate import off_scale
+from bench.errors import BenchError, ReportError
 from bench.report import units
 from bench.report.accuracy import digest, name, natural_radii
 from bench.store import Run
@@ -22,7 +24,7 @@ class Group:
     runs: tuple[Run, ...]  # by method, then sigma
     alpha: float
     bound: str
-    notes: tuple[str, ...] = ()  # on runs found twice
+    notes: tuple[str, ...] = ()  # on runs found twice, and on lengths in another unit
 
     @property
     def dataset(self) -> str:
@@ -44,6 +46,7 @@ class Group:
                 f"{spec.dataset} {spec.split}, subset {spec.subset} ({images})",
                 f"{size} pixels in [0, 1], preprocessing {spec.preprocessing}",
                 *([f"classes in order {spec.class_order}"] if spec.class_order else []),
+                *_normalisers(self.runs),
                 f"N={units.count(spec.n)}" if not spec.stops else f"N<={units.count(spec.n)}",
                 f"n0={_all(units.count(r.spec.n0) for r in self.runs)}",
                 f"alpha={units.level(self.alpha)}",
@@ -92,8 +95,9 @@ def groups(runs: Sequence[Run], bound: str, alpha: float | None = None) -> tuple
     for members in split.values():
         _check_images(members)
         level = members[0].spec.alpha if alpha is None else alpha
-        own = tuple(notes[r.spec.digest()] for r in members if r.spec.digest() in notes)
-        made.append(Group(runs=tuple(members), alpha=level, bound=bound, notes=own))
+        own = [notes[r.spec.digest()] for r in members if r.spec.digest() in notes]
+        own += [f"! {line}" for line in off_scale((r.spec.sigma for r in members), members[0].spec.radii)]
+        made.append(Group(runs=tuple(members), alpha=level, bound=bound, notes=tuple(own)))
     return tuple(sorted(made, key=lambda g: (g.dataset, -len(g.runs))))
 
 
@@ -142,6 +146,30 @@ def _stopping(spec: RunSpec) -> tuple[str, ...]:
         return ()
     rule = f"sequential, {len(spec.looks)} looks" if spec.certifier == "sequential" else "stopped once settled"
     return (f"certifier {rule}", f"mode {spec.mode}")
+
+
+def _normalisers(runs: Iterable[Run]) -> tuple[str, ...]:
+    """The scales that the classifiers were given, by name and in numbers; those of each method where they differ."""
+    by_method: dict[str, set[str]] = {}
+    for run in runs:
+        if "normaliser" in run.spec.params:
+            by_method.setdefault(run.spec.method, set()).add(_normaliser(run.spec))
+    words = {method: " and ".join(sorted(own)) for method, own in by_method.items()}
+    if len(set(words.values())) <= 1:
+        return tuple(f"normaliser {own}" for own in set(words.values()))
+    return ("normalisers " + ", ".join(f"{method} {own}" for method, own in sorted(words.items())),)
+
+
+def _normaliser(spec: RunSpec) -> str:
+    own = str(spec.params["normaliser"])
+    if spec.method not in registry.method_names():  # a stranger's file, which a report does not run
+        return own
+    param = next((p for p in registry.method(spec.method).params if p.name == "normaliser" and p.meaning), None)
+    try:
+        numbers = param.meaning(spec.params, spec.dataset) if param and param.meaning else own
+    except (BenchError, LookupError):  # settings of another version
+        return own
+    return own if numbers == own else f"{own} = {numbers}"
 
 
 def _all(values: Iterable[str]) -> str:

@@ -20,11 +20,11 @@ def wilson(successes: int, images: int, confidence: float = CONFIDENCE) -> tuple
         raise ValueError(f"successes must lie in [0, images] and images be positive, got {successes!r} of {images!r}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}")
-    from statsmodels.stats.proportion import proportion_confint
+    from scipy.stats import binomtest
 
-    low, high = proportion_confint(successes, images, alpha=1 - confidence, method="wilson")
+    found = binomtest(successes, images).proportion_ci(confidence, method="wilson")
     # The formula is exactly 0 or 1 at the ends, where rounding leaves 1e-17 on either side.
-    return 0.0 if successes == 0 else float(low), 1.0 if successes == images else float(high)
+    return 0.0 if successes == 0 else float(found.low), 1.0 if successes == images else float(found.high)
 
 
 def noise_correction(images: int, alpha: float, rho: float = FAILURE) -> float:

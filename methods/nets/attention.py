@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
+from methods.nets.blocks import Attention
 from methods.nets.probing import fastest
 
 GAIN = 1.1  # it must be faster by this: of equals torch's own is taken
@@ -23,12 +24,12 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # (B, T, heads, width) each
 
 
 class MemoryEfficientAttention(nn.Module):
-    """timm's attention with another kernel inside; the same parameters, and the same function to rounding.
+    """An attention with another kernel inside; the same parameters, and the same function to rounding.
 
     Source: Rabe & Staats 2021, Self-attention Does Not Need O(n^2) Memory.
     """
 
-    def __init__(self, attention: Attention, attend: Attend) -> None:
+    def __init__(self, attention: Any, attend: Attend) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
         self.qkv, self.proj = attention.qkv, attention.proj
@@ -91,9 +92,11 @@ def _own(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _plain(module: Any) -> bool:
-    """Whether it is timm's attention with nothing between its products."""
+    """Whether it is our attention, or timm's with nothing between its products."""
+    # Where timm was never imported, no part of a network is its own.
+    timm = getattr(sys.modules.get("timm.models.vision_transformer"), "Attention", Attention)
     return (
-        type(module) is Attention
+        type(module) in (Attention, timm)
         and not module.training
         # Some of these came with later versions of timm: what is not there does nothing.
         and all(isinstance(getattr(module, part, nn.Identity()), nn.Identity) for part in ("q_norm", "k_norm", "norm"))

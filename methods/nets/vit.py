@@ -10,10 +10,9 @@ from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from methods.nets.blocks import Block, Patches
 from methods.nets.float8 import Float8Linear
 from methods.nets.noise_grid import karras_grid, nearest_time
 from methods.nets.normalisers import Normaliser
@@ -67,14 +66,10 @@ class TimeTokenViT(nn.Module):
             raise ValueError(f"embed_dim must be even and a multiple of {num_heads} heads, got {embed_dim}")
         self.embed_dim = embed_dim
         self.whole = False  # True: the last block computes every token, as its authors' code does
-        self.patch_embed = PatchEmbed(image_size, patch_size, in_channels, embed_dim)
+        self.patch_embed = Patches(image_size, patch_size, in_channels, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 2 + self.patch_embed.num_patches, embed_dim))
-        self.blocks = nn.ModuleList(
-            # nn.LayerNorm, not timm's own: eps is 1e-5 here and 1e-6 there.
-            Block(embed_dim, num_heads, mlp_ratio=mlp_ratio, qkv_bias=False, norm_layer=nn.LayerNorm)
-            for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim)
         nn.init.normal_(self.cls_token, std=1e-6)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)

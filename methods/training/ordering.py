@@ -18,6 +18,7 @@ from methods.nets.architectures import build_network
 from methods.nets.filling import fill
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch
+from methods.nets.scales import read
 from methods.training.export import export
 from methods.training.stage import Logits, noisy_accuracy, open_split, sigma_of, source_of, weights_path
 
@@ -42,7 +43,9 @@ def pack(request: TrainRequest) -> Mapping[str, Any]:
         )
     file = resolve(BOOSTING, request.dataset, sigma, {"members": str(request.init)}, download=False)["members"]
     defaults = {param.name: param.default_for(request.dataset) for param in BOOSTING.params}
-    arch, kind = (str(chosen.get(key) or file.params.get(key) or defaults[key]) for key in ("arch", "normaliser"))
+    arch = str(chosen.get("arch") or file.params.get("arch") or defaults["arch"])
+    said = chosen.get("normaliser") or file.params.get("normaliser") or "mean_std"
+    kind = read(str(said), request.dataset, (not chosen.get("normaliser") and file.trained_on) or request.dataset)
     dataset = open_split(request, "test")
     subset, indices = parse_subset(chosen.get("subset") or _beside(request), len(dataset))
     states = member_tensors(file)

@@ -1,0 +1,114 @@
+"""The scales of pixels that networks were trained on, as names and as numbers; no torch, no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from bench.errors import MethodError
+from bench.types import Scalar
+
+Scale = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel, or of all: (0.5,)
+
+# Sources: Cohen et al. 2019's released networks for CIFAR-10 and ImageNet (their CIFAR-10 std is the mean of the
+# images' own, not the set's 0.247); the 8x8 digits over the pixels of their training split.
+STATISTICS: Mapping[str, Scale] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "digits": ((0.3059,), (0.3755,)),
+}
+DATASETS_OWN = ("mean_std", "mean")  # names whose numbers are those of the dataset at hand, or of the weights' own
+_NAMED: Mapping[str, Scale] = {
+    "none": ((0.0,), (1.0,)),
+    "half": ((0.5,), (0.5,)),
+    # CIFAR-10 with the deviation of all its pixels, which others than Cohen et al. divide by: DMAE, wide ResNets.
+    "mean_std_pixels": (STATISTICS["cifar10"][0], (0.2471, 0.2435, 0.2616)),
+    **{f"mean_std_{dataset}": scale for dataset, scale in STATISTICS.items()},
+    **{f"mean_{dataset}": (mean, (1.0,) * len(mean)) for dataset, (mean, _) in STATISTICS.items()},
+}
+NAMES = (*DATASETS_OWN, *_NAMED)
+
+
+def scale_of(kind: str, dataset: str) -> Scale:
+    """The numbers behind a name, or of a text MEAN,.../STD,...; (x - mean) / std.
+
+    Raises: MethodError for another name, for numbers that are no scale, and for those of a dataset not known.
+    """
+    if "/" in kind:
+        return _parsed(kind)
+    own = f"{kind}_{dataset}" if kind in DATASETS_OWN else kind
+    if own in _NAMED:
+        return _NAMED[own]
+    if kind in DATASETS_OWN:
+        raise MethodError(
+            f"normaliser {kind!r} needs the channel means of the dataset, known for {', '.join(STATISTICS)}, got "
+            f"{dataset!r}; give the one that the network was trained with: {', '.join(_NAMED)}, or its numbers, "
+            "MEAN,.../STD,..."
+        )
+    raise MethodError(f"no normaliser {kind!r}; expected one of {', '.join(NAMES)}, or numbers: MEAN,.../STD,...")
+
+
+def read(text: str, dataset: str, told_on: str) -> str:
+    """A normaliser as it stands in a spec: its name, or its numbers in the shortest decimals of their float32.
+
+    Numbers that a name has too are kept as numbers. `mean_std` said by weights of another dataset, `told_on`, becomes
+    the name of that dataset's.
+    Raises: as `scale_of`.
+    """
+    text = text.strip()
+    if "/" in text:
+        return shown(_parsed(text))
+    scale_of(text, told_on)
+    return f"{text}_{told_on}" if text in DATASETS_OWN and told_on != dataset else text
+
+
+def meaning(params: Mapping[str, Scalar], dataset: str) -> str:
+    """The numbers of a method's normaliser, to be printed beside its name.
+
+    Raises: as `scale_of`.
+    """
+    return shown(scale_of(str(params["normaliser"]), dataset))
+
+
+def shown(scale: Scale) -> str:
+    """Mean and deviation as a text that `read` takes."""
+    return "/".join(",".join(map(_shortest, part)) for part in scale)
+
+
+def _parsed(text: str) -> Scale:
+    parts = text.split("/")
+    try:
+        mean, std = (tuple(_float32(word) for word in part.split(",")) for part in parts)
+    except (ValueError, OverflowError):
+        raise MethodError(
+            f"normaliser {text!r}: expected numbers of each channel, MEAN,.../STD,..., as 0.49,0.48,0.45/0.25,0.24,0.26"
+        ) from None
+    if len(mean) != len(std):
+        raise MethodError(
+            f"normaliser {text!r}: expected as many means as deviations, got {len(mean)} and {len(std)}; "
+            "give one of each a channel"
+        )
+    if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+        raise MethodError(f"normaliser {text!r}: expected finite means and deviations above 0")
+    if max(map(abs, mean)) > 1 or max(std) > 1:
+        # In pixels of [0, 1] no mean is above 1 and no deviation above 0.5; 1 stands for none.
+        raise MethodError(
+            f"normaliser {text!r}: expected the means and deviations of pixels in [0, 1], these are beyond 1; "
+            "divide them by 255 if they are of pixels in 0 to 255"
+        )
+    return mean, std
+
+
+def _float32(word: str) -> float:
+    """The number as a network computes with it; ValueError for what is none."""
+    import numpy as np
+
+    value = float(word)
+    with np.errstate(over="ignore"):
+        return float(np.float32(value)) + 0.0  # -0 is 0
+
+
+def _shortest(value: float) -> str:
+    import numpy as np
+
+    return np.format_float_positional(np.float32(value), trim="-")
