@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,14 +9,14 @@ from typing import Any
 
 from bench import registry, weights
 from bench.certificate import check_samples
-from bench.data.subset import parse_subset, subset_fingerprint, take
+from bench.data.subset import fingerprint_of, identities, parse_subset, take
 from bench.errors import MethodError, UsageError
 from bench.execution.environment import check_precision
 from bench.run import Job
 from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
 from bench.stopping import BETA, CERTIFIERS, register
-from bench.types import Dataset, Method, Param, RunSpec, Scalar, WeightsFile
+from bench.types import Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,30 +54,32 @@ def plan(request: RunRequest) -> list[Job]:
     check_request(request)
     methods = {name: registry.method(name) for name in request.methods}
     given, settings = assigned_roles(request.weights, methods), assigned_params(request.params, methods)
-    opened: dict[int | None, tuple[Dataset, str, tuple[int, ...], str]] = {}
+    opened: dict[int | None, _Opened] = {}
+    source = registry.dataset(request.dataset)
     jobs = []
     for name, method in methods.items():
-        size = request.size or method.size(request.dataset)
+        size = request.size or method.size(source.name)
         if size not in opened:
-            opened[size] = _open(request, size)
-        dataset, words, indices, fingerprint = opened[size]
-        declined = method.declines(dataset.name, dataset.shape, dataset.num_classes)
+            opened[size] = _open(request, source, size)
+        dataset, words, images = opened[size].dataset, opened[size].words, opened[size].images
+        kind = family(dataset.name)  # whose statistics, networks and settings are these images'
+        declined = method.declines(kind, dataset.shape, dataset.num_classes)
         if declined:
             raise MethodError(f"{name} declines {dataset.name} {dataset.shape}: {declined}")
         for sigma in request.sigmas:
             files = weights_of(
-                method, request.dataset, sigma, given[name], random=request.random_weights, download=request.download
+                method, kind, sigma, given[name], random=request.random_weights, download=request.download
             )
-            params = params_of(method, dataset.name, settings[name], files)
+            params = params_of(method, kind, settings[name], files)
             spec = RunSpec(
-                method=_identity(name, method),
+                method=registry.identity(name, method.name),
                 params=params,
                 weights={r.name: files[r.name].sha256 if files else "random" for r in method.roles},
                 dataset=dataset.name,
                 split=dataset.split,
                 subset=words,
-                subset_fingerprint=fingerprint,
-                images=len(indices),
+                subset_fingerprint=opened[size].fingerprint,
+                images=len(images),
                 shape=dataset.shape,
                 preprocessing=dataset.preprocessing,
                 sigma=sigma,
@@ -96,9 +97,11 @@ def plan(request: RunRequest) -> list[Job]:
                 Job(
                     spec=spec,
                     method=name,
+                    dataset=request.dataset,
                     data_root=request.data_root,
                     size=size,
-                    indices=indices,
+                    images=images,
+                    indices=tuple(images),
                     weights=files,
                     notes=dataset.notes,
                 )
@@ -162,12 +165,23 @@ def _registered(request: RunRequest, sigma: float) -> dict[str, Any]:
     return {own.name: getattr(made, own.name) for own in fields(made)}
 
 
-def _open(request: RunRequest, size: int | None) -> tuple[Dataset, str, tuple[int, ...], str]:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The images of a request at one size."""
+
+    dataset: Dataset
+    words: str
+    images: Mapping[int, tuple[int, str]]
+    fingerprint: str
+
+
+def _open(request: RunRequest, source: DatasetSource, size: int | None) -> _Opened:
     dataset = registry.open_dataset(request.dataset, request.data_root, size, "test")
-    words, indices = parse_subset(request.subset or registry.dataset(request.dataset).default_subset, len(dataset))
+    words, indices = parse_subset(request.subset or source.default_subset, len(dataset))
     if request.limit is not None and request.limit < len(indices):
         words, indices = f"{words},limit:{request.limit}", take(indices, request.limit)
-    return dataset, words, indices, subset_fingerprint(dataset, indices)
+    images = identities(dataset, indices)
+    return _Opened(dataset, words, images, fingerprint_of(images))
 
 
 def weights_of(
@@ -182,14 +196,6 @@ def weights_of(
             raise UsageError(f"--random-weights and --weights {', '.join(given)} exclude each other; give one of them")
         return {}
     return weights.resolve(method, dataset, sigma, given, download=download)
-
-
-def _identity(name: str, method: Method) -> str:
-    """A method's name in the spec; a stranger's file goes by its hash, for its code is part of what is measured."""
-    if ".py:" not in name:
-        return name
-    code = Path(name.rpartition(":")[0]).read_bytes()
-    return f"{method.name}@{hashlib.sha256(code).hexdigest()[:10]}"
 
 
 def params_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import sys
 from functools import cache, lru_cache
@@ -10,8 +11,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from bench.data.checked import CheckedDataset
 from bench.errors import BenchError, DataError, MethodError, WeightsError
-from bench.types import Dataset, DatasetSource, Method
+from bench.types import DatasetSource, Method
 
 if TYPE_CHECKING:
     from bench.conversion import Converter
@@ -74,17 +76,38 @@ def converter(name: str) -> Converter:
 
 
 @lru_cache(maxsize=2)
-def open_dataset(name: str, root: Path | None, size: int | None, split: str) -> Dataset:
-    """A split of the dataset of that name, images cropped to `size`; the last ones opened are kept.
+def open_dataset(name: str, root: Path | None, size: int | None, split: str) -> CheckedDataset:
+    """A split of the dataset of that name, images cropped to `size` and checked; the last ones opened are kept.
 
+    It goes by the name that it was asked for, not by the one that it gives itself, but in a stranger's file: there by
+    its own with the hash of the code.
     Opening ImageNet reads its list of 50 000 files: the plan and each of its runs share one.
     Raises: DataError.
     """
-    return dataset(name).open(root, size, split)
+    opened = dataset(name).open(root, size, split)
+    own: Any = opened.name
+    if not isinstance(own, str) or not own or not own.isprintable():
+        raise DataError(f"dataset {name!r}: expected text as its name, got {own!r}")
+    return CheckedDataset(opened, identity(name, own) if is_file(name) else name)
+
+
+def is_file(name: str) -> bool:
+    """Whether a name is a stranger's `file.py:NAME`."""
+    return ".py:" in name
+
+
+def identity(name: str, own: str) -> str:
+    """A method's or dataset's name in a spec: a stranger's file goes by its hash, for its code is what is measured.
+
+    `own` is what it calls itself.
+    """
+    if not is_file(name):
+        return name
+    return f"{own}@{hashlib.sha256(Path(name.rpartition(':')[0]).read_bytes()).hexdigest()[:10]}"
 
 
 def _find(name: str, group: str, kind: str, error: type[BenchError]) -> Any:
-    if ".py:" in name:
+    if is_file(name):
         return _from_file(name, kind, error)
     points = _points(group)
     if name not in points:

@@ -14,7 +14,8 @@ from typing import Any
 from bench import registry
 from bench.batching import CPU_BATCHES, auto_batch
 from bench.counting import count_units
-from bench.errors import DeviceError, MethodError, SpecError, WeightsError
+from bench.data.checked import CheckedDataset
+from bench.errors import DataError, DeviceError, MethodError, SpecError, WeightsError
 from bench.execution.compiled import compiled
 from bench.execution.dispatch import dispatch
 from bench.execution.environment import environment, ready_process
@@ -25,7 +26,7 @@ from bench.flight import Counted, Unit
 from bench.packing import Packer
 from bench.smoothing import NOISE_VERSION, placed, sample
 from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run
-from bench.types import LOCAL, BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
+from bench.types import LOCAL, BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile, family
 from bench.weights import sha256_of
 
 
@@ -35,16 +36,30 @@ class Job:
 
     spec: RunSpec
     method: str  # as the registry knows it; spec.method is the same for an installed one
+    dataset: str  # likewise
     data_root: Path | None
     size: int | None
+    images: Mapping[int, tuple[int, str]]  # label and digest of each, by index: what the subset's fingerprint is of
     indices: tuple[int, ...]
     weights: Mapping[str, WeightsFile]
     notes: tuple[str, ...] = ()  # what the dataset wants its user to know
 
 
-def open_dataset(job: Job) -> Dataset:
-    """The job's images."""
-    return registry.open_dataset(job.spec.dataset, job.data_root, job.size, job.spec.split)
+def open_dataset(job: Job) -> CheckedDataset:
+    """The job's images, opened again from what was asked for; none of them can be another than was planned.
+
+    Raises: DataError where it is another dataset by now, or on this machine.
+    """
+    spec = job.spec
+    found = registry.open_dataset(job.dataset, job.data_root, job.size, spec.split)
+    for what in ("name", "split", "shape", "preprocessing"):
+        now, planned = getattr(found, what), spec.dataset if what == "name" else getattr(spec, what)
+        if now != planned:
+            raise DataError(
+                f"dataset {job.dataset!r} has {what} {now!r}, the run was planned with {planned!r}; "
+                "its file was changed, or is another on this machine: start the run again"
+            )
+    return replace(found, planned=job.images)
 
 
 def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
@@ -55,7 +70,7 @@ def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
     spec = job.spec
     classifier = registry.method(job.method).build(
         Setting(
-            dataset=spec.dataset,
+            dataset=family(spec.dataset),
             num_classes=dataset.num_classes,
             shape=dataset.shape,
             sigma=spec.sigma,
@@ -142,6 +157,7 @@ class ImageCertifier:
 def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
     """A function from an index to that image's row, with the network on `device`."""
     ready_process(job.spec.precision)
+    _check_code(job)
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
     copies = batch or auto_batch(job.spec, classifier, device)
@@ -149,6 +165,16 @@ def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: boo
     if compile_passes:
         classifier = compiled(classifier, copies)
     return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies)
+
+
+def _check_code(job: Job) -> None:
+    """Refuse another file of a stranger's method than the one that was planned."""
+    now = registry.identity(job.method, registry.method(job.method).name)
+    if now != job.spec.method:
+        raise MethodError(
+            f"method {job.method!r} is {now} here, the run was planned with {job.spec.method}; "
+            "its file was changed, or is another on this machine: start the run again"
+        )
 
 
 def certify(
@@ -175,7 +201,7 @@ def certify(
         return run
     # On several devices this worker has shown that the job can be built; each process builds its own.
     rows = worker.rows(todo) if single else processes(make, todo, execution)
-    return _stored(run, rows, on_row)
+    return _stored(job, run, rows, on_row)
 
 
 def _certify_by_pool(
@@ -196,15 +222,12 @@ def _certify_by_pool(
         on_start(there or opened(()), worker)
         return there or opened(())
 
-    def identity(index: int) -> tuple[int, str]:
-        return worker.dataset.label(index), worker.dataset.digest(index)
-
     with pool(
         partial(make_remote, portable(job), compile_passes=execution.compiled), execution, out.absolute()
     ) as workers:
         run = opened(workers.ready())
         on_start(run, worker)
-        return _stored(run, dispatch(job.spec, _missing(job, run), workers, identity), on_row)
+        return _stored(job, run, dispatch(job.spec, _missing(job, run), workers, job.images.__getitem__), on_row)
 
 
 def tried_here(job: Job, batch: int | None) -> ImageCertifier:
@@ -221,17 +244,23 @@ def tried_here(job: Job, batch: int | None) -> ImageCertifier:
 
 def portable(job: Job) -> Job:
     """The job for a process that was started in another folder: every path in it is absolute."""
-    file, colon, name = job.method.rpartition(":")
     weights = {
         role: replace(file, path=file.path.absolute(), parts=tuple(part.absolute() for part in file.parts))
         for role, file in job.weights.items()
     }
     return replace(
         job,
-        method=f"{Path(file).absolute()}:{name}" if colon and file.endswith(".py") else job.method,
+        method=_absolute(job.method),
+        dataset=_absolute(job.dataset),
         data_root=job.data_root and job.data_root.absolute(),
         weights=weights,
     )
+
+
+def _absolute(name: str) -> str:
+    """A stranger's `file.py:NAME` as it is found from any folder."""
+    file, colon, attribute = name.rpartition(":")
+    return f"{Path(file).absolute()}{colon}{attribute}" if registry.is_file(name) else name
 
 
 def make_remote(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
@@ -265,10 +294,21 @@ def _missing(job: Job, run: Run | None) -> list[int]:
     return [index for index in job.indices if index not in there]
 
 
-def _stored(run: Run, rows: Iterator[Row], on_row: Callable[[Row], None]) -> Run:
+def _check(job: Job, row: Row) -> None:
+    """Refuse a row of an image that the run has not."""
+    planned = job.images.get(row.index)
+    if planned is None or planned[0] != row.label:
+        expected = f"label {planned[0]}" if planned else "an image of the subset"
+        raise DataError(
+            f"a worker gave a row of image {row.index} with label {row.label}, expected {expected}; it was not stored"
+        )
+
+
+def _stored(job: Job, run: Run, rows: Iterator[Row], on_row: Callable[[Row], None]) -> Run:
     """The run once the rows have been added to it, each as soon as it is there."""
     with RowWriter(run.path) as writer:
         for row in rows:
+            _check(job, row)
             writer.append(row)
             on_row(row)
     return read_run(run.path)

@@ -75,8 +75,13 @@ class RowWriter:
 
 def folder_name(spec: RunSpec) -> str:
     """The name of a run's folder: for people the first words, for machines the digest."""
-    method = "".join(c if c.isalnum() or c in "-_." else "-" for c in spec.method.rpartition(":")[2] or spec.method)
-    return f"{spec.dataset}-{method}-s{spec.sigma:g}-{spec.digest()[:10]}"
+    dataset, method = _clean(spec.dataset), _clean(spec.method.rpartition(":")[2] or spec.method)
+    return f"{dataset}-{method}-s{spec.sigma:g}-{spec.digest()[:10]}"
+
+
+def _clean(name: str) -> str:
+    """A name as a part of a folder's: nothing that leads out of `out`, hides the folder, or is too long for one."""
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "-" for c in name).lstrip(".")[:80]
 
 
 def open_run(out: Path, spec: RunSpec, execution: Execution, environment: Mapping[str, Any]) -> Run:

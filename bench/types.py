@@ -22,6 +22,11 @@ EXECUTORS = LOCAL, RAY, SLURM = ("local", "ray", "slurm")  # who computes: this 
 Scalar = str | int | float | bool
 
 
+def family(dataset: str) -> str:
+    """A dataset's name without the hash of a stranger's code, which keeps it out of the tables of that name."""
+    return dataset.rpartition("@")[0] or dataset
+
+
 # ---- what a method supplies ------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +68,19 @@ def take(indices: Sequence[int], limit: int | None) -> tuple[int, ...]:
 
 def subset_fingerprint(dataset: Dataset, indices: Sequence[int]) -> str:
     """sha256 over index, label and stored image of each: equal for the same images in the same order."""
+    return fingerprint_of(identities(dataset, indices))
+
+
+def identities(dataset: Dataset, indices: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """Label and digest of each image, by index and in that order: all that a fingerprint is made of."""
+    return {index: (dataset.label(index), dataset.digest(index)) for index in indices}
+
+
+def fingerprint_of(known: Mapping[int, tuple[int, str]]) -> str:
+    """The fingerprint of a subset whose images are known."""
     digest = hashlib.sha256()
-    for index in indices:
-        digest.update(f"{index} {dataset.label(index)} {dataset.digest(index)}\n".encode())
+    for index, (label, stored) in known.items():
+        digest.update(f"{index} {label} {stored}\n".encode())
     return digest.hexdigest()
 
 
