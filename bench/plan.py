@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from bench.certificate import check_samples
 from bench.data.subset import fingerprint_of, identities, parse_subset, take
 from bench.errors import MethodError, UsageError
 from bench.execution.environment import check_precision
-from bench.run import Job
+from bench.run import Job, build
 from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
 from bench.stopping import BETA, CERTIFIERS, register
+from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
 
 
@@ -56,13 +58,15 @@ def plan(request: RunRequest) -> list[Job]:
     given, settings = assigned_roles(request.weights, methods), assigned_params(request.params, methods)
     opened: dict[int | None, _Opened] = {}
     source = registry.dataset(request.dataset)
-    jobs = []
+    jobs: list[Job] = []
     for name, method in methods.items():
         size = request.size or method.size(source.name)
         if size not in opened:
             opened[size] = _open(request, source, size)
         dataset, words, images = opened[size].dataset, opened[size].words, opened[size].images
         kind = family(dataset.name)  # whose statistics, networks and settings are these images'
+        if any(role.name == BUILT for role in method.roles):
+            raise MethodError(f"{name} has a role {BUILT!r}, which stands for weights of no role; name it otherwise")
         declined = method.declines(kind, dataset.shape, dataset.num_classes)
         if declined:
             raise MethodError(f"{name} declines {dataset.name} {dataset.shape}: {declined}")
@@ -93,20 +97,37 @@ def plan(request: RunRequest) -> list[Job]:
                 noise=NOISE_VERSION,
                 **_registered(request, sigma),
             )
-            jobs.append(
-                Job(
-                    spec=spec,
-                    method=name,
-                    dataset=request.dataset,
-                    data_root=request.data_root,
-                    size=size,
-                    images=images,
-                    indices=tuple(images),
-                    weights=files,
-                    notes=dataset.notes,
-                )
+            job = Job(
+                spec=spec,
+                method=name,
+                dataset=request.dataset,
+                data_root=request.data_root,
+                size=size,
+                images=images,
+                indices=tuple(images),
+                weights=files,
+                notes=dataset.notes,
             )
+            first = all(each.method != name for each in jobs)
+            jobs.append(job if registry.is_shipped(name) else _with_built(job, method, dataset, warn=first))
     return jobs
+
+
+def _with_built(job: Job, method: Method, dataset: Dataset, *, warn: bool) -> Job:
+    """The job with the hash of what its method loads by itself, which no role's file stands for.
+
+    It is built for that, once more than for the run.
+    """
+    found = leaves(build(job, "cpu", dataset, plain=True))
+    sha256 = built_sha256(found, job.weights.values())
+    if found and not method.roles and warn:
+        logging.getLogger(__name__).warning(
+            "! %s holds weights and declares no role: the run is known by their hash. Declare them, "
+            'roles=(Role("network", "what it is"),), read setting.weights["network"].path, and give '
+            "--weights network=FILE",
+            job.method,
+        )
+    return job if sha256 is None else replace(job, spec=replace(job.spec, weights={**job.spec.weights, BUILT: sha256}))
 
 
 def check_request(request: RunRequest) -> None:

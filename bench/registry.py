@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.data.checked import CheckedDataset
 from bench.errors import BenchError, DataError, MethodError, WeightsError
+from bench.tensors import FILE_MODULE
 from bench.types import DatasetSource, Method
 
 if TYPE_CHECKING:
@@ -96,6 +97,12 @@ def is_file(name: str) -> bool:
     return ".py:" in name
 
 
+def is_shipped(method: str) -> bool:
+    """Whether a method comes with this package, whose methods read no file but those of their roles."""
+    point = _points(METHODS).get(method)
+    return point is not None and point.dist is not None and point.dist.name == "rrcm-bench"
+
+
 def identity(name: str, own: str) -> str:
     """A method's or dataset's name in a spec: a stranger's file goes by its hash, for its code is what is measured.
 
@@ -125,7 +132,7 @@ def _from_file(name: str, kind: str, error: type[BenchError]) -> Any:
     path = Path(text)
     if not path.is_file():
         raise error(f"no file {text!r} for {kind} {name!r}; expected file.py:NAME")
-    module_name = f"rrcm_bench_file_{path.stem}"
+    module_name = f"{FILE_MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise error(f"{text!r} is not a Python file; expected file.py:NAME")

@@ -26,6 +26,7 @@ from bench.flight import Counted, Unit
 from bench.packing import Packer
 from bench.smoothing import NOISE_VERSION, placed, sample
 from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run
+from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import LOCAL, BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile, family
 from bench.weights import sha256_of
 
@@ -62,8 +63,8 @@ def open_dataset(job: Job) -> CheckedDataset:
     return replace(found, planned=job.images)
 
 
-def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
-    """The job's base classifier on a device.
+def build(job: Job, device: str, dataset: Dataset, *, plain: bool = False) -> BaseClassifier:
+    """The job's base classifier on a device; `plain`: in float32 and as its authors run it, whatever the run's own.
 
     Raises: what the method's own builder raises on purpose; MethodError if it does not classify the dataset's classes.
     """
@@ -79,7 +80,8 @@ def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
             random_weights=spec.random_weights,
             seed=spec.seed,
             device=device,
-            precision=spec.precision,
+            precision="fp32" if plain else spec.precision,
+            tuned=not plain,
         )
     )
     if classifier.num_classes != dataset.num_classes:
@@ -160,6 +162,7 @@ def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: boo
     _check_code(job)
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
+    _check_built(job, dataset, classifier)
     copies = batch or auto_batch(job.spec, classifier, device)
     # After the search: what was recorded for a batch that is not taken would keep its memory.
     if compile_passes:
@@ -174,6 +177,21 @@ def _check_code(job: Job) -> None:
         raise MethodError(
             f"method {job.method!r} is {now} here, the run was planned with {job.spec.method}; "
             "its file was changed, or is another on this machine: start the run again"
+        )
+
+
+def _check_built(job: Job, dataset: Dataset, classifier: BaseClassifier) -> None:
+    """Refuse another network than the one that was planned, where no file of a role stands for it."""
+    if registry.is_shipped(job.method):
+        return
+    files, planned = job.weights.values(), job.spec.weights.get(BUILT)
+    if built_sha256(leaves(classifier), files) == planned:
+        return
+    # Laid out for its device or precision, perhaps: then it is equal where it was hashed for the plan.
+    if built_sha256(leaves(build(job, "cpu", dataset, plain=True)), files) != planned:
+        raise SpecError(
+            f"{job.spec.method} built other weights than when the run was planned, so that its rows could not be "
+            "of one run; load them from a file that stays as it is, or draw them from Setting.seed"
         )
 
 

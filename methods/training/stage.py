@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.data.checked import CheckedDataset
 from bench.errors import DataError, DeviceError, UsageError
 from bench.types import Dataset, DatasetSource, TrainRequest
 from methods.training import parallel
@@ -246,7 +247,8 @@ def accuracies(ground: Ground, logits: Logits) -> dict[str, float | None]:
 
 def open_split(request: TrainRequest, split: str) -> Dataset:
     """A split of the request's data set."""
-    return source_of(request).open(request.data_root, None, split)
+    # Nothing here goes by fingerprints, which would cost a hash of each image in each epoch.
+    return CheckedDataset(source_of(request).open(request.data_root, None, split), request.dataset, fingerprints=False)
 
 
 def source_of(request: TrainRequest) -> DatasetSource:
