@@ -15,7 +15,7 @@ from bench import registry
 from bench.batching import CPU_BATCHES, auto_batch
 from bench.counting import count_units
 from bench.data.checked import CheckedDataset
-from bench.errors import DataError, DeviceError, MethodError, SpecError, WeightsError
+from bench.errors import DataError, DeviceError, MethodError, SpecError, StoreError, WeightsError
 from bench.execution.compiled import compiled
 from bench.execution.dispatch import dispatch
 from bench.execution.environment import environment, ready_process
@@ -24,7 +24,9 @@ from bench.execution.local import processes
 from bench.execution.pools import pool
 from bench.flight import Counted, Unit
 from bench.packing import Packer
+from bench.records import unlike
 from bench.smoothing import NOISE_VERSION, placed, sample
+from bench.stopping import fits
 from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run
 from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import LOCAL, BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile, family
@@ -212,7 +214,8 @@ def certify(
     single = len(execution.devices) == 1
     make = partial(make_worker, job, compile_passes=execution.compiled)
     worker = make(execution.devices[0], execution.batch) if single else tried_here(job, execution.batch)
-    run = open_run(out, job.spec, execution, environment(execution.devices, job.spec.precision))
+    here = environment(execution.devices, job.spec.precision)
+    run = open_run(out, job.spec, execution, here, worker.dataset.num_classes)
     on_start(run, worker)
     todo = _missing(job, run)
     if not todo:
@@ -234,7 +237,7 @@ def _certify_by_pool(
 
     def opened(workers: Sequence[Mapping[str, Any]]) -> Run:
         here = environment(("cpu",), job.spec.precision)
-        return open_run(out, job.spec, execution, {**here, "workers": list(workers)})
+        return open_run(out, job.spec, execution, {**here, "workers": list(workers)}, worker.dataset.num_classes)
 
     if not _missing(job, there := _there(job, out)):
         on_start(there or opened(()), worker)
@@ -312,21 +315,24 @@ def _missing(job: Job, run: Run | None) -> list[int]:
     return [index for index in job.indices if index not in there]
 
 
-def _check(job: Job, row: Row) -> None:
-    """Refuse a row of an image that the run has not."""
+def _check(job: Job, run: Run, row: Row) -> None:
+    """Refuse a row that the run could not be read with."""
     planned = job.images.get(row.index)
     if planned is None or planned[0] != row.label:
         expected = f"label {planned[0]}" if planned else "an image of the subset"
         raise DataError(
             f"a worker gave a row of image {row.index} with label {row.label}, expected {expected}; it was not stored"
         )
+    wrong = unlike(row, None, run.num_classes) if fits(job.spec, row) else f"sample sizes of image {row.index}"
+    if wrong:
+        raise StoreError(f"a worker gave a row that is not of the run: {wrong}; it was not stored")
 
 
 def _stored(job: Job, run: Run, rows: Iterator[Row], on_row: Callable[[Row], None]) -> Run:
     """The run once the rows have been added to it, each as soon as it is there."""
-    with RowWriter(run.path) as writer:
+    with RowWriter(run.path, job.spec.digest()) as writer:
         for row in rows:
-            _check(job, row)
+            _check(job, run, row)
             writer.append(row)
             on_row(row)
     return read_run(run.path)

@@ -6,21 +6,21 @@ process writes a file of its own. It holds no radius: those are computed from vo
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from io import TextIOWrapper
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from bench.data.subset import span_of
 from bench.errors import StoreError
+from bench.records import FORMAT, read_record, read_row, read_spec, row_line, run_text, unlike
 from bench.stopping import fits
 from bench.types import Execution, Row, RunSpec
 
-FORMAT = 1
 SEQUENTIAL = "sequential"  # the certifier whose n is registered, once
 RUN_FILE = "run.json"
 
@@ -37,6 +37,8 @@ class Run:
     conflicts: int = (
         0  # rows of one image that disagree (ties that fell otherwise on another device); the first is kept
     )
+    unsealed: int = 0  # rows from before rows had seals: a change in them would not be noticed
+    num_classes: int | None = None  # of the dataset; None in runs from before it was written down
 
     @property
     def done(self) -> bool:
@@ -47,21 +49,27 @@ class Run:
 class RowWriter:
     """An open rows file that belongs to one process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, digest: str | None = None) -> None:
+        """`digest` is that of the run's spec; None reads it from the folder."""
+        self._folder, self._digest = folder, digest
         self._path = folder / f"rows-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
-        self._file: TextIOWrapper | None = None
+        self._file: FileIO | None = None
 
     def append(self, row: Row) -> None:
         """Add one row; it is in the operating system's hands when this returns, so kill -9 cannot take it."""
+        if self._digest is None:
+            self._digest = read_run(self._folder).spec.digest()
+        try:
+            line = row_line(row, self._digest)
+        except ValueError as error:
+            raise StoreError(f"the row of image {row.index} cannot be stored: {error}") from error
         if self._file is None:  # opened late: a process that adds nothing leaves no file
-            self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(json.dumps(row.as_json(), separators=(",", ":")) + "\n")
-        self._file.flush()
+            self._file = self._path.open("ab", buffering=0)
+        self._file.write(line)
 
     def close(self) -> None:
         """Hand the last bytes to the disk."""
         if self._file is not None:
-            self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
@@ -84,7 +92,13 @@ def _clean(name: str) -> str:
     return "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "-" for c in name).lstrip(".")[:80]
 
 
-def open_run(out: Path, spec: RunSpec, execution: Execution, environment: Mapping[str, Any]) -> Run:
+def open_run(
+    out: Path,
+    spec: RunSpec,
+    execution: Execution,
+    environment: Mapping[str, Any],
+    num_classes: int | None = None,
+) -> Run:
     """The run's folder under `out`, made if it is not there, with the rows that it has.
 
     Raises: StoreError if the folder holds another spec, or cannot be written, or if the spec looks again at samples on
@@ -103,8 +117,9 @@ def open_run(out: Path, spec: RunSpec, execution: Execution, environment: Mappin
                 "spec": spec.as_json(),
                 "execution": asdict(execution),
                 "environment": dict(environment),
+                **({} if num_classes is None else {"num_classes": num_classes}),
             }
-            _create(folder / RUN_FILE, json.dumps(record, indent=1) + "\n")
+            _create(folder / RUN_FILE, run_text(record))
     except OSError as error:
         raise StoreError(f"cannot write {str(folder)!r}: {error.strerror}; give --out another folder") from error
     run = read_run(folder)
@@ -120,27 +135,25 @@ def open_run(out: Path, spec: RunSpec, execution: Execution, environment: Mappin
 def read_run(folder: Path) -> Run:
     """A run folder, with whatever rows it has.
 
-    Raises: StoreError if run.json is missing, of another format, or a row that is not the last of its file is damaged.
+    Raises: StoreError if run.json is missing, damaged or of another format, or a row that is not the last of its file
+    is damaged, or not of this run.
     """
     path = folder / RUN_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_record(_bytes(path))
+        spec = read_spec(record)
     except FileNotFoundError:
         raise StoreError(f"no {RUN_FILE} in {str(folder)!r}; expected a run folder made by `rrcm-bench run`") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{str(path)!r} cannot be read: {error}; delete the folder and run again") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else type(record).__name__
-        raise StoreError(f"{str(path)!r} has format {found!r}, expected {FORMAT}; use the version that wrote it")
-    try:
-        spec = RunSpec.from_json(record["spec"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{str(path)!r} holds no complete spec: {error!r}; delete the folder and run again") from error
-    if spec.digest() != record["digest"]:
+    except OSError as error:
+        raise StoreError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise StoreError(
-            f"{str(path)!r} was edited: its spec does not have the digest {record['digest'][:10]} it claims"
-        )
-    rows, conflicts = _merge(_read_rows(folder), spec, folder)
+            f"{str(path)!r} is no record of a run: {error}; restore it, or move the folder away"
+        ) from error
+    num_classes = record.get("num_classes")
+    read = list(_read_rows(folder, spec.digest()))
+    rows, conflicts = _merge((row for row, _ in read), spec, num_classes, folder)
+    sealed = {row.index for row, seal in read if seal}
     return Run(
         path=folder,
         spec=spec,
@@ -148,23 +161,44 @@ def read_run(folder: Path) -> Run:
         environment=record.get("environment", {}),
         execution=record.get("execution", {}),
         conflicts=conflicts,
+        unsealed=sum(row.index not in sealed for row in rows),
+        num_classes=num_classes,
     )
 
 
-def find_runs(paths: Sequence[Path]) -> list[Run]:
+def find_runs(paths: Sequence[Path], left_out: Callable[[StoreError], None] | None = None) -> list[Run]:
     """All runs in the given folders: each a run folder, or a folder of run folders. Sorted by dataset, method, sigma.
 
-    Raises: StoreError for a folder that is not there.
+    `left_out` is told of those in a folder of runs that cannot be read, and the others are given.
+    Raises: StoreError for a folder that is not there; for a run that cannot be read where it was named itself, where
+    nobody is to be told, or where none can.
     """
-    folders: list[Path] = []
+    folders: dict[Path, bool] = {}  # whether it was named itself
     for path in paths:
-        if (path / RUN_FILE).is_file():
-            folders.append(path)
-        elif path.is_dir():
-            folders += sorted(p.parent for p in path.glob(f"*/{RUN_FILE}"))
-        else:
-            raise StoreError(f"no folder {str(path)!r}; expected a run folder or a folder of runs")
-    runs = [read_run(folder) for folder in dict.fromkeys(folders)]
+        try:
+            if (path / RUN_FILE).is_file():
+                folders[path] = True
+            elif path.is_dir():
+                for found in sorted(path.glob(f"*/{RUN_FILE}")):
+                    folders.setdefault(found.parent, False)
+            else:
+                raise StoreError(f"no folder {str(path)!r}; expected a run folder or a folder of runs")
+        except OSError as error:
+            raise StoreError(f"folder {str(path)!r} cannot be read: {error.strerror}") from error
+    runs: list[Run] = []
+    problems: list[StoreError] = []
+    for folder, named in folders.items():
+        try:
+            runs.append(read_run(folder))
+        except StoreError as error:
+            if named or left_out is None:
+                raise
+            problems.append(error)
+    if problems and not runs:
+        raise problems[0]
+    for problem in problems:
+        assert left_out is not None  # noqa: S101  else it was raised
+        left_out(problem)
     return sorted(runs, key=lambda r: (r.spec.dataset, r.spec.method, r.spec.sigma, r.spec.digest()))
 
 
@@ -211,26 +245,34 @@ def _create(path: Path, text: str) -> None:
     temporary.unlink()
 
 
-def _read_rows(folder: Path) -> Iterable[Row]:
+def _bytes(path: Path) -> bytes:
+    """A file's content, of a plain file alone: a pipe would be waited for, a device has no end."""
+    if path.exists() and not path.is_file():
+        raise OSError(None, "it is no plain file")
+    return path.read_bytes()
+
+
+def _read_rows(folder: Path, digest: str) -> Iterator[tuple[Row, bool]]:
+    """The rows of all files, and whether each has a seal."""
     for path in sorted(folder.glob("rows*.jsonl")):
         try:
-            text = path.read_bytes()
+            lines = _bytes(path).split(b"\n")
         except OSError as error:
             raise StoreError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-        lines = text.split(b"\n")
         for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is torn, or nothing
             try:
-                yield Row.from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+                yield read_row(line, digest)
+            except ValueError as error:
                 raise StoreError(
-                    f"{str(path)!r} line {number} is not a row ({error}); expected one JSON object an image; "
-                    "delete that line to have its image certified again"
+                    f"{str(path)!r} line {number} is not a row of this run ({error}); restore the file, or move it "
+                    "away whole and give the same `rrcm-bench run` again, which draws its images anew"
                 ) from error
 
 
-def _merge(rows: Iterable[Row], spec: RunSpec, folder: Path) -> tuple[tuple[Row, ...], int]:
+def _merge(rows: Iterable[Row], spec: RunSpec, num_classes: int | None, folder: Path) -> tuple[tuple[Row, ...], int]:
     merged: dict[int, Row] = {}
     conflicts = 0
+    span = span_of(spec.subset, spec.images)
     for row in rows:
         if not fits(spec, row):
             registered = f" and {len(spec.looks)} looks" if spec.stops else ""
@@ -238,8 +280,12 @@ def _merge(rows: Iterable[Row], spec: RunSpec, folder: Path) -> tuple[tuple[Row,
                 f"{str(folder)!r} holds a row of image {row.index} with n0={row.selection.n}, n={row.estimation.n}; "
                 f"its spec has n0={spec.n0}, n={spec.n}{registered}"
             )
+        if wrong := unlike(row, span, num_classes):
+            raise StoreError(f"{str(folder)!r} holds a row that is not of its run: {wrong}; were two runs mixed?")
         first = merged.setdefault(row.index, row)
         if (first.label, first.fingerprint) != (row.label, row.fingerprint):
             raise StoreError(f"{str(folder)!r} holds two different images with index {row.index}; were two runs mixed?")
         conflicts += not first.same_votes(row)
+    if len(merged) > spec.images:
+        raise StoreError(f"{str(folder)!r} holds rows of {len(merged)} images, its run has {spec.images}")
     return tuple(merged[i] for i in sorted(merged)), conflicts

@@ -364,20 +364,6 @@ class Row:
             record["stopped"] = self.stopped
         return record
 
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Row:
-        """The inverse of `as_json`."""
-        return cls(
-            index=int(record["index"]),
-            fingerprint=str(record["fingerprint"]),
-            label=int(record["label"]),
-            selection=Counts.of(record["selection"]),
-            estimation=Counts.of(record["estimation"]),
-            seconds=float(record["seconds"]),
-            looks=tuple(Counts.of(look) for look in record.get("looks", ())),
-            stopped=str(record.get("stopped", "")),
-        )
-
     def same_votes(self, other: Row) -> bool:
         """Whether two rows say the same of the same image; the time may differ."""
         return replace(self, seconds=0.0) == replace(other, seconds=0.0)

@@ -36,6 +36,11 @@ def remark(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def left_out(problem: Exception) -> None:
+    """Say what of many things is passed over, and why."""
+    remark(f"! left out  {problem}")
+
+
 @contextmanager
 def resumable(hint: str) -> Iterator[None]:
     """Ctrl-C inside becomes exit code 130 and a line that says how to go on."""

@@ -56,6 +56,19 @@ def parse_subset(words: str, length: int) -> tuple[str, tuple[int, ...]]:
     return _canonical(span, length), tuple(span)
 
 
+def span_of(words: str, images: int) -> range | None:
+    """The indices of canonical words, of which so many are certified; None where these do not tell, as of a file."""
+    text = words.partition(",")[0]
+    if text == "all" or _FIRST.fullmatch(text):
+        return range(images)
+    if skip := _SKIP.fullmatch(text):
+        step, offset = int(skip[1]), int(skip[2] or 0)
+        return range(offset, offset + step * images, step) if step else None
+    if bounds := _RANGE.fullmatch(text):
+        return range(int(bounds[1]), int(bounds[1]) + images)
+    return None
+
+
 def take(indices: Sequence[int], limit: int | None) -> tuple[int, ...]:
     """The first `limit` images of a subset; all of them without a limit or below it.
 
