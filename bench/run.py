@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,12 @@ from bench.execution.graphs import replayed
 from bench.execution.local import processes
 from bench.execution.pools import pool
 from bench.flight import Counted, Unit
+from bench.locks import drawing
 from bench.packing import Packer
 from bench.records import unlike
 from bench.smoothing import NOISE_VERSION, placed, sample
 from bench.stopping import fits
-from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run
+from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
 from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import LOCAL, BaseClassifier, Dataset, Execution, Row, RunSpec, Setting, WeightsFile, family
 from bench.weights import sha256_of
@@ -215,14 +217,19 @@ def certify(
     make = partial(make_worker, job, compile_passes=execution.compiled)
     worker = make(execution.devices[0], execution.batch) if single else tried_here(job, execution.batch)
     here = environment(execution.devices, job.spec.precision)
-    run = open_run(out, job.spec, execution, here, worker.dataset.num_classes)
-    on_start(run, worker)
-    todo = _missing(job, run)
-    if not todo:
+    opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes)
+    run = opened()
+    if not _missing(job, run):
+        on_start(run, worker)
         return run
-    # On several devices this worker has shown that the job can be built; each process builds its own.
-    rows = worker.rows(todo) if single else processes(make, todo, execution)
-    return _stored(job, run, rows, on_row)
+    with drawing(run.path):
+        run = opened()  # as it stands now that no other process draws it
+        sweep(run.path)
+        on_start(run, worker)
+        todo = _missing(job, run)
+        # On several devices this worker has shown that the job can be built; each process builds its own.
+        rows = worker.rows(todo) if single else processes(make, todo, execution)
+        return _stored(job, run, rows, on_row) if todo else run
 
 
 def _certify_by_pool(
@@ -243,10 +250,21 @@ def _certify_by_pool(
         on_start(there or opened(()), worker)
         return there or opened(())
 
-    with pool(
-        partial(make_remote, portable(job), compile_passes=execution.compiled), execution, out.absolute()
-    ) as workers:
+    with ExitStack() as held:
+        locked = there is not None
+        if there:  # waits for another process that draws it, before workers are asked for, which would wait too
+            held.enter_context(drawing(there.path))
+            there = _there(job, out)
+            if there and not _missing(job, there):
+                on_start(there, worker)
+                return there
+        make = partial(make_remote, portable(job), compile_passes=execution.compiled)
+        workers = held.enter_context(pool(make, execution, out.absolute()))
         run = opened(workers.ready())
+        if not locked:
+            held.enter_context(drawing(run.path))
+            run = opened(workers.ready())
+        sweep(run.path)
         on_start(run, worker)
         return _stored(job, run, dispatch(job.spec, _missing(job, run), workers, job.images.__getitem__), on_row)
 

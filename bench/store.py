@@ -10,6 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from io import FileIO
 from pathlib import Path
@@ -23,6 +24,7 @@ from bench.types import Execution, Row, RunSpec
 
 SEQUENTIAL = "sequential"  # the certifier whose n is registered, once
 RUN_FILE = "run.json"
+SYNC_SECONDS = 5.0  # between two waits for the disk: at 10 ms each, 0.2 % of the time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,31 +56,77 @@ class RowWriter:
         self._folder, self._digest = folder, digest
         self._path = folder / f"rows-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
         self._file: FileIO | None = None
+        self._synced = 0.0
 
     def append(self, row: Row) -> None:
-        """Add one row; it is in the operating system's hands when this returns, so kill -9 cannot take it."""
+        """Add one row; it is in the operating system's hands when this returns, so kill -9 cannot take it.
+
+        A power cut can take those of the last seconds.
+        Raises: StoreError where it cannot be written, or the folder is no longer there.
+        """
         if self._digest is None:
             self._digest = read_run(self._folder).spec.digest()
         try:
             line = row_line(row, self._digest)
         except ValueError as error:
             raise StoreError(f"the row of image {row.index} cannot be stored: {error}") from error
-        if self._file is None:  # opened late: a process that adds nothing leaves no file
-            self._file = self._path.open("ab", buffering=0)
-        self._file.write(line)
+        try:
+            if self._file is None:  # opened late: a process that adds nothing leaves no file
+                self._file = self._path.open("ab", buffering=0)
+                sync_folder(self._folder)
+            elif not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+                raise FileNotFoundError
+            while line:
+                line = line[self._file.write(line) :]
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                self._sync(self._file)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(
+                f"run folder {str(self._folder)!r} was removed or renamed while it was drawn, and its rows with it; "
+                "put it back where it was, or draw anew with the same command"
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def close(self) -> None:
         """Hand the last bytes to the disk."""
         if self._file is not None:
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with file:
+                try:
+                    self._sync(file)
+                except OSError as error:
+                    raise self._unwritable(error) from error
+
+    def _sync(self, file: FileIO) -> None:
+        os.fsync(file.fileno())
+        self._synced = time.monotonic()
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write {str(self._path)!r}: {error.strerror}; the rows so far are kept: mend that (free space, "
+            "permissions), and the same command goes on from them"
+        )
 
     def __enter__(self) -> RowWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.close()
+        except StoreError:
+            if error is None:  # else what ended the block says more
+                raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Let a power cut not take the names in a folder; where its file system cannot, nothing is lost but that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def folder_name(spec: RunSpec) -> str:
@@ -231,18 +279,29 @@ def _refuse_extension(out: Path, spec: RunSpec) -> None:
 
 
 def _create(path: Path, text: str) -> None:
-    """Write a file whole or not at all; of two writers the first wins."""
+    """Write a file whole or not at all, safe from a power cut; of two writers the first wins."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}")
-    temporary.write_text(text, encoding="utf-8")
     try:
-        os.link(temporary, path)  # fails where another was first
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        if not path.exists():
-            temporary.replace(path)
-            return
-    temporary.unlink()
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)  # fails where another was first
+        except OSError:  # or on a file system without hard links
+            if not path.exists():
+                temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    sync_folder(path.parent.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a run's folder: once run.json is there, nobody needs another's temporary."""
+    for left in folder.glob(f".{RUN_FILE}.*"):
+        with suppress(OSError):
+            left.unlink()
 
 
 def _bytes(path: Path) -> bytes:

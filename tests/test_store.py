@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import random
+import resource
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -374,3 +376,52 @@ def test_a_bad_run_is_left_out_of_a_folder_and_named_itself_refused(tmp_path: Pa
     (good / "run.json").write_text("{}")
     with pytest.raises(StoreError):
         find_runs([tmp_path], told.append)  # none left
+
+
+# ---- what happens to a folder while it is written to -----------------------------------------------------------------
+
+
+def test_a_folder_removed_under_way_is_noticed_at_the_next_row(tmp_path: Path) -> None:
+    for away in (shutil.rmtree, lambda folder: folder.rename(tmp_path / "elsewhere")):
+        folder = filled(tmp_path)
+        writer = RowWriter(folder)
+        writer.append(row(0))
+        away(folder)
+        with pytest.raises(StoreError, match="was removed or renamed while it was drawn"):
+            writer.append(row(1))
+        writer.close()
+        with pytest.raises(StoreError, match="was removed or renamed"):
+            RowWriter(folder, SPEC.digest()).append(row(1))
+
+
+def test_a_disk_that_is_full_is_said_with_the_path_and_keeps_the_rows(tmp_path: Path) -> None:
+    folder = filled(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RowWriter(folder) as writer:
+        writer.append(row(0))
+        size = rows_file(folder).stat().st_size
+        try:
+            # A file that may not grow is as near to a full disk as a test comes; Python ignores the signal.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))
+            with pytest.raises(StoreError, match="File too large; the rows so far are kept") as caught:
+                writer.append(row(1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(rows_file(folder)) in str(caught.value)
+    assert read_run(folder).rows == (row(0),)
+
+
+def test_rows_and_record_are_handed_to_the_disk_and_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    folder = filled(tmp_path)
+    assert len(synced) == 3  # the record, its folder and the folder above
+    del synced[:]
+    with RowWriter(folder) as writer:
+        for index in (0, 1, 2, 3) * 10:
+            writer.append(row(index))
+        assert len(synced) == 2  # the first row and its name; the others wait for the timer
+        monkeypatch.setattr("bench.store.SYNC_SECONDS", 0.0)
+        writer.append(row(0))
+        assert len(synced) == 3
+    assert len(synced) == 4
