@@ -5,13 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from bench.data.subset import pixel_fingerprint
 from bench.errors import DataError
 from bench.types import Dataset, Image
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +82,8 @@ class CheckedDataset:
         return found
 
     def _pixels(self, index: int, pixels: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+        import numpy as np
+
         pixels = np.asarray(pixels) if isinstance(pixels, np.ndarray) else pixels  # of a masked array, what it masks
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.float32 or pixels.shape != self.shape:
             came = (
@@ -114,7 +117,7 @@ class CheckedDataset:
 
 def _whole(value: Any) -> int | None:
     """The value as an int; None for what is no whole number, as 3.0 and True."""
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool):
         return None
     try:
         return operator.index(value)

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bench.types import Dataset
 
 FORMS = "'skip:K', 'skip:K+OFFSET', 'first:K', 'A:B' (B left out), 'all' or 'file:PATH' (one index a line)"
@@ -102,6 +102,8 @@ def pixel_fingerprint(pixels: np.ndarray[Any, np.dtype[np.float32]]) -> str:
 
     Raises: ValueError unless the pixels are float32: rounding here would give two images one name.
     """
+    import numpy as np
+
     if pixels.dtype != np.float32:
         raise ValueError(f"pixels must be float32, got {pixels.dtype}")
     digest = hashlib.sha256("x".join(map(str, pixels.shape)).encode() + b"\n")
