@@ -19,7 +19,7 @@ SEAL = 16  # hex digits of a seal: none of 10**19 changes passes by chance
 # Far above what can be drawn, below what arithmetic on it would refuse.
 Whole = Annotated[int, Meta(ge=0, le=10**15)]
 Positive = Annotated[int, Meta(ge=1, le=10**15)]
-NotNegative = Annotated[float, Meta(ge=0)]
+NotNegative = Annotated[float, Meta(ge=0, le=1e100)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
 
 
@@ -36,7 +36,7 @@ class _Spec(msgspec.Struct):
     images: Positive
     shape: tuple[Positive, Positive, Positive]
     preprocessing: str
-    sigma: Annotated[float, Meta(gt=0)]
+    sigma: Annotated[float, Meta(gt=0, le=1e100)]
     n0: Whole
     n: Positive
     alpha: Share

@@ -156,7 +156,6 @@ def open_run(
     if not (folder / RUN_FILE).exists():
         _refuse_extension(out, spec)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not (folder / RUN_FILE).exists():
             record = {
                 "format": FORMAT,
@@ -167,9 +166,14 @@ def open_run(
                 "environment": dict(environment),
                 **({} if num_classes is None else {"num_classes": num_classes}),
             }
-            _create(folder / RUN_FILE, run_text(record))
+            text = run_text(record)
+            read_spec(read_record(text.encode()))  # no run is begun whose record could not be read
+            folder.mkdir(parents=True, exist_ok=True)
+            _create(folder / RUN_FILE, text)
     except OSError as error:
         raise StoreError(f"cannot write {str(folder)!r}: {error.strerror}; give --out another folder") from error
+    except ValueError as error:
+        raise StoreError(f"this run cannot be stored: {error}; change what it names") from error
     run = read_run(folder)
     if run.spec.digest() != spec.digest():
         differing = differences(run.spec, spec)

@@ -349,7 +349,7 @@ class Row:
         return self.selection.n + self.estimation.n
 
     def as_json(self) -> dict[str, Any]:
-        """One line of the store."""
+        """What a line of the store holds of it, before its seal."""
         record: dict[str, Any] = {
             "index": self.index,
             "fingerprint": self.fingerprint,

@@ -378,6 +378,17 @@ def test_a_bad_run_is_left_out_of_a_folder_and_named_itself_refused(tmp_path: Pa
         find_runs([tmp_path], told.append)  # none left
 
 
+def test_no_run_is_begun_whose_record_could_not_be_read(tmp_path: Path) -> None:
+    for spec, how in (
+        (replace(SPEC, sigma=1e200), HOW),
+        (replace(SPEC, dataset="\ud800"), HOW),
+        (SPEC, Execution((1,))),
+    ):  # type: ignore[arg-type]
+        with pytest.raises(StoreError, match="cannot be stored"):
+            open_run(tmp_path / "out", spec, how, {})
+    assert not (tmp_path / "out").exists()
+
+
 # ---- what happens to a folder while it is written to -----------------------------------------------------------------
 
 
