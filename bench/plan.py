@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from bench import registry, weights
 from bench.certificate import check_samples
-from bench.data.subset import parse_subset, subset_fingerprint, take
+from bench.data.checked import CheckedDataset
+from bench.data.subset import fingerprint_of, identities, parse_subset, take
 from bench.errors import BenchError, MethodError, UsageError, WeightsError
 from bench.execution.environment import check_precision
-from bench.run import Job
+from bench.run import Job, build
 from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
 from bench.stopping import BETA, CERTIFIERS, register
-from bench.types import ClassOrder, Dataset, Method, Param, RunSpec, Scalar, WeightsFile
+from bench.tensors import BUILT, built_sha256, leaves
+from bench.types import ClassOrder, Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
 
 LARGEST_SIDE = 4096  # pixels: an image of this side takes 200 MB
 
@@ -58,30 +60,34 @@ def plan(request: RunRequest) -> list[Job]:
     check_request(request)
     methods = {name: registry.method(name) for name in request.methods}
     given, settings = assigned_roles(request.weights, methods), assigned_params(request.params, methods)
-    opened: dict[int | None, tuple[Dataset, str, tuple[int, ...], str]] = {}
-    jobs = []
+    opened: dict[int | None, _Opened] = {}
+    source = registry.dataset(request.dataset)
+    jobs: list[Job] = []
     for name, method in methods.items():
-        size = _side(request, method)
+        size = _side(request, source, method)
         if size not in opened:
-            opened[size] = _open(request, size)
-        dataset, words, indices, fingerprint = opened[size]
-        declined = method.declines(dataset.name, dataset.shape, dataset.num_classes)
+            opened[size] = _open(request, source, size)
+        dataset, words, images = opened[size].dataset, opened[size].words, opened[size].images
+        kind = family(dataset.name)  # whose statistics, networks and settings are these images'
+        if any(role.name == BUILT for role in method.roles):
+            raise MethodError(f"{name} has a role {BUILT!r}, which stands for weights of no role; name it otherwise")
+        declined = method.declines(kind, dataset.shape, dataset.num_classes)
         if declined:
             raise MethodError(f"{name} declines {dataset.name} {dataset.shape}: {declined}")
         for sigma in request.sigmas:
             files = weights_of(
-                method, request.dataset, sigma, given[name], random=request.random_weights, download=request.download
+                method, kind, sigma, given[name], random=request.random_weights, download=request.download
             )
-            params, remarks = params_of(method, dataset.name, settings[name], files)
+            params, remarks = params_of(method, kind, settings[name], files)
             spec = RunSpec(
-                method=_identity(name, method),
+                method=registry.identity(name, method.name),
                 params=params,
                 weights={r.name: files[r.name].sha256 if files else "random" for r in method.roles},
                 dataset=dataset.name,
                 split=dataset.split,
                 subset=words,
-                subset_fingerprint=fingerprint,
-                images=len(indices),
+                subset_fingerprint=opened[size].fingerprint,
+                images=len(images),
                 shape=dataset.shape,
                 preprocessing=dataset.preprocessing,
                 sigma=sigma,
@@ -93,22 +99,41 @@ def plan(request: RunRequest) -> list[Job]:
                 seed=request.seed,
                 precision=request.precision,
                 noise=NOISE_VERSION,
-                class_order=getattr(dataset, "class_order", ""),
+                class_order=dataset.class_order,
                 **_registered(request, sigma),
             )
-            jobs.append(
-                Job(
-                    spec=spec,
-                    method=name,
-                    data_root=request.data_root,
-                    size=size,
-                    indices=indices,
-                    weights=files,
-                    class_order=request.class_order,
-                    notes=(*dataset.notes, *remarks),
-                )
+            job = Job(
+                spec=spec,
+                method=name,
+                dataset=request.dataset,
+                data_root=request.data_root,
+                size=size,
+                images=images,
+                indices=tuple(images),
+                weights=files,
+                class_order=request.class_order,
+                notes=(*dataset.notes, *remarks),
             )
+            first = all(each.method != name for each in jobs)
+            jobs.append(job if registry.is_shipped(name) else _with_built(job, method, dataset, warn=first))
     return jobs
+
+
+def _with_built(job: Job, method: Method, dataset: Dataset, *, warn: bool) -> Job:
+    """The job with the hash of what its method loads by itself, which no role's file stands for.
+
+    It is built for that, once more than for the run.
+    """
+    found = leaves(build(job, "cpu", dataset, plain=True))
+    sha256 = built_sha256(found, job.weights.values())
+    if found and not method.roles and warn:
+        logging.getLogger(__name__).warning(
+            "! %s holds weights and declares no role: the run is known by their hash. Declare them, "
+            'roles=(Role("network", "what it is"),), read setting.weights["network"].path, and give '
+            "--weights network=FILE",
+            job.method,
+        )
+    return job if sha256 is None else replace(job, spec=replace(job.spec, weights={**job.spec.weights, BUILT: sha256}))
 
 
 def check_request(request: RunRequest) -> None:
@@ -177,21 +202,31 @@ def _registered(request: RunRequest, sigma: float) -> dict[str, Any]:
     return {own.name: getattr(made, own.name) for own in fields(made)}
 
 
-def _side(request: RunRequest, method: Method) -> int | None:
+def _side(request: RunRequest, source: DatasetSource, method: Method) -> int | None:
     """The side to open images at: as asked for, else as the method likes where that enlarges none of them."""
     if request.size is not None:
         return request.size
-    liked = method.size(request.dataset)
-    side = registry.dataset(request.dataset).side
-    return liked if liked is None or side is None else side(request.data_root, "test", liked)
+    liked = method.size(source.name)
+    return liked if liked is None or source.side is None else source.side(request.data_root, "test", liked)
 
 
-def _open(request: RunRequest, size: int | None) -> tuple[Dataset, str, tuple[int, ...], str]:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The images of a request at one size."""
+
+    dataset: CheckedDataset
+    words: str
+    images: Mapping[int, tuple[int, str]]
+    fingerprint: str
+
+
+def _open(request: RunRequest, source: DatasetSource, size: int | None) -> _Opened:
     dataset = registry.open_dataset(request.dataset, request.data_root, size, "test", request.class_order)
-    words, indices = parse_subset(request.subset or registry.dataset(request.dataset).default_subset, len(dataset))
+    words, indices = parse_subset(request.subset or source.default_subset, len(dataset))
     if request.limit is not None and request.limit < len(indices):
         words, indices = f"{words},limit:{request.limit}", take(indices, request.limit)
-    return dataset, words, indices, subset_fingerprint(dataset, indices)
+    images = identities(dataset, indices)
+    return _Opened(dataset, words, images, fingerprint_of(images))
 
 
 def weights_of(
@@ -206,14 +241,6 @@ def weights_of(
             raise UsageError(f"--random-weights and --weights {', '.join(given)} exclude each other; give one of them")
         return {}
     return weights.resolve(method, dataset, sigma, given, download=download)
-
-
-def _identity(name: str, method: Method) -> str:
-    """A method's name in the spec; a stranger's file goes by its hash, for its code is part of what is measured."""
-    if ".py:" not in name:
-        return name
-    code = Path(name.rpartition(":")[0]).read_bytes()
-    return f"{method.name}@{hashlib.sha256(code).hexdigest()[:10]}"
 
 
 def params_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import sys
 from functools import cache, lru_cache
@@ -10,9 +11,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
 from bench.errors import BenchError, DataError, MethodError, WeightsError
-from bench.types import ClassOrder, Dataset, DatasetSource, Method
+from bench.tensors import FILE_MODULE
+from bench.types import ClassOrder, DatasetSource, Method
 
 if TYPE_CHECKING:
     from bench.conversion import Converter
@@ -77,17 +80,44 @@ def converter(name: str) -> Converter:
 @lru_cache(maxsize=2)
 def open_dataset(
     name: str, root: Path | None, size: int | None, split: str, class_order: ClassOrder | None = None
-) -> Dataset:
-    """A split of the dataset of that name, images cropped to `size`; the last ones opened are kept.
+) -> CheckedDataset:
+    """A split of the dataset of that name, images cropped to `size` and checked; the last ones opened are kept.
 
+    It goes by the name that it was asked for, not by the one that it gives itself, but in a stranger's file: there by
+    its own with the hash of the code.
     Opening ImageNet reads its list of 50 000 files: the plan and each of its runs share one.
     Raises: DataError.
     """
-    return open_source(dataset(name), root, size, split, class_order)
+    opened = open_source(dataset(name), root, size, split, class_order)
+    own: Any = opened.name
+    if not isinstance(own, str) or not own or not own.isprintable():
+        raise DataError(f"dataset {name!r}: expected text as its name, got {own!r}")
+    return CheckedDataset(opened, identity(name, own) if is_file(name) else name)
+
+
+def is_file(name: str) -> bool:
+    """Whether a name is a stranger's `file.py:NAME`."""
+    return ".py:" in name
+
+
+def is_shipped(method: str) -> bool:
+    """Whether a method comes with this package, whose methods read no file but those of their roles."""
+    point = _points(METHODS).get(method)
+    return point is not None and point.dist is not None and point.dist.name == "rrcm-bench"
+
+
+def identity(name: str, own: str) -> str:
+    """A method's or dataset's name in a spec: a stranger's file goes by its hash, for its code is what is measured.
+
+    `own` is what it calls itself.
+    """
+    if not is_file(name):
+        return name
+    return f"{own}@{hashlib.sha256(Path(name.rpartition(':')[0]).read_bytes()).hexdigest()[:10]}"
 
 
 def _find(name: str, group: str, kind: str, error: type[BenchError]) -> Any:
-    if ".py:" in name:
+    if is_file(name):
         return _from_file(name, kind, error)
     points = _points(group)
     if name not in points:
@@ -105,7 +135,7 @@ def _from_file(name: str, kind: str, error: type[BenchError]) -> Any:
     path = Path(text)
     if not path.is_file():
         raise error(f"no file {text!r} for {kind} {name!r}; expected file.py:NAME")
-    module_name = f"rrcm_bench_file_{path.stem}"
+    module_name = f"{FILE_MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise error(f"{text!r} is not a Python file; expected file.py:NAME")

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 from bench import registry
 from bench.batching import CPU_BATCHES, auto_batch
 from bench.counting import count_units
-from bench.errors import DeviceError, MethodError, SpecError, WeightsError
+from bench.data.checked import CheckedDataset
+from bench.errors import DataError, DeviceError, MethodError, SpecError, StoreError, WeightsError
 from bench.execution.compiled import compiled
 from bench.execution.dispatch import dispatch
 from bench.execution.environment import environment, ready_process
@@ -22,10 +24,25 @@ from bench.execution.graphs import replayed
 from bench.execution.local import processes
 from bench.execution.pools import pool
 from bench.flight import Counted, Unit
+from bench.locks import drawing
 from bench.packing import Packer
+from bench.records import unlike
 from bench.smoothing import NOISE_VERSION, placed, sample
-from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run
-from bench.types import LOCAL, BaseClassifier, ClassOrder, Dataset, Execution, Row, RunSpec, Setting, WeightsFile
+from bench.stopping import fits
+from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
+from bench.tensors import BUILT, built_sha256, leaves
+from bench.types import (
+    LOCAL,
+    BaseClassifier,
+    ClassOrder,
+    Dataset,
+    Execution,
+    Row,
+    RunSpec,
+    Setting,
+    WeightsFile,
+    family,
+)
 from bench.weights import sha256_of
 
 
@@ -35,28 +52,42 @@ class Job:
 
     spec: RunSpec
     method: str  # as the registry knows it; spec.method is the same for an installed one
+    dataset: str  # likewise
     data_root: Path | None
     size: int | None
+    images: Mapping[int, tuple[int, str]]  # label and digest of each, by index: what the subset's fingerprint is of
     indices: tuple[int, ...]
     weights: Mapping[str, WeightsFile]
     class_order: ClassOrder | None = None  # as it was asked for
     notes: tuple[str, ...] = ()  # what the user should know of the images, and of the normaliser
 
 
-def open_dataset(job: Job) -> Dataset:
-    """The job's images."""
-    return registry.open_dataset(job.spec.dataset, job.data_root, job.size, job.spec.split, job.class_order)
+def open_dataset(job: Job) -> CheckedDataset:
+    """The job's images, opened again from what was asked for; none of them can be another than was planned.
+
+    Raises: DataError where it is another dataset by now, or on this machine.
+    """
+    spec = job.spec
+    found = registry.open_dataset(job.dataset, job.data_root, job.size, spec.split, job.class_order)
+    for what in ("name", "split", "shape", "preprocessing", "class_order"):
+        now, planned = getattr(found, what), spec.dataset if what == "name" else getattr(spec, what)
+        if now != planned:
+            raise DataError(
+                f"dataset {job.dataset!r} has {what} {now!r}, the run was planned with {planned!r}; "
+                "its file was changed, or is another on this machine: start the run again"
+            )
+    return replace(found, planned=job.images)
 
 
-def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
-    """The job's base classifier on a device.
+def build(job: Job, device: str, dataset: Dataset, *, plain: bool = False) -> BaseClassifier:
+    """The job's base classifier on a device; `plain`: in float32 and as its authors run it, whatever the run's own.
 
     Raises: what the method's own builder raises on purpose; MethodError if it does not classify the dataset's classes.
     """
     spec = job.spec
     classifier = registry.method(job.method).build(
         Setting(
-            dataset=spec.dataset,
+            dataset=family(spec.dataset),
             num_classes=dataset.num_classes,
             shape=dataset.shape,
             sigma=spec.sigma,
@@ -65,7 +96,8 @@ def build(job: Job, device: str, dataset: Dataset) -> BaseClassifier:
             random_weights=spec.random_weights,
             seed=spec.seed,
             device=device,
-            precision=spec.precision,
+            precision="fp32" if plain else spec.precision,
+            tuned=not plain,
         )
     )
     if classifier.num_classes != dataset.num_classes:
@@ -143,13 +175,40 @@ class ImageCertifier:
 def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
     """A function from an index to that image's row, with the network on `device`."""
     ready_process(job.spec.precision)
+    _check_code(job)
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
+    _check_built(job, dataset, classifier)
     copies = batch or auto_batch(job.spec, classifier, device)
     # After the search: what was recorded for a batch that is not taken would keep its memory.
     if compile_passes:
         classifier = compiled(classifier, copies)
     return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies)
+
+
+def _check_code(job: Job) -> None:
+    """Refuse another file of a stranger's method than the one that was planned."""
+    now = registry.identity(job.method, registry.method(job.method).name)
+    if now != job.spec.method:
+        raise MethodError(
+            f"method {job.method!r} is {now} here, the run was planned with {job.spec.method}; "
+            "its file was changed, or is another on this machine: start the run again"
+        )
+
+
+def _check_built(job: Job, dataset: Dataset, classifier: BaseClassifier) -> None:
+    """Refuse another network than the one that was planned, where no file of a role stands for it."""
+    if registry.is_shipped(job.method):
+        return
+    files, planned = job.weights.values(), job.spec.weights.get(BUILT)
+    if built_sha256(leaves(classifier), files) == planned:
+        return
+    # Laid out for its device or precision, perhaps: then it is equal where it was hashed for the plan.
+    if built_sha256(leaves(build(job, "cpu", dataset, plain=True)), files) != planned:
+        raise SpecError(
+            f"{job.spec.method} built other weights than when the run was planned, so that its rows could not be "
+            "of one run; load them from a file that stays as it is, or draw them from Setting.seed"
+        )
 
 
 def certify(
@@ -169,14 +228,20 @@ def certify(
     single = len(execution.devices) == 1
     make = partial(make_worker, job, compile_passes=execution.compiled)
     worker = make(execution.devices[0], execution.batch) if single else tried_here(job, execution.batch)
-    run = open_run(out, job.spec, execution, environment(execution.devices, job.spec.precision))
-    on_start(run, worker)
-    todo = _missing(job, run)
-    if not todo:
+    here = environment(execution.devices, job.spec.precision)
+    opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes)
+    run = opened()
+    if not _missing(job, run):
+        on_start(run, worker)
         return run
-    # On several devices this worker has shown that the job can be built; each process builds its own.
-    rows = worker.rows(todo) if single else processes(make, todo, execution)
-    return _stored(run, rows, on_row)
+    with drawing(run.path):
+        run = opened()  # as it stands now that no other process draws it
+        sweep(run.path)
+        on_start(run, worker)
+        todo = _missing(job, run)
+        # On several devices this worker has shown that the job can be built; each process builds its own.
+        rows = worker.rows(todo) if single else processes(make, todo, execution)
+        return _stored(job, run, rows, on_row) if todo else run
 
 
 def _certify_by_pool(
@@ -191,21 +256,29 @@ def _certify_by_pool(
 
     def opened(workers: Sequence[Mapping[str, Any]]) -> Run:
         here = environment(("cpu",), job.spec.precision)
-        return open_run(out, job.spec, execution, {**here, "workers": list(workers)})
+        return open_run(out, job.spec, execution, {**here, "workers": list(workers)}, worker.dataset.num_classes)
 
     if not _missing(job, there := _there(job, out)):
         on_start(there or opened(()), worker)
         return there or opened(())
 
-    def identity(index: int) -> tuple[int, str]:
-        return worker.dataset.label(index), worker.dataset.digest(index)
-
-    with pool(
-        partial(make_remote, portable(job), compile_passes=execution.compiled), execution, out.absolute()
-    ) as workers:
+    with ExitStack() as held:
+        locked = there is not None
+        if there:  # waits for another process that draws it, before workers are asked for, which would wait too
+            held.enter_context(drawing(there.path))
+            there = _there(job, out)
+            if there and not _missing(job, there):
+                on_start(there, worker)
+                return there
+        make = partial(make_remote, portable(job), compile_passes=execution.compiled)
+        workers = held.enter_context(pool(make, execution, out.absolute()))
         run = opened(workers.ready())
+        if not locked:
+            held.enter_context(drawing(run.path))
+            run = opened(workers.ready())
+        sweep(run.path)
         on_start(run, worker)
-        return _stored(run, dispatch(job.spec, _missing(job, run), workers, identity), on_row)
+        return _stored(job, run, dispatch(job.spec, _missing(job, run), workers, job.images.__getitem__), on_row)
 
 
 def tried_here(job: Job, batch: int | None) -> ImageCertifier:
@@ -222,17 +295,23 @@ def tried_here(job: Job, batch: int | None) -> ImageCertifier:
 
 def portable(job: Job) -> Job:
     """The job for a process that was started in another folder: every path in it is absolute."""
-    file, colon, name = job.method.rpartition(":")
     weights = {
         role: replace(file, path=file.path.absolute(), parts=tuple(part.absolute() for part in file.parts))
         for role, file in job.weights.items()
     }
     return replace(
         job,
-        method=f"{Path(file).absolute()}:{name}" if colon and file.endswith(".py") else job.method,
+        method=_absolute(job.method),
+        dataset=_absolute(job.dataset),
         data_root=job.data_root and job.data_root.absolute(),
         weights=weights,
     )
+
+
+def _absolute(name: str) -> str:
+    """A stranger's `file.py:NAME` as it is found from any folder."""
+    file, colon, attribute = name.rpartition(":")
+    return f"{Path(file).absolute()}{colon}{attribute}" if registry.is_file(name) else name
 
 
 def make_remote(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
@@ -266,10 +345,24 @@ def _missing(job: Job, run: Run | None) -> list[int]:
     return [index for index in job.indices if index not in there]
 
 
-def _stored(run: Run, rows: Iterator[Row], on_row: Callable[[Row], None]) -> Run:
+def _check(job: Job, run: Run, row: Row) -> None:
+    """Refuse a row that the run could not be read with."""
+    planned = job.images.get(row.index)
+    if planned is None or planned[0] != row.label:
+        expected = f"label {planned[0]}" if planned else "an image of the subset"
+        raise DataError(
+            f"a worker gave a row of image {row.index} with label {row.label}, expected {expected}; it was not stored"
+        )
+    wrong = unlike(row, None, run.num_classes) if fits(job.spec, row) else f"sample sizes of image {row.index}"
+    if wrong:
+        raise StoreError(f"a worker gave a row that is not of the run: {wrong}; it was not stored")
+
+
+def _stored(job: Job, run: Run, rows: Iterator[Row], on_row: Callable[[Row], None]) -> Run:
     """The run once the rows have been added to it, each as soon as it is there."""
-    with RowWriter(run.path) as writer:
+    with RowWriter(run.path, job.spec.digest()) as writer:
         for row in rows:
+            _check(job, run, row)
             writer.append(row)
             on_row(row)
     return read_run(run.path)

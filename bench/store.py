@@ -6,23 +6,25 @@ process writes a file of its own. It holds no radius: those are computed from vo
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from io import TextIOWrapper
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from bench.data.subset import span_of
 from bench.errors import StoreError
+from bench.records import FORMAT, read_record, read_row, read_spec, row_line, run_text, unlike
 from bench.stopping import fits
 from bench.types import Execution, Row, RunSpec
 
-FORMAT = 1
 SEQUENTIAL = "sequential"  # the certifier whose n is registered, once
 RUN_FILE = "run.json"
+SYNC_SECONDS = 5.0  # between two waits for the disk: at 10 ms each, 0.2 % of the time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Run:
     conflicts: int = (
         0  # rows of one image that disagree (ties that fell otherwise on another device); the first is kept
     )
+    unsealed: int = 0  # rows from before rows had seals: a change in them would not be noticed
+    num_classes: int | None = None  # of the dataset; None in runs from before it was written down
 
     @property
     def done(self) -> bool:
@@ -47,39 +51,102 @@ class Run:
 class RowWriter:
     """An open rows file that belongs to one process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, digest: str | None = None) -> None:
+        """`digest` is that of the run's spec; None reads it from the folder."""
+        self._folder, self._digest = folder, digest
         self._path = folder / f"rows-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
-        self._file: TextIOWrapper | None = None
+        self._file: FileIO | None = None
+        self._synced = 0.0
 
     def append(self, row: Row) -> None:
-        """Add one row; it is in the operating system's hands when this returns, so kill -9 cannot take it."""
-        if self._file is None:  # opened late: a process that adds nothing leaves no file
-            self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(json.dumps(row.as_json(), separators=(",", ":")) + "\n")
-        self._file.flush()
+        """Add one row; it is in the operating system's hands when this returns, so kill -9 cannot take it.
+
+        A power cut can take those of the last seconds.
+        Raises: StoreError where it cannot be written, or the folder is no longer there.
+        """
+        if self._digest is None:
+            self._digest = read_run(self._folder).spec.digest()
+        try:
+            line = row_line(row, self._digest)
+        except ValueError as error:
+            raise StoreError(f"the row of image {row.index} cannot be stored: {error}") from error
+        try:
+            if self._file is None:  # opened late: a process that adds nothing leaves no file
+                self._file = self._path.open("ab", buffering=0)
+                sync_folder(self._folder)
+            elif not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+                raise FileNotFoundError
+            while line:
+                line = line[self._file.write(line) :]
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                self._sync(self._file)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(
+                f"run folder {str(self._folder)!r} was removed or renamed while it was drawn, and its rows with it; "
+                "put it back where it was, or draw anew with the same command"
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def close(self) -> None:
         """Hand the last bytes to the disk."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with file:
+                try:
+                    self._sync(file)
+                except OSError as error:
+                    raise self._unwritable(error) from error
+
+    def _sync(self, file: FileIO) -> None:
+        os.fsync(file.fileno())
+        self._synced = time.monotonic()
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write {str(self._path)!r}: {error.strerror}; the rows so far are kept: mend that (free space, "
+            "permissions), and the same command goes on from them"
+        )
 
     def __enter__(self) -> RowWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.close()
+        except StoreError:
+            if error is None:  # else what ended the block says more
+                raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Let a power cut not take the names in a folder; where its file system cannot, nothing is lost but that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def folder_name(spec: RunSpec) -> str:
     """The name of a run's folder: for people the first words, for machines the digest."""
-    method = "".join(c if c.isalnum() or c in "-_." else "-" for c in spec.method.rpartition(":")[2] or spec.method)
-    return f"{spec.dataset}-{method}-s{spec.sigma:g}-{spec.digest()[:10]}"
+    dataset, method = _clean(spec.dataset), _clean(spec.method.rpartition(":")[2] or spec.method)
+    return f"{dataset}-{method}-s{spec.sigma:g}-{spec.digest()[:10]}"
 
 
-def open_run(out: Path, spec: RunSpec, execution: Execution, environment: Mapping[str, Any]) -> Run:
+def _clean(name: str) -> str:
+    """A name as a part of a folder's: nothing that leads out of `out`, hides the folder, or is too long for one."""
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "-" for c in name).lstrip(".")[:80]
+
+
+def open_run(
+    out: Path,
+    spec: RunSpec,
+    execution: Execution,
+    environment: Mapping[str, Any],
+    num_classes: int | None = None,
+) -> Run:
     """The run's folder under `out`, made if it is not there, with the rows that it has.
 
     Raises: StoreError if the folder holds another spec, or cannot be written, or if the spec looks again at samples on
@@ -89,7 +156,6 @@ def open_run(out: Path, spec: RunSpec, execution: Execution, environment: Mappin
     if not (folder / RUN_FILE).exists():
         _refuse_extension(out, spec)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not (folder / RUN_FILE).exists():
             record = {
                 "format": FORMAT,
@@ -98,10 +164,16 @@ def open_run(out: Path, spec: RunSpec, execution: Execution, environment: Mappin
                 "spec": spec.as_json(),
                 "execution": asdict(execution),
                 "environment": dict(environment),
+                **({} if num_classes is None else {"num_classes": num_classes}),
             }
-            _create(folder / RUN_FILE, json.dumps(record, indent=1) + "\n")
+            text = run_text(record)
+            read_spec(read_record(text.encode()))  # no run is begun whose record could not be read
+            folder.mkdir(parents=True, exist_ok=True)
+            _create(folder / RUN_FILE, text)
     except OSError as error:
         raise StoreError(f"cannot write {str(folder)!r}: {error.strerror}; give --out another folder") from error
+    except ValueError as error:
+        raise StoreError(f"this run cannot be stored: {error}; change what it names") from error
     run = read_run(folder)
     if run.spec.digest() != spec.digest():
         differing = differences(run.spec, spec)
@@ -115,27 +187,25 @@ def open_run(out: Path, spec: RunSpec, execution: Execution, environment: Mappin
 def read_run(folder: Path) -> Run:
     """A run folder, with whatever rows it has.
 
-    Raises: StoreError if run.json is missing, of another format, or a row that is not the last of its file is damaged.
+    Raises: StoreError if run.json is missing, damaged or of another format, or a row that is not the last of its file
+    is damaged, or not of this run.
     """
     path = folder / RUN_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_record(_bytes(path))
+        spec = read_spec(record)
     except FileNotFoundError:
         raise StoreError(f"no {RUN_FILE} in {str(folder)!r}; expected a run folder made by `rrcm-bench run`") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{str(path)!r} cannot be read: {error}; delete the folder and run again") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else type(record).__name__
-        raise StoreError(f"{str(path)!r} has format {found!r}, expected {FORMAT}; use the version that wrote it")
-    try:
-        spec = RunSpec.from_json(record["spec"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{str(path)!r} holds no complete spec: {error!r}; delete the folder and run again") from error
-    if spec.digest() != record["digest"]:
+    except OSError as error:
+        raise StoreError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise StoreError(
-            f"{str(path)!r} was edited: its spec does not have the digest {record['digest'][:10]} it claims"
-        )
-    rows, conflicts = _merge(_read_rows(folder), spec, folder)
+            f"{str(path)!r} is no record of a run: {error}; restore it, or move the folder away"
+        ) from error
+    num_classes = record.get("num_classes")
+    read = list(_read_rows(folder, spec.digest()))
+    rows, conflicts = _merge((row for row, _ in read), spec, num_classes, folder)
+    sealed = {row.index for row, seal in read if seal}
     return Run(
         path=folder,
         spec=spec,
@@ -143,23 +213,44 @@ def read_run(folder: Path) -> Run:
         environment=record.get("environment", {}),
         execution=record.get("execution", {}),
         conflicts=conflicts,
+        unsealed=sum(row.index not in sealed for row in rows),
+        num_classes=num_classes,
     )
 
 
-def find_runs(paths: Sequence[Path]) -> list[Run]:
+def find_runs(paths: Sequence[Path], left_out: Callable[[StoreError], None] | None = None) -> list[Run]:
     """All runs in the given folders: each a run folder, or a folder of run folders. Sorted by dataset, method, sigma.
 
-    Raises: StoreError for a folder that is not there.
+    `left_out` is told of those in a folder of runs that cannot be read, and the others are given.
+    Raises: StoreError for a folder that is not there; for a run that cannot be read where it was named itself, where
+    nobody is to be told, or where none can.
     """
-    folders: list[Path] = []
+    folders: dict[Path, bool] = {}  # whether it was named itself
     for path in paths:
-        if (path / RUN_FILE).is_file():
-            folders.append(path)
-        elif path.is_dir():
-            folders += sorted(p.parent for p in path.glob(f"*/{RUN_FILE}"))
-        else:
-            raise StoreError(f"no folder {str(path)!r}; expected a run folder or a folder of runs")
-    runs = [read_run(folder) for folder in dict.fromkeys(folders)]
+        try:
+            if (path / RUN_FILE).is_file():
+                folders[path] = True
+            elif path.is_dir():
+                for found in sorted(path.glob(f"*/{RUN_FILE}")):
+                    folders.setdefault(found.parent, False)
+            else:
+                raise StoreError(f"no folder {str(path)!r}; expected a run folder or a folder of runs")
+        except OSError as error:
+            raise StoreError(f"folder {str(path)!r} cannot be read: {error.strerror}") from error
+    runs: list[Run] = []
+    problems: list[StoreError] = []
+    for folder, named in folders.items():
+        try:
+            runs.append(read_run(folder))
+        except StoreError as error:
+            if named or left_out is None:
+                raise
+            problems.append(error)
+    if problems and not runs:
+        raise problems[0]
+    for problem in problems:
+        assert left_out is not None  # noqa: S101  else it was raised
+        left_out(problem)
     return sorted(runs, key=lambda r: (r.spec.dataset, r.spec.method, r.spec.sigma, r.spec.digest()))
 
 
@@ -192,40 +283,59 @@ def _refuse_extension(out: Path, spec: RunSpec) -> None:
 
 
 def _create(path: Path, text: str) -> None:
-    """Write a file whole or not at all; of two writers the first wins."""
+    """Write a file whole or not at all, safe from a power cut; of two writers the first wins."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}")
-    temporary.write_text(text, encoding="utf-8")
     try:
-        os.link(temporary, path)  # fails where another was first
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        if not path.exists():
-            temporary.replace(path)
-            return
-    temporary.unlink()
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)  # fails where another was first
+        except OSError:  # or on a file system without hard links
+            if not path.exists():
+                temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    sync_folder(path.parent.parent)
 
 
-def _read_rows(folder: Path) -> Iterable[Row]:
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a run's folder: once run.json is there, nobody needs another's temporary."""
+    for left in folder.glob(f".{RUN_FILE}.*"):
+        with suppress(OSError):
+            left.unlink()
+
+
+def _bytes(path: Path) -> bytes:
+    """A file's content, of a plain file alone: a pipe would be waited for, a device has no end."""
+    if path.exists() and not path.is_file():
+        raise OSError(None, "it is no plain file")
+    return path.read_bytes()
+
+
+def _read_rows(folder: Path, digest: str) -> Iterator[tuple[Row, bool]]:
+    """The rows of all files, and whether each has a seal."""
     for path in sorted(folder.glob("rows*.jsonl")):
         try:
-            text = path.read_bytes()
+            lines = _bytes(path).split(b"\n")
         except OSError as error:
             raise StoreError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-        lines = text.split(b"\n")
         for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is torn, or nothing
             try:
-                yield Row.from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+                yield read_row(line, digest)
+            except ValueError as error:
                 raise StoreError(
-                    f"{str(path)!r} line {number} is not a row ({error}); expected one JSON object an image; "
-                    "delete that line to have its image certified again"
+                    f"{str(path)!r} line {number} is not a row of this run ({error}); restore the file, or move it "
+                    "away whole and give the same `rrcm-bench run` again, which draws its images anew"
                 ) from error
 
 
-def _merge(rows: Iterable[Row], spec: RunSpec, folder: Path) -> tuple[tuple[Row, ...], int]:
+def _merge(rows: Iterable[Row], spec: RunSpec, num_classes: int | None, folder: Path) -> tuple[tuple[Row, ...], int]:
     merged: dict[int, Row] = {}
     conflicts = 0
+    span = span_of(spec.subset, spec.images)
     for row in rows:
         if not fits(spec, row):
             registered = f" and {len(spec.looks)} looks" if spec.stops else ""
@@ -233,8 +343,12 @@ def _merge(rows: Iterable[Row], spec: RunSpec, folder: Path) -> tuple[tuple[Row,
                 f"{str(folder)!r} holds a row of image {row.index} with n0={row.selection.n}, n={row.estimation.n}; "
                 f"its spec has n0={spec.n0}, n={spec.n}{registered}"
             )
+        if wrong := unlike(row, span, num_classes):
+            raise StoreError(f"{str(folder)!r} holds a row that is not of its run: {wrong}; were two runs mixed?")
         first = merged.setdefault(row.index, row)
         if (first.label, first.fingerprint) != (row.label, row.fingerprint):
             raise StoreError(f"{str(folder)!r} holds two different images with index {row.index}; were two runs mixed?")
         conflicts += not first.same_votes(row)
+    if len(merged) > spec.images:
+        raise StoreError(f"{str(folder)!r} holds rows of {len(merged)} images, its run has {spec.images}")
     return tuple(merged[i] for i in sorted(merged)), conflicts

@@ -23,6 +23,11 @@ Scalar = str | int | float | bool
 ClassOrder = str | tuple[str, ...]  # "natural", "text", or the names of all classes in the order of their labels
 
 
+def family(dataset: str) -> str:
+    """A dataset's name without the hash of a stranger's code, which keeps it out of the tables of that name."""
+    return dataset.rpartition("@")[0] or dataset
+
+
 # ---- what a method supplies ------------------------------------------------------------------------------------------
 
 
@@ -352,7 +357,7 @@ class Row:
         return self.selection.n + self.estimation.n
 
     def as_json(self) -> dict[str, Any]:
-        """One line of the store."""
+        """What a line of the store holds of it, before its seal."""
         record: dict[str, Any] = {
             "index": self.index,
             "fingerprint": self.fingerprint,
@@ -366,20 +371,6 @@ class Row:
         if self.stopped:
             record["stopped"] = self.stopped
         return record
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Row:
-        """The inverse of `as_json`."""
-        return cls(
-            index=int(record["index"]),
-            fingerprint=str(record["fingerprint"]),
-            label=int(record["label"]),
-            selection=Counts.of(record["selection"]),
-            estimation=Counts.of(record["estimation"]),
-            seconds=float(record["seconds"]),
-            looks=tuple(Counts.of(look) for look in record.get("looks", ())),
-            stopped=str(record.get("stopped", "")),
-        )
 
     def same_votes(self, other: Row) -> bool:
         """Whether two rows say the same of the same image; the time may differ."""

@@ -91,7 +91,7 @@ def test_another_n_is_said_aloud() -> None:
 
 def test_the_command_reads_folders_and_gives_json(tmp_path: Path) -> None:
     paths = []
-    for made in (run([1000, 0, 900]), run([1000, 1000, 900], method="rrcm")):
+    for made in (run([1000, 0, 900], subset="first:3"), run([1000, 1000, 900], subset="first:3", method="rrcm")):
         folder = open_run(tmp_path, made.spec, Execution(("cpu",)), {}).path
         with RowWriter(folder) as writer:
             for row in made.rows:

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from store_runs import HOW, SPEC, filled, row, rows_file
 
 from bench.errors import StoreError
 from bench.store import RowWriter, find_runs, open_run, read_run
-from bench.types import Counts, Execution, Row, RunSpec
-
-SPEC = RunSpec(
-    method="gaussian", params={"arch": "net", "flag": True}, weights={"network": "ab" * 32}, dataset="digits",
-    split="test", subset="skip:5", subset_fingerprint="cd" * 32, images=4, shape=(1, 8, 8), preprocessing="none",
-    sigma=0.5, n0=10, n=100, alpha=0.001, certifier="cohen", seed=0, precision="fp32", noise="v",
-)  # fmt: skip
-HOW = Execution(("cpu",), None)
-
-
-def row(index: int, votes: int = 90) -> Row:
-    return Row(index, f"f{index}", 1, Counts.of([(1, 10)]), Counts.of([(1, votes), (4, 100 - votes)]), 0.5)
-
-
-def filled(tmp_path: Path, *rows: Row) -> Path:
-    run = open_run(tmp_path, SPEC, HOW, {"python": "3"})
-    with RowWriter(run.path) as writer:
-        for r in rows:
-            writer.append(r)
-    return run.path
-
-
-def rows_file(folder: Path) -> Path:
-    return next(folder.glob("rows*.jsonl"))
+from bench.types import Counts, Execution
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -157,3 +138,81 @@ def test_counts_that_do_not_add_up_are_refused(votes: tuple[tuple[int, int], ...
 
 def test_counts_add_up_over_parts() -> None:
     assert Counts.of([(0, 3), (5, 2)]) + Counts.of([(5, 1), (2, 4)]) == Counts.of([(0, 3), (2, 4), (5, 3)])
+
+
+def test_a_bad_run_is_left_out_of_a_folder_and_named_itself_refused(tmp_path: Path) -> None:
+    good = filled(tmp_path, row(0))
+    bad = open_run(tmp_path, replace(SPEC, seed=2), HOW, {}).path
+    (bad / "rows-1.jsonl").write_text("{}\n")
+    told: list[StoreError] = []
+    assert [run.path for run in find_runs([tmp_path], told.append)] == [good]
+    assert len(told) == 1
+    assert str(bad) in str(told[0])
+    for paths in ([bad], [tmp_path, bad], [bad, tmp_path]):
+        with pytest.raises(StoreError, match="line 1"):
+            find_runs(paths, told.append)
+    with pytest.raises(StoreError, match="line 1"):
+        find_runs([tmp_path])  # nobody to be told
+    (good / "run.json").write_text("{}")
+    with pytest.raises(StoreError):
+        find_runs([tmp_path], told.append)  # none left
+
+
+def test_no_run_is_begun_whose_record_could_not_be_read(tmp_path: Path) -> None:
+    for spec, how in (
+        (replace(SPEC, sigma=1e200), HOW),
+        (replace(SPEC, dataset="\ud800"), HOW),
+        (SPEC, Execution((1,))),
+    ):  # type: ignore[arg-type]
+        with pytest.raises(StoreError, match="cannot be stored"):
+            open_run(tmp_path / "out", spec, how, {})
+    assert not (tmp_path / "out").exists()
+
+
+# ---- what happens to a folder while it is written to -----------------------------------------------------------------
+
+
+def test_a_folder_removed_under_way_is_noticed_at_the_next_row(tmp_path: Path) -> None:
+    for away in (shutil.rmtree, lambda folder: folder.rename(tmp_path / "elsewhere")):
+        folder = filled(tmp_path)
+        writer = RowWriter(folder)
+        writer.append(row(0))
+        away(folder)
+        with pytest.raises(StoreError, match="was removed or renamed while it was drawn"):
+            writer.append(row(1))
+        writer.close()
+        with pytest.raises(StoreError, match="was removed or renamed"):
+            RowWriter(folder, SPEC.digest()).append(row(1))
+
+
+def test_a_disk_that_is_full_is_said_with_the_path_and_keeps_the_rows(tmp_path: Path) -> None:
+    folder = filled(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RowWriter(folder) as writer:
+        writer.append(row(0))
+        size = rows_file(folder).stat().st_size
+        try:
+            # A file that may not grow is as near to a full disk as a test comes; Python ignores the signal.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))
+            with pytest.raises(StoreError, match="File too large; the rows so far are kept") as caught:
+                writer.append(row(1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(rows_file(folder)) in str(caught.value)
+    assert read_run(folder).rows == (row(0),)
+
+
+def test_rows_and_record_are_handed_to_the_disk_and_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    folder = filled(tmp_path)
+    assert len(synced) == 3  # the record, its folder and the folder above
+    del synced[:]
+    with RowWriter(folder) as writer:
+        for index in (0, 1, 2, 3) * 10:
+            writer.append(row(index))
+        assert len(synced) == 2  # the first row and its name; the others wait for the timer
+        monkeypatch.setattr("bench.store.SYNC_SECONDS", 0.0)
+        writer.append(row(0))
+        assert len(synced) == 3
+    assert len(synced) == 4

@@ -44,6 +44,11 @@ def doubt_lengths(sigmas: Iterable[float], radii: Iterable[float] = ()) -> None:
         remark(f"! {line}")
 
 
+def left_out(problem: Exception) -> None:
+    """Say what of many things is passed over, and why."""
+    remark(f"! left out  {problem}")
+
+
 @contextmanager
 def resumable(hint: str) -> Iterator[None]:
     """Ctrl-C inside becomes exit code 130 and a line that says how to go on."""

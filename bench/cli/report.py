@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.output import remark, stdout
+from bench.cli.output import left_out, remark, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def report(
         raise UsageError(f"--select must be oracle or disjoint, got {select!r}")
     # Without --runs an absent default folder is no mistake: --table 1 alone shows the published rows.
     paths = runs or ([RUNS] if RUNS.is_dir() else [])
-    found = find_runs(paths)
+    found = find_runs(paths, left_out)
     made = build(
         found,
         imports=find_imports(paths),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.cli.output import JSON_OPTION, left_out, print_json, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ def runs(
     from bench.cli.records import run_record
     from bench.store import find_runs
 
-    found = find_runs([folder])
+    found = find_runs([folder], left_out)
     if digest is not None:
         run = pick(found, digest, folder)
         record = {**run_record(run), "spec": run.spec.as_json(), "execution": dict(run.execution)}
-        record |= {"environment": dict(run.environment), "conflicts": run.conflicts}
+        record |= {"environment": dict(run.environment), "conflicts": run.conflicts, "unsealed": run.unsealed}
         if json:
             print_json(record)
         else:
@@ -83,6 +83,8 @@ def show(run: Run) -> None:
             table.add_row(key, str(value))
         console.print(table)
     console.print(f"{len(run.rows)}/{run.spec.images} images" + (f"  {headline(run)}" if run.rows else ""))
+    if run.unsealed:
+        console.print(f"! {run.unsealed} rows are from before rows had seals: a change in them would not be noticed")
     if run.conflicts:
         console.print(
             f"! {run.conflicts} images were certified twice with other votes (ties on another device); the first counts"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from bench.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bench.types import Dataset
 
 FORMS = "'skip:K', 'skip:K+OFFSET', 'first:K', 'A:B' (B left out), 'all' or 'file:PATH' (one index a line)"
@@ -56,6 +56,19 @@ def parse_subset(words: str, length: int) -> tuple[str, tuple[int, ...]]:
     return _canonical(span, length), tuple(span)
 
 
+def span_of(words: str, images: int) -> range | None:
+    """The indices of canonical words, of which so many are certified; None where these do not tell, as of a file."""
+    text = words.partition(",")[0]
+    if text == "all" or _FIRST.fullmatch(text):
+        return range(images)
+    if skip := _SKIP.fullmatch(text):
+        step, offset = int(skip[1]), int(skip[2] or 0)
+        return range(offset, offset + step * images, step) if step else None
+    if bounds := _RANGE.fullmatch(text):
+        return range(int(bounds[1]), int(bounds[1]) + images)
+    return None
+
+
 def take(indices: Sequence[int], limit: int | None) -> tuple[int, ...]:
     """The first `limit` images of a subset; all of them without a limit or below it.
 
@@ -68,9 +81,19 @@ def take(indices: Sequence[int], limit: int | None) -> tuple[int, ...]:
 
 def subset_fingerprint(dataset: Dataset, indices: Sequence[int]) -> str:
     """sha256 over index, label and stored image of each: equal for the same images in the same order."""
+    return fingerprint_of(identities(dataset, indices))
+
+
+def identities(dataset: Dataset, indices: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """Label and digest of each image, by index and in that order: all that a fingerprint is made of."""
+    return {index: (dataset.label(index), dataset.digest(index)) for index in indices}
+
+
+def fingerprint_of(known: Mapping[int, tuple[int, str]]) -> str:
+    """The fingerprint of a subset whose images are known."""
     digest = hashlib.sha256()
-    for index in indices:
-        digest.update(f"{index} {dataset.label(index)} {dataset.digest(index)}\n".encode())
+    for index, (label, stored) in known.items():
+        digest.update(f"{index} {label} {stored}\n".encode())
     return digest.hexdigest()
 
 
@@ -79,6 +102,8 @@ def pixel_fingerprint(pixels: np.ndarray[Any, np.dtype[np.float32]]) -> str:
 
     Raises: ValueError unless the pixels are float32: rounding here would give two images one name.
     """
+    import numpy as np
+
     if pixels.dtype != np.float32:
         raise ValueError(f"pixels must be float32, got {pixels.dtype}")
     digest = hashlib.sha256("x".join(map(str, pixels.shape)).encode() + b"\n")

@@ -198,5 +198,5 @@ def _labels(
 def _row_seconds(clock: Clock) -> float:
     """Seconds to store one image's row, safe from a power cut."""
     row = Row(0, "0" * 64, 0, Counts.of([(0, 100)]), Counts.of([(c, 100) for c in range(10)]), 1.0)
-    with TemporaryDirectory() as folder, RowWriter(Path(folder)) as writer:
+    with TemporaryDirectory() as folder, RowWriter(Path(folder), "0" * 64) as writer:
         return clock.time(partial(_times, ROWS, partial(writer.append, row))).wall / ROWS

@@ -19,6 +19,7 @@ from bench.execution.spool import (
     DEAD_SECONDS,
     Pulse,
     SpoolWorker,
+    is_orphan,
     lay_out,
     listed,
     put,
@@ -235,7 +236,7 @@ def _sweep(folder: Path, own: Path) -> None:
     now = own.stat().st_mtime  # by the clock of the file system that all of them are on
     for spool in folder.glob(".spool-*"):
         try:
-            if now - (spool / "beat").stat().st_mtime > FORGOTTEN_SECONDS:
+            if is_orphan(spool) or now - (spool / "beat").stat().st_mtime > FORGOTTEN_SECONDS:
                 shutil.rmtree(spool, ignore_errors=True)
         except OSError:  # not begun yet, or another sweeps too
             continue

@@ -22,19 +22,31 @@ from bench.errors import BenchError
 from bench.execution.dispatch import Parcel
 from bench.execution.station import Maker, Station
 from bench.flight import Counted, Unit
+from bench.locks import is_dead
 from bench.types import Counts
 
 BEAT_SECONDS = 2.0
 # A shared file system may show a change this late; beyond it, no change means no life.
 DEAD_SECONDS = 60.0
 IDLE_SECONDS = (0.05, 1.0)  # between two looks at an empty folder: at first, and after a while
+DRIVER = "driver.json"
 FOLDERS = ("todo", "taken", "done", "ready", "beats", "errors")
 
 
 def lay_out(spool: Path) -> None:
-    """Make the folders of a spool."""
+    """Make the folders of a spool, and say whose it is."""
     for name in FOLDERS:
         (spool / name).mkdir(parents=True, exist_ok=True)
+    put(spool / DRIVER, {"host": platform.node(), "pid": os.getpid()})
+
+
+def is_orphan(spool: Path) -> bool:
+    """Whether a spool's driver was a process of this machine that is gone."""
+    try:
+        record = json.loads((spool / DRIVER).read_text(encoding="utf-8"))
+        return is_dead(record["host"], record["pid"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return False
 
 
 def put(path: Path, record: Any) -> None:

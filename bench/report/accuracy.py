@@ -14,7 +14,7 @@ from bench.certificate import BOUNDS, certify
 from bench.errors import ReportError
 from bench.stopping import CERTIFIERS, verdict
 from bench.store import Run
-from bench.types import ABSTAIN, Certificate, Row, RunSpec
+from bench.types import ABSTAIN, Certificate, Row, RunSpec, family
 
 # The radii of the field's tables (Lei et al., ICLR 2025, Tables 1 and 2); digits as far as sigma 0.5 reaches.
 _NATURAL: dict[str, tuple[float, float]] = {"imagenet": (0.5, 2.5), "cifar10": (0.25, 1.0), "digits": (0.25, 1.5)}
@@ -60,7 +60,7 @@ class Curve:
 
 def natural_radii(dataset: str) -> tuple[float, ...]:
     """The radii at which tables on that dataset are printed."""
-    step, last = _NATURAL.get(dataset, (0.25, 2.0))
+    step, last = _NATURAL.get(family(dataset), (0.25, 2.0))
     return tuple(k * step for k in range(round(last / step) + 1))
 
 

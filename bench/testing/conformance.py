@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import FAULTS
 from bench.execution.graphs import Untouched
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey
+from bench.tensors import networks
 from bench.types import BaseClassifier
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +189,14 @@ def _no_gradient(trial: _Trial) -> str:
     labels = trial.predict()
     if labels.requires_grad:
         return "the labels require a gradient"
-    held = sum(p.grad is not None for network in _networks(trial.classifier) for p in network.parameters())
+    held = sum(p.grad is not None for network in networks(trial.classifier) for p in network.parameters())
     return f"{held} parameters hold a gradient" if held else ""
 
 
 def _eval_mode(trial: _Trial) -> str:
     trial.predict()
     training = [
-        type(part).__name__ for network in _networks(trial.classifier) for part in network.modules() if part.training
+        type(part).__name__ for network in networks(trial.classifier) for part in network.modules() if part.training
     ]
     return f"{len(training)} modules are in training mode, the first a {training[0]}; call eval()" if training else ""
 
@@ -213,30 +213,3 @@ def _differing(one: Tensor, other: Tensor) -> str:
         return f"shapes {tuple(one.shape)} and {tuple(other.shape)}"
     where = (one != other).nonzero().flatten().tolist()
     return f"{len(where)} of {len(one)} labels differ, the first at copy {where[0]}" if where else ""
-
-
-def _networks(classifier: BaseClassifier) -> list[nn.Module]:
-    """The outermost networks that a classifier holds, itself included, through plain objects and containers."""
-    from torch import nn
-
-    found: list[nn.Module] = []
-    seen: set[int] = set()
-    todo: list[Any] = [classifier]
-    while todo:
-        held = todo.pop()
-        if id(held) in seen or isinstance(held, str | bytes | int | float | type | ModuleType):
-            continue
-        seen.add(id(held))
-        if isinstance(held, nn.Module):
-            found.append(held)
-        elif isinstance(held, dict):
-            todo += held.values()
-        elif isinstance(held, list | tuple | set | frozenset):
-            todo += held
-        else:
-            slots = [name for kind in type(held).__mro__ for name in getattr(kind, "__slots__", ())]
-            todo += [*getattr(held, "__dict__", {}).values(), *(getattr(held, name, None) for name in slots)]
-            # A bound method, a partial and a closure hold networks too.
-            todo += [getattr(held, "__self__", None), getattr(held, "func", None)]
-            todo += [cell.cell_contents for cell in getattr(held, "__closure__", None) or ()]
-    return found

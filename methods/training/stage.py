@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
 from bench.errors import DataError, DeviceError, UsageError
 from bench.types import Dataset, DatasetSource, TrainRequest
@@ -251,7 +252,9 @@ def accuracies(ground: Ground, logits: Logits) -> dict[str, float | None]:
 
 def open_split(request: TrainRequest, split: str) -> Dataset:
     """A split of the request's data set."""
-    return open_source(source_of(request), request.data_root, None, split, request.class_order)
+    opened = open_source(source_of(request), request.data_root, None, split, request.class_order)
+    # Nothing here goes by fingerprints, which would cost a hash of each image in each epoch.
+    return CheckedDataset(opened, request.dataset, fingerprints=False)
 
 
 def source_of(request: TrainRequest) -> DatasetSource:

@@ -1,0 +1,90 @@
+"""One process at a time draws the rows of a run: another waits for it, and then draws what is missing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+LOCK, HOLDER = ".lock", ".holder"  # the second says who has the first
+POLL_SECONDS = 0.5
+REMIND_SECONDS = 600.0
+
+
+@contextmanager
+def drawing(folder: Path) -> Iterator[bool]:
+    """The right to draw a run's rows, until the block ends or the process does; whether it had to be waited for.
+
+    A file system without locks is said, and drawn on without one: two processes may then draw the same images, of
+    which one row counts. A folder that was removed meanwhile is there again, empty.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(folder / LOCK)
+    try:
+        waited = _acquire(lock, folder)
+    except (OSError, NotImplementedError) as error:
+        logging.getLogger(__name__).warning(
+            "! %s cannot be locked (%s): let no other process draw this run meanwhile", folder, error
+        )
+        yield False
+        return
+    try:
+        with suppress(OSError):
+            (folder / HOLDER).write_text(json.dumps({"host": platform.node(), "pid": os.getpid()}), encoding="utf-8")
+        yield waited
+    finally:
+        with suppress(OSError):
+            (folder / HOLDER).unlink()
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, folder: Path) -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pass
+    else:
+        return False
+    since, log = time.monotonic(), logging.getLogger(__name__)
+    log.warning("! %s draws this run already: waiting until it ends (Ctrl-C ends this command alone)", _holder(folder))
+    while True:
+        try:
+            lock.acquire(timeout=REMIND_SECONDS, poll_interval=POLL_SECONDS)
+        except Timeout:
+            log.warning("! %s still draws this run, after %d min", _holder(folder), (time.monotonic() - since) // 60)
+        else:
+            log.warning("! waited %d s for the other process: going on with what is missing", time.monotonic() - since)
+            return True
+
+
+def _holder(folder: Path) -> str:
+    try:
+        record = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        return f"process {int(record['pid'])} on {str(record['host'])[:64]!r}"
+    except (OSError, ValueError, TypeError, LookupError):
+        return "another process"
+
+
+def is_dead(host: object, pid: object) -> bool:
+    """Whether a process is provably gone: of this machine, with a number that no process has."""
+    if host != platform.node() or type(pid) is not int or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False

@@ -1,0 +1,153 @@
+"""What a classifier holds: its networks, tensors and arrays, found through plain objects, containers and functions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from types import BuiltinMethodType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bench.checkpoints import load_tensors
+from bench.errors import WeightsError
+from bench.types import BaseClassifier, WeightsFile
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BUILT = "built"  # beside the roles of a spec's weights: what none of their files covers
+
+FILE_MODULE = "rrcm_bench_file_"  # what the registry calls the module of a stranger's file, with its name behind
+
+Leaf = tuple[str, str, str]  # dtype, shape, sha256 of the bytes
+
+
+def networks(classifier: BaseClassifier) -> list[nn.Module]:
+    """The outermost networks that a classifier holds, itself included."""
+    from torch import nn
+
+    return [
+        held
+        for _, held in walk(classifier, ends=lambda held: isinstance(held, nn.Module))
+        if isinstance(held, nn.Module)
+    ]
+
+
+def walk(root: Any, ends: Callable[[Any], bool], own: str | None = None) -> Iterator[tuple[str, Any]]:
+    """Everything that an object holds, itself first, each once and with the way to it; not beyond what `ends` says.
+
+    Of classes and functions of the module `own`, also their attributes and the globals that they name.
+    """
+    seen: dict[int, Any] = {}  # objects and not only their ids, which would be given again
+    todo: list[tuple[str, Any]] = [("", root)]
+    while todo:
+        path, held = todo.pop()
+        if id(held) in seen or held is None or isinstance(held, str | bytes | int | float | ModuleType):
+            continue
+        if isinstance(held, type) and held.__module__ != own:
+            continue
+        seen[id(held)] = held
+        yield path, held
+        if not ends(held):
+            # Keys that are no text are numbers of hooks or addresses as often as not: another build has others.
+            parts = enumerate(_parts(held, own))
+            named = [(f"{path}.{key if isinstance(key, str) else k}", part) for k, (key, part) in parts]
+            todo += reversed(named)
+
+
+def _parts(held: Any, own: str | None) -> Iterator[tuple[Any, Any]]:
+    import torch
+
+    if isinstance(held, dict | MappingProxyType):
+        yield from held.items()
+        return
+    if isinstance(held, list | tuple | set | frozenset | deque):
+        yield from enumerate(held)
+        return
+    if isinstance(held, type):
+        yield from ((key, part) for key, part in vars(held).items() if not key.startswith("__") or callable(part))
+        return
+    attributes = getattr(held, "__dict__", {})
+    yield from attributes.items() if isinstance(attributes, dict) else ()
+    for kind in type(held).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            yield name, getattr(held, name, None)
+    yield "class", type(held)
+    if isinstance(held, torch.jit.ScriptModule):  # held by torch, not by its attributes
+        yield from (*held.named_parameters(), *held.named_buffers())
+    # A bound method, a partial and a closure hold networks too.
+    elif isinstance(held, MethodType | BuiltinMethodType | staticmethod | classmethod):
+        yield from (("self", getattr(held, "__self__", None)), ("function", getattr(held, "__func__", None)))
+    elif isinstance(held, partial):
+        yield from (("function", held.func), ("args", held.args), ("keywords", held.keywords))
+    elif isinstance(held, property):
+        yield "get", held.fget
+    elif isinstance(held, FunctionType):
+        yield from (("defaults", held.__defaults__), ("keywords", held.__kwdefaults__))
+        yield from ((f"cell{k}", _content(cell)) for k, cell in enumerate(held.__closure__ or ()))
+        if held.__module__ == own:
+            yield from ((name, held.__globals__.get(name)) for name in _names(held.__code__))
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # of a name that is not bound yet
+        return None
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Names that a function's code may look up, those of functions inside it too."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def leaves(classifier: BaseClassifier) -> dict[str, Leaf]:
+    """Every tensor and array that a classifier holds, by the way to it."""
+    import numpy as np
+    import torch
+
+    def ends(held: Any) -> bool:
+        return isinstance(held, torch.Tensor | np.ndarray | torch.storage.UntypedStorage)
+
+    found: dict[str, Leaf] = {}
+    module = type(classifier).__module__
+    # The globals of an installed package may be caches that grow; a stranger's file is run anew for each build.
+    for path, held in walk(classifier, ends, own=module if module.startswith(FILE_MODULE) else None):
+        if isinstance(held, torch.Tensor):
+            found[path] = _leaf(held)
+        elif isinstance(held, np.ndarray):
+            data = repr(held.tolist()).encode() if held.dtype.hasobject else np.ascontiguousarray(held).tobytes()
+            found[path] = str(held.dtype), str(held.shape), hashlib.sha256(data).hexdigest()
+    return found
+
+
+def built_sha256(found: Mapping[str, Leaf], files: Iterable[WeightsFile]) -> str | None:
+    """sha256 over what a classifier holds beyond the tensors of the files of its roles; None where that is nothing."""
+    covered: set[Leaf] = set()
+    for path in (part for file in files for part in file.parts or (file.path,)):
+        try:
+            covered.update(map(_leaf, load_tensors(path)[0].values()))
+        except WeightsError:  # a file of its own form, which only the method can read
+            continue
+    lines = [f"{path} {' '.join(leaf)}\n" for path, leaf in found.items() if leaf not in covered]
+    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogatepass")).hexdigest() if lines else None
+
+
+def _leaf(tensor: Any) -> Leaf:
+    import torch
+
+    kind = str(tensor.dtype).removeprefix("torch.")
+    try:
+        plain = tensor.detach()
+        plain = plain.dequantize() if plain.is_quantized else plain
+        plain = plain.to_dense() if plain.layout != torch.strided else plain
+        plain = plain.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        data = plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+        return kind, str(tuple(tensor.shape)), hashlib.sha256(data).hexdigest()
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):  # without numbers yet: lazy, on "meta"
+        return kind, "", ""
