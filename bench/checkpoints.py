@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from bench.containers import network_of
 from bench.errors import WeightsError
@@ -80,7 +80,9 @@ def with_key(path: Path) -> tuple[Path, str]:
         file, key = Path(_MARK.join(parts[:i])), _MARK.join(parts[i:])
         if parts[i - 1] and exists(file):
             if not key:
-                raise WeightsError(f"weights {text!r}: expected a key behind {_MARK}, found none; write FILE#state_dict")
+                raise WeightsError(
+                    f"weights {text!r}: expected a key behind {_MARK}, found none; write FILE#state_dict"
+                )
             return file, key
     return path, ""
 
@@ -279,7 +281,7 @@ def _asked(file: Path, *, zipped: bool) -> tuple[set[str], set[int], bool]:
     names: set[str] = set()
     protocols: set[int] = set()
     with contextlib.ExitStack() as opened:
-        stream: BinaryIO | Any
+        streams: list[Any]
         if zipped:
             archive = opened.enter_context(zipfile.ZipFile(file))
             pickled = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]

@@ -89,10 +89,8 @@ def _pick(everything: Mapping[str, Mapping[Any, Any]], *, averaged: bool) -> tup
     if averaged and len(averages) == 1 and len(keys) == 2:
         average, raw = averages[0], next(key for key in keys if key != averages[0])
         if _names(everything[average]) == _names(everything[raw]):
-            return average, (
-                f"two networks under {listed}: took the averaged weights, {average!r}, as timm does; "
-                f"FILE#{raw or 'KEY'} takes the others",
-            )
+            note = f"two networks under {listed}: took the averaged weights, {average!r}, as timm does"
+            return average, (f"{note}; FILE#{raw or 'KEY'} takes the others",)
     raise WeightsError(
         f"holds {len(keys)} different networks, under {listed}; say which: --weights ROLE=FILE#{(averages or keys)[0]}"
     )
@@ -102,7 +100,9 @@ def _names(state: Mapping[Any, Any]) -> dict[str, tuple[int, ...]]:
     return shapes_of(strip_prefixes(tidied({str(n): v for n, v in state.items() if _is_tensor(v)})))
 
 
-def _networks(content: object, seen: set[int], path: str = "", depth: int = _DEEPEST) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+def _networks(
+    content: object, seen: set[int], path: str = "", depth: int = _DEEPEST
+) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     """Every state dict by its key, each object once."""
     if depth < 0 or id(content) in seen or not isinstance(content, Mapping | list | tuple):
         return
@@ -116,7 +116,7 @@ def _networks(content: object, seen: set[int], path: str = "", depth: int = _DEE
     if not isinstance(content, Mapping):
         return
     own = [name for name, value in content.items() if isinstance(name, str) and _is_tensor(value)]
-    # Beside a container plain names are remarks, such as "best_score" or a normaliser's "mean"; parts of a network are not.
+    # Beside a container plain names are remarks, such as "best_score" or a normaliser's "mean"; dotted ones are parts.
     if inner and not any("." in name for name in own):
         return
     if own and (not path or any(content[name].ndim > 0 for name in own)):
@@ -164,11 +164,7 @@ def _tensors(state: Mapping[Any, Any], key: str) -> dict[str, Tensor]:
     for name, value in state.items():
         if isinstance(name, str) and _is_tensor(value):
             made[name] = value.detach()
-        elif isinstance(name, str) and (name.rpartition(".")[2] == "_extra_state" or (not key and _is_remark(value))):
-            continue
-        elif not key and isinstance(name, str) and _BESIDE.search(name.lower()):
-            continue
-        else:
+        elif not (isinstance(name, str) and (name.endswith("_extra_state") or (not key and _may_go(name, value)))):
             raise WeightsError(
                 f"expected a state dict of tensors, got {type(value).__name__} under {name!r}; "
                 "give the file with the network, not with the optimiser"
@@ -178,10 +174,17 @@ def _tensors(state: Mapping[Any, Any], key: str) -> dict[str, Tensor]:
 
 def _with_normaliser(content: object, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The network's tensors, and a mean and deviation that stand beside its container."""
-    for mean, std in MEANS.items() if isinstance(content, Mapping) else ():
+    if not isinstance(content, Mapping):
+        return tensors
+    for mean, std in MEANS.items():
         if not {mean, std} & tensors.keys() and _is_plain(content.get(mean)) and _is_plain(content.get(std)):
             return {mean: content[mean], std: content[std], **tensors}
     return tensors
+
+
+def _may_go(name: str, value: object) -> bool:
+    """Whether it is left out without a word: a remark, or the optimiser's state."""
+    return _is_remark(value) or _BESIDE.search(name.lower()) is not None
 
 
 def _is_remark(value: object) -> bool:

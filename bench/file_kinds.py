@@ -133,6 +133,8 @@ def _check_zip(file: Path) -> None:
         raise _refused(file, f"a zip archive with {inside[:80]!r} in it", _UNPACK)
     # torch.save stores as is: what is compressed, or overlaps, was made to unpack to more than it holds.
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise _refused(file, "a zip whose members are compressed, which torch.save never does", "save it again by torch")
+        raise _refused(
+            file, "a zip whose members are compressed, which torch.save never does", "save it again by torch"
+        )
     if sum(member.file_size for member in members) > file.stat().st_size:
         raise _refused(file, "a zip that claims to hold more than its own size", "fetch it again from its authors")

@@ -123,7 +123,7 @@ def asked_names(stream: IO[bytes]) -> tuple[set[str], int]:
     texts: list[str] = []
     for opcode, value, _ in pickletools.genops(stream):
         if opcode.name == "PROTO":
-            protocol = int(value)
+            protocol = int(value or 0)
         elif opcode.name in ("GLOBAL", "INST"):
             names.add(modern_name(*str(value).split(" ", 1)))
         elif opcode.name == "STACK_GLOBAL" and len(texts) > 1:

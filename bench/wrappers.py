@@ -1,4 +1,4 @@
-"""Names of tensors out from under what their network was wrapped in: data parallelism, compilers, trainers, normalisers.
+"""Names of tensors out from under what their network was wrapped in: parallelism, compilers, trainers, normalisers.
 
 Works on names and shapes; the tensors go along.
 """
@@ -107,16 +107,16 @@ def split_normaliser(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], st
     bare = dict(zip(strip_prefixes(state), state, strict=True))  # name -> as stored
     said: set[str] = set()
     gone: set[str] = set()
-    for name in bare:
+    for name, stored in bare.items():
         parent, _, last = name.rpartition(".")
         deviation = f"{parent}.{MEANS.get(last)}" if parent else MEANS.get(last)
         if last not in MEANS or deviation not in bare or not _in_front(parent, bare):
             continue
-        mean, std = state[bare[name]], state[bare[str(deviation)]]
+        mean, std = state[stored], state[bare[str(deviation)]]
         if not (mean.numel() == std.numel() and mean.numel() <= 4 and _is_column(mean) and _is_column(std)):
             continue
         said.add("/".join(",".join(f"{float(v):.9g}" for v in t.float().flatten()) for t in (mean, std)))
-        gone |= {bare[name], bare[str(deviation)]}
+        gone |= {stored, bare[str(deviation)]}
         if not all(-2 <= float(m) <= 2 for m in mean.flatten()) or not all(0 < float(s) <= 4 for s in std.flatten()):
             raise WeightsError(
                 f"its normaliser {next(iter(said))} is not for pixels in [0, 1]; give the network's state dict alone, "
@@ -137,14 +137,16 @@ def _in_front(parent: str, names: Mapping[str, str]) -> bool:
     parts = [part for part in parent.split(".") if part not in (*HOLDERS, "attacker")]
     if len(inside) == 2:
         return len(parts) == 0 or (len(parts) == 1 and re.search(r"norm|scal|preproc|transform", parts[0]) is not None)
-    return not parts and len(inside) > 2 and parent.split(".")[-1] not in ("0", "1")
+    return not parts and len(inside) > 2 and parent.rpartition(".")[2] not in ("0", "1")
 
 
 def _is_column(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.ndim in (1, 3, 4) and max(tensor.shape) == tensor.numel()
 
 
-def _held(state: Mapping[str, Tensor], depth: int = _DEEPEST, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _held(
+    state: Mapping[str, Tensor], depth: int = _DEEPEST, path: str = ""
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """The parts of a state dict under the names that wrappers use, the outer ones first."""
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():

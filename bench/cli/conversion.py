@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from bench.cli import complete
-from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.cli.output import JSON_OPTION, print_json, remark, stdout
 
 
 def weights_convert(
     source: Annotated[
-        Path, typer.Argument(help="The checkpoint: .pt, .pth, .bin or .safetensors, without code in it.")
+        Path, typer.Argument(help="The checkpoint, without code in it; FILE#KEY where it holds several networks.")
     ],
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
     converter: Annotated[
@@ -32,6 +32,8 @@ def weights_convert(
     from bench.conversion import convert_file
 
     done = convert_file(source, target, converter, registry.converter(converter), force=force)
+    for note in done.notes:
+        remark(f"note  {note}")
     if json:
         print_json(done.as_json())
         return

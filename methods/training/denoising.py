@@ -131,7 +131,7 @@ def _classifier_file(request: TrainRequest, settings: Denoising) -> WeightsFile:
 
 
 def _state(file: WeightsFile) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = strip_prefixes(load_tensors(file.path)[0])
+    state: dict[str, Tensor] = strip_prefixes(load_tensors(file.path, file.key)[0])
     return state
 
 
