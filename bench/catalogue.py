@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import math
 import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path, PurePosixPath
@@ -59,11 +57,9 @@ class Entry:
         return PurePosixPath(self.file or urlsplit(self.url or "").path).name or None
 
 
-_SHOWN = ("name", "method", "role", "dataset", "basename", "key", "licence", "source", "note")
-_LOCK_SECONDS = 60.0
 _TEXT = ("name", "method", "role", "dataset", "file", "url", "page", "basename", "key", "sha256", "licence",
          "source", "note")  # fmt: skip
-_KEYS = (*_TEXT, "sigma", "params", "default", "also", "bytes")
+KEYS = (*_TEXT, "sigma", "params", "default", "also", "bytes")
 
 
 def config_dir() -> Path:
@@ -88,7 +84,7 @@ def catalogue() -> tuple[Entry, ...]:
     Raises: WeightsError naming a package's catalogue that is broken, or two that use one name for different files.
     """
     own = user_catalogue()
-    label = _own_label(own)
+    label = own_label(own)
     entries, problems = _read_user(label, own)
     for problem, _ in problems:
         if problem not in _SAID:
@@ -118,113 +114,13 @@ def user_problems(method: str, role: str, dataset: str) -> tuple[str, ...]:
     place = {"method": method, "role": role, "dataset": dataset}
     return tuple(
         problem
-        for problem, row in _read_user(_own_label(own), own)[1]
+        for problem, row in _read_user(own_label(own), own)[1]
         if row is None or all(row.get(key) in (None, "", value) for key, value in place.items())
     )
 
 
-def as_toml(entry: Entry) -> str:
-    """The entry as a `[[weights]]` table, to be appended to a catalogue."""
-    lines = ["[[weights]]"]
-    for key in _KEYS:
-        value = getattr(entry, key)
-        if value not in (None, "", (), {}) and not (key == "default" and value):
-            lines.append(f"{key} = {_toml(value)}")
-    return "\n".join(lines) + "\n"
-
-
-@contextmanager
-def user_catalogue_lock() -> Iterator[None]:
-    """Hold the user's catalogue between reading and writing it: others that add to it wait.
-
-    Raises: WeightsError where the folder cannot be written, or another process holds it for a minute.
-    """
-    from filelock import FileLock, Timeout
-
-    target = user_catalogue()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.with_name(f"{target.name}.lock"), timeout=_LOCK_SECONDS)
-        lock.acquire()
-    except Timeout as problem:
-        raise WeightsError(
-            f"catalogue {str(target)!r}: another process has held it for {_LOCK_SECONDS:.0f} s; end that one, or try "
-            "again"
-        ) from problem
-    except OSError as problem:
-        raise _unwritable(target, problem) from problem
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def write_user_entry(entry: Entry) -> None:
-    """Append to the user's catalogue, whose lock is held; either the old file or the whole new one is there.
-
-    Raises: WeightsError for an entry, or a catalogue, that could not be read again.
-    """
-    named = user_catalogue()
-    target = named.resolve()  # a link stays one
-    try:
-        there = target.exists()
-        before = target.read_text(encoding="utf-8") if there else "# weights added by `rrcm-bench weights add`\n"
-        text = before.rstrip("\n") + "\n\n" + as_toml(entry)
-        _check_written(named, before, text, entry)
-        # The lock is held, so that the name is free; what a killed process left there is written over.
-        part = target.with_name(f".{target.name}.part")
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as problem:
-        raise _unwritable(named, problem) from problem
-    except UnicodeError as problem:
-        raise WeightsError(f"catalogue {str(named)!r}: expected UTF-8 ({problem}); mend or remove it") from problem
-
-
-def check_entry(entry: Entry) -> None:
-    """Refuse an entry that could not be read again, or that would hide something on a terminal.
-
-    Raises: WeightsError.
-    """
-    check_name(entry.name)
-    for key in _SHOWN:
-        value = getattr(entry, key)
-        if value is not None and (not value.isprintable() or value != value.strip()):
-            raise WeightsError(
-                f"weights {entry.name!r}: expected {key} as one line of plain text, got {value!r}; give another"
-            )
-    if entry.sigma is not None and not 0 < entry.sigma < math.inf:
-        raise WeightsError(
-            f"weights {entry.name!r}: expected sigma above 0 and finite, got {entry.sigma!r}; give another, or none "
-            "for any"
-        )
-    _check_written(user_catalogue(), "", as_toml(entry), entry)
-
-
-def _check_written(target: Path, before: str, text: str, entry: Entry) -> None:
-    """Refuse a text that does not give the entry, and what was there before, when it is read."""
-    label = _own_label(target)
-    old, rows = _rows(label, target, before), _rows(label, target, text)
-    *kept, new = rows or [{}]
-    if kept != old or _entry(label, new, entry.folder) != entry:
-        raise WeightsError(f"weights {entry.name!r}: cannot be written so that it reads the same; give plainer values")
-
-
-def _unwritable(target: Path, problem: OSError) -> WeightsError:
-    return WeightsError(
-        f"catalogue {str(target)!r}: cannot be written ({problem.strerror}); set RRCM_BENCH_HOME to a folder of yours"
-    )
-
-
-def _own_label(own: Path) -> str:
+def own_label(own: Path) -> str:
+    """The user's catalogue in a message."""
     return f"your catalogue {str(own)!r}"
 
 
@@ -279,8 +175,8 @@ def _path_of(point: EntryPoint) -> Path:
 def _read(label: str, file: Path) -> list[Entry]:
     """The entries of a catalogue, all of them sound."""
     entries: list[Entry] = []
-    for i, row in enumerate(_rows(label, file)):
-        entry = _entry(f"{label}, table {i + 1}", row, file.parent)
+    for i, row in enumerate(rows_of(label, file)):
+        entry = entry_of(f"{label}, table {i + 1}", row, file.parent)
         _check_place(label, entry, entries)
         entries.append(entry)
     return entries
@@ -291,12 +187,12 @@ def _read_user(label: str, file: Path) -> tuple[list[Entry], list[tuple[str, Map
     entries: list[Entry] = []
     problems: list[tuple[str, Mapping[str, Any] | None]] = []
     try:
-        rows = _rows(label, file) if os.path.lexists(file) else []
+        rows = rows_of(label, file) if os.path.lexists(file) else []
     except WeightsError as problem:
         return [], [(str(problem), None)]
     for i, row in enumerate(rows):
         try:
-            entry = _entry(f"{label}, table {i + 1}", row, file.parent)
+            entry = entry_of(f"{label}, table {i + 1}", row, file.parent)
             _check_place(label, entry, entries)
         except WeightsError as problem:
             problems.append((str(problem), row))
@@ -305,7 +201,7 @@ def _read_user(label: str, file: Path) -> tuple[list[Entry], list[tuple[str, Map
     return entries, problems
 
 
-def _rows(label: str, file: Path, text: str | None = None) -> list[dict[str, Any]]:
+def rows_of(label: str, file: Path, text: str | None = None) -> list[dict[str, Any]]:
     """The tables of a catalogue, of its text if that is given."""
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8") if text is None else text)
@@ -338,14 +234,19 @@ def _check_place(label: str, entry: Entry, others: Sequence[Entry]) -> None:
             )
 
 
-def _entry(label: str, row: Mapping[str, Any], folder: Path) -> Entry:
+def entry_of(label: str, row: Mapping[str, Any], folder: Path) -> Entry:
+    """The entry of a catalogue's table.
+
+    Raises: WeightsError for what the table lacks, or has that no entry has.
+    """
+
     def refuse(expected: str, came: object) -> WeightsError:
         return WeightsError(
             f"{label} ({row.get('name', 'no name')!r}): expected {expected}, got {came!r}; mend or remove it"
         )
 
-    if unknown := sorted(row.keys() - set(_KEYS)):
-        raise refuse(f"keys of {', '.join(_KEYS)}", unknown)
+    if unknown := sorted(row.keys() - set(KEYS)):
+        raise refuse(f"keys of {', '.join(KEYS)}", unknown)
     if absent := [key for key in ("name", "method", "role", "dataset") if not row.get(key)]:
         raise refuse(f"{' and '.join(absent)}", "none")
     for key in _TEXT:
@@ -386,16 +287,3 @@ def _entry(label: str, row: Mapping[str, Any], folder: Path) -> Entry:
             "folder": folder,
         }
     )
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_toml(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, int | float):
-        return repr(value)
-    # JSON's strings are TOML's, but for DEL, and for characters past U+FFFF written as surrogate pairs
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

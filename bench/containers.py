@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import WeightsError
-from bench.inert import Inert
 from bench.types import Scalar
 from bench.wrappers import MEANS, same_tensors, shapes_of, strip_prefixes, tidied
 
@@ -189,6 +188,8 @@ def _may_go(name: str, value: object) -> bool:
 
 def _is_remark(value: object) -> bool:
     """Whether no tensor is in it."""
+    import torch
+
     waiting, seen = [value], set()
     while waiting:
         part = waiting.pop()
@@ -199,7 +200,7 @@ def _is_remark(value: object) -> bool:
             waiting += part.values()
         elif isinstance(part, list | tuple | set):
             waiting += part
-        elif not isinstance(part, Scalar | Inert | bytes | None):
+        elif isinstance(part, torch.Tensor | torch.UntypedStorage | torch.TypedStorage):
             return False
     return True
 

@@ -9,18 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.catalogue import (
-    Entry,
-    catalogue,
-    check_entry,
-    config_dir,
-    find,
-    user_catalogue,
-    user_catalogue_lock,
-    write_user_entry,
-)
+from bench.catalogue import Entry, catalogue, config_dir, find, user_catalogue
 from bench.checkpoints import checkpoint_file, exists, read_checkpoint, sha256_of, with_key
 from bench.errors import WeightsError
+from bench.user_catalogue import check_entry, user_catalogue_lock, write_user_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

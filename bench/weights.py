@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.catalogue import Entry, as_toml, catalogue, closest, config_dir, find, user_problems
+from bench.catalogue import Entry, catalogue, closest, config_dir, find, user_problems
 from bench.checkpoints import (
     Checkpoint,
     about,
@@ -25,6 +25,7 @@ from bench.checkpoints import (
 from bench.depot import State, add, cache_dir, locate, verify
 from bench.errors import UsageError, WeightsError
 from bench.types import Method, WeightsFile
+from bench.user_catalogue import as_toml
 from bench.wrappers import shapes_of, strip_prefixes, under, unwrapped
 
 if TYPE_CHECKING:

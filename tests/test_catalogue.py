@@ -22,7 +22,8 @@ from weights_files import (
 
 from bench import catalogue as catalogue_module
 from bench import depot, weights
-from bench.catalogue import Entry, as_toml
+from bench.catalogue import Entry
+from bench.user_catalogue import as_toml
 
 
 @pytest.mark.parametrize(
