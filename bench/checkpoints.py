@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench.containers import network_of
 from bench.errors import WeightsError
 from bench.file_kinds import check_regular, damaged, kind_of
-from bench.inert import asked_names, inert_classes
+from bench.inert import asked_names, code_among, inert_classes
 from bench.types import Scalar
 from bench.wrappers import shapes_of, split_normaliser, strip_prefixes, tidied
 
@@ -39,7 +39,7 @@ _MARK = "#"
 # What torch.load raises on a damaged file depends on where the damage is (tests/test_weights.py cuts at every place).
 _DAMAGE = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, NameError),
-    *(ArithmeticError, MemoryError, ImportError, struct.error),
+    *(ArithmeticError, MemoryError, ImportError, struct.error, zipfile.BadZipFile),
 )
 
 
@@ -241,30 +241,17 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Scalar]]
 def _read_torch(file: Path, *, zipped: bool) -> object:
     import torch
 
+    names, protocols, whole = _asked(file, zipped=zipped)
     try:
-        names, protocols, whole = _asked(file, zipped=zipped)
         # As a stream: given a path, torch goes by the suffix, and reads what is called .safetensors as such.
         with file.open("rb") as stream, warnings.catch_warnings(), inert_classes(names):
             warnings.simplefilter("ignore")  # of the pickle protocol: what it cannot read is refused below
             return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(problem))
-        if whole and asked:
+        if whole and (reason := _code(str(problem), names, protocols)):
             raise WeightsError(
-                f"holds code, refused (it asks for {asked[1]}); where it was made, save the state dict alone, best as "
-                "safetensors"
-            ) from problem
-        if whole and max(protocols, default=2) > 2:
-            code = sorted(name for name in names if name.rpartition(".")[0] in ("builtins", "os", "posix", "nt"))
-            raise WeightsError(
-                f"holds code, refused (a pickle of protocol {max(protocols)}, which goes beyond tensors"
-                f"{', asks for ' + code[0] if code else ''}); where it was made, save the state dict alone with "
-                "torch.save, best as safetensors"
-            ) from problem
-        if whole and "Unsupported" in str(problem):
-            raise WeightsError(
-                "holds code, refused (a pickle that goes beyond tensors); where it was made, save the state dict "
-                "alone, best as safetensors"
+                f"holds code, refused ({reason}); where it was made, save the state dict alone with torch.save, best "
+                "as safetensors"
             ) from problem
         raise damaged(file, _line(problem)) from problem
     except _DAMAGE as problem:
@@ -276,26 +263,39 @@ def _read_torch(file: Path, *, zipped: bool) -> object:
         raise damaged(file, _line(problem)) from problem
 
 
+def _code(refusal: str, names: set[str], protocols: set[int]) -> str | None:
+    """Why a whole pickle was refused, where it was for more than tensors and plain data."""
+    if asked := re.search(r"GLOBAL ([\w.]+)", refusal):
+        return f"it asks for {asked[1]}"
+    beyond = code_among(names)
+    if "persistent_load" in refusal:  # how torch stored the classes of whole modules before 1.6
+        return f"it asks for {beyond or 'a module'}"
+    if max(protocols, default=2) > 2:
+        asks = f", asks for {beyond}" if beyond else ""
+        return f"a pickle of protocol {max(protocols)}, which goes beyond tensors{asks}"
+    return "a pickle that goes beyond tensors" if "Unsupported" in refusal else None
+
+
 def _asked(file: Path, *, zipped: bool) -> tuple[set[str], set[int], bool]:
     """The names that the file's pickles ask for, their protocols, and whether the pickles are whole."""
     names: set[str] = set()
     protocols: set[int] = set()
     with contextlib.ExitStack() as opened:
         streams: list[Any]
-        if zipped:
-            archive = opened.enter_context(zipfile.ZipFile(file))
-            pickled = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]
-            streams = [opened.enter_context(archive.open(name)) for name in pickled]
-        else:
-            streams = [opened.enter_context(file.open("rb"))] * 4  # magic number, version, system, content
         try:
+            if zipped:
+                archive = opened.enter_context(zipfile.ZipFile(file))
+                pickled = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]
+                streams = [opened.enter_context(archive.open(name)) for name in pickled]
+            else:
+                streams = [opened.enter_context(file.open("rb"))] * 4  # magic number, version, system, content
             for stream in streams:
                 if not stream.peek(1):
                     break
                 asked, protocol = asked_names(stream)
                 names |= asked
                 protocols.add(protocol)
-        except (*_DAMAGE, zipfile.BadZipFile):
+        except _DAMAGE:
             return names, protocols, False
     return names, protocols, True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import pickletools
+import re
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
@@ -137,6 +138,13 @@ def asked_names(stream: IO[bytes]) -> tuple[set[str], int]:
     if last != "STOP":
         raise EOFError("no end")
     return names, protocol
+
+
+def code_among(names: Iterable[str]) -> str | None:
+    """The first name that is neither a tensor's nor a known data class's, whole modules before others."""
+    plain = re.compile(r"torch\._utils\.|torch\.\w+$|torch\.storage\.|collections\.|_codecs\.|builtins\.(set|complex)$")
+    beyond = [name for name in names if name not in _STUBS and not plain.match(name)]
+    return min(beyond, key=lambda name: (".nn." not in name, name), default=None)
 
 
 def modern_name(module: str, name: str) -> str:

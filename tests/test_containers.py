@@ -36,12 +36,18 @@ def is_mean(file):
 
 @pytest.mark.parametrize(
     "key",
-    ["state_dict", "model", "net", "model_state_dict", "model_state", "network", "weights", "params", "params_ema", "ema",
-     "ema_state_dict", "student", "teacher", "classifier", "backbone", "module", "generator", "anything"],
+    ["state_dict", "model", "net", "model_state_dict", "model_state", "network", "weights", "params", "params_ema",
+     "ema", "ema_state_dict", "student", "teacher", "classifier", "backbone", "module", "generator", "anything"],
 )  # fmt: skip
 def test_a_container_may_have_any_name(tmp_path, key):
     optimiser = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
-    content = {key: MEAN, "optimizer": optimiser, "optimizer_states": [optimiser], "best": torch.tensor(0.9), "epoch": 3}
+    content = {
+        key: MEAN,
+        "optimizer": optimiser,
+        "optimizer_states": [optimiser],
+        "best": torch.tensor(0.9),
+        "epoch": 3,
+    }
     for made in (content, {"outer": content}, [content, 7], (MEAN, 7)):
         file = resolved(saved(tmp_path / "a.pth", made))
         assert is_mean(file)
@@ -105,7 +111,7 @@ def test_a_key_leads_inwards_by_dots_places_and_beginnings_of_names(tmp_path):
     assert is_mean(resolved(tmp_path / "b.safetensors", "model_ema"))
     assert identity(resolved(tmp_path / "b.safetensors", "model")).endswith("#model")
     for key in ("nothing", "runs.9", "runs.x", "runs", "9" * 5000):
-        refused(lambda key=key: resolved(path, key), "'a.pth" if key == "runs" else "a.pth")
+        refused(lambda key=key: resolved(path, key), "a.pth")
     refused(lambda: resolved(f"{path}#"), "expected a key")
 
 
@@ -179,7 +185,12 @@ def test_a_folder_without_a_network_lists_what_it_has(tmp_path):
 
 
 def test_what_stands_beside_a_network_is_told_and_its_tensors_are_not_mixed_in(tmp_path):
-    content = {"state_dict": OrderedDict(MEAN), "arch": "small", "score": torch.tensor(0.5), "class_weights": torch.ones(9)}
+    content = {
+        "state_dict": OrderedDict(MEAN),
+        "arch": "small",
+        "score": torch.tensor(0.5),
+        "class_weights": torch.ones(9),
+    }
     found = read_checkpoint(saved(tmp_path / "a.pth", content))
     assert found.tensors.keys() == MEAN.keys()
     assert found.meta == {"arch": "small", "score": 0.5}

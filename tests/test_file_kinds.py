@@ -31,8 +31,7 @@ def test_every_other_kind_is_named_and_none_is_to_be_fetched_again(tmp_path):
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         archive.add(tmp_path / "whole.pth")
-    script = torch.jit.script(torch.nn.Linear(1, 1))
-    torch.jit.save(script, tmp_path / "script.pt")
+    script = dict.fromkeys(("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py", "m/version"), b"\x80\x02}.")
     array = io.BytesIO()
     np.save(array, np.ones(3))
     others = {
@@ -41,7 +40,7 @@ def test_every_other_kind_is_named_and_none_is_to_be_fetched_again(tmp_path):
         "zstd": ("a.pth", b"\x28\xb5\x2f\xfd" + bytes(100)),
         "tar archive": ("a.pth.tar", tar.getvalue()),
         "zip archive with 'inside.pth'": ("a.zip", zip_of(tmp_path / "z", {"inside.pth": whole})),
-        "TorchScript": ("a.pt", (tmp_path / "script.pt").read_bytes()),
+        "TorchScript": ("a.pt", zip_of(tmp_path / "z", script)),
         "npz": ("a.npz", zip_of(tmp_path / "z", {"w.npy": array.getvalue()})),
         "numpy array": ("a.npy", array.getvalue()),
         "Keras": ("a.keras", zip_of(tmp_path / "z", {"config.json": "{}", "model.weights.h5": b"x"})),
@@ -120,4 +119,6 @@ def test_what_is_no_plain_array_is_refused_by_its_kind(tmp_path, make, word):
 
 
 def test_a_double_that_no_float32_holds_is_not_finite(tmp_path):
-    refused(lambda: load_tensors(saved(tmp_path / "a.pth", {"w": torch.tensor([1e300], dtype=torch.float64)})), "infinity")
+    refused(
+        lambda: load_tensors(saved(tmp_path / "a.pth", {"w": torch.tensor([1e300], dtype=torch.float64)})), "infinity"
+    )
