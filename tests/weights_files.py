@@ -41,6 +41,7 @@ def _own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("RRCM_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("RRCM_BENCH_WEIGHTS", raising=False)
     monkeypatch.setattr(catalogue_module, "entry_points", lambda group: [])
+    monkeypatch.setattr(catalogue_module, "_SAID", set())
 
 
 def state(width=3):
