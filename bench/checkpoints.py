@@ -35,6 +35,7 @@ _IN_FOLDERS = (
 )
 _SHARDED = ".index.json"
 _MARK = "#"
+_REPEATED = 4 * 2**30  # bytes that numbers stored once may fill
 
 # What torch.load raises on a damaged file depends on where the damage is (tests/test_weights.py cuts at every place).
 _DAMAGE = (
@@ -120,6 +121,12 @@ def sha256_of(path: Path) -> str:
     return sha256_of_list([sha256, *map(sha256_of, _shards(path))])
 
 
+def sha256_of_network(path: Path) -> str:
+    """Hash of the file that a path stands for, and the key behind it."""
+    file, key = with_key(path)
+    return sha256_of(checkpoint_file(file)) + (f"{_MARK}{key}" if key else "")
+
+
 def sha256_of_list(hashes: Sequence[str]) -> str:
     """Hash of several files' hashes, in their order."""
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
@@ -134,11 +141,12 @@ def load_tensors(path: Path, key: str = "") -> tuple[dict[str, Tensor], dict[str
     return dict(found.tensors), dict(found.meta)
 
 
-def read_checkpoint(path: Path, key: str = "", *, averaged: bool = True) -> Checkpoint:
+def read_checkpoint(path: Path, key: str = "", *, averaged: bool = True, many: bool = False) -> Checkpoint:
     """The network of a checkpoint.
 
     Reads safetensors, and torch's own format through the restricted unpickler only; the suffix does not decide, the
-    content does. A key, here or behind a `#` of the path, chooses the network where the file holds several.
+    content does. A key, here or behind a `#` of the path, chooses the network where the file holds several; with `many`
+    those of a list are members of an ensemble, named `0.*`, `1.*`.
     Raises: WeightsError, one line, for a file that is missing, empty, cut short, no checkpoint, holds code, or holds
     NaN or infinity.
     """
@@ -146,7 +154,7 @@ def read_checkpoint(path: Path, key: str = "", *, averaged: bool = True) -> Chec
     file, key = checkpoint_file(bare), key or behind
     try:
         content, said = _content(file)
-        found = network_of(content, key, averaged=averaged)
+        found = network_of(content, key, averaged=averaged, many=many)
         del content  # the optimiser's state is three times the network
         _check_tensors(file, found.tensors)
         tensors, normaliser = split_normaliser(tidied(found.tensors))
@@ -321,18 +329,26 @@ def _check_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
                 f"expected plain numbers, got a tensor that is {kind} under {name!r}; where it was made, save it as "
                 "an ordinary float tensor"
             )
+        stored = tensor.untyped_storage().nbytes()
         total += tensor.nbytes
-        if tensor.nbytes > tensor.untyped_storage().nbytes() or tensor.untyped_storage().nbytes() > size:
+        if _once(tensor).nbytes > stored or stored > size:
             raise WeightsError(f"{name!r} of shape {tuple(tensor.shape)} claims more numbers than the file holds")
-    if total > 4 * size:  # tied weights are stored once
+    if total > 4 * size + _REPEATED:  # tied weights are stored once, and so is a number that fills a tensor
         raise WeightsError(f"its tensors claim {total} bytes, the file has {size}; give a file that holds them")
     for name, tensor in tensors.items():
+        once = _once(tensor)
         # float32 is what networks are filled with: a double may be too large for it
-        wide = tensor if not tensor.is_floating_point() or tensor.element_size() in (2, 4) else tensor.float()
+        wide = once if not once.is_floating_point() or once.element_size() in (2, 4) else once.float()
         if not bool(torch.isfinite(wide).all()):
             raise WeightsError(
                 f"expected finite numbers, got NaN or infinity in {name!r}; fetch it again, or train it again"
             )
+
+
+def _once(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor without their repetitions along dimensions of stride 0."""
+    repeated = (size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor[tuple(slice(1) if again else slice(None) for again in repeated)]
 
 
 def _line(problem: BaseException) -> str:

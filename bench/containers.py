@@ -23,6 +23,7 @@ _BESIDE = re.compile(
     r"|^loops$|^state$|^param_groups$|(^|_)queue|(^|_)sampler|dataloader|history|^exp_avg"
 )
 _DEEPEST = 4
+ALL = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +42,19 @@ class Found:
         return self.key if self.several else ""
 
 
-def network_of(content: object, key: str = "", *, averaged: bool = True) -> Found:
+def network_of(content: object, key: str = "", *, averaged: bool = True, many: bool = False) -> Found:
     """The one network in what was read from a file; of raw and averaged weights the averaged, as timm takes them.
 
-    `key` chooses: dots lead inwards, numbers are places in a list. Without `averaged` several networks are refused.
+    `key` chooses: dots lead inwards, numbers are places in a list, `*` is all of a list, their names led by their
+    places. Without `averaged` several networks are refused; with `many` those of a list are taken together.
     Raises: WeightsError without a file's name: no network, one that is none, or several of which none is the average.
     """
     everything = _distinct(_all(content))
     several = tuple(everything) if len(everything) > 1 else ()
+    if many and several and not key:
+        key = _whole_list(content)
+    if key.rpartition(".")[2] == ALL:
+        return _together(content, key)
     if key:
         return _chosen(content, key, several)
     if not everything:
@@ -79,6 +85,28 @@ def _chosen(content: object, key: str, several: tuple[str, ...]) -> Found:
         several=() if alone else (several or (full,)),
         beside=_beside(content, full),
     )
+
+
+def _whole_list(content: object) -> str:
+    """The key of the one list that holds all networks; "" where there is none."""
+    if isinstance(content, list | tuple):
+        return ALL
+    if not isinstance(content, Mapping):
+        return ""
+    holders = {key.partition(".")[0] for key in _all(content)}
+    lists = [name for name in holders if isinstance(content.get(name), list | tuple)]
+    return f"{lists[0]}.{ALL}" if len(holders) == len(lists) == 1 else ""
+
+
+def _together(content: object, key: str) -> Found:
+    place = _at(content, key.rpartition(".")[0])
+    if not isinstance(place, list | tuple) or not place:
+        raise WeightsError(f"expected a list of networks under {key!r}, got a {type(place).__name__}")
+    tensors: dict[str, Tensor] = {}
+    for i, part in enumerate(place):
+        found = network_of(part, averaged=False)
+        tensors |= {f"{i}.{name}": tensor for name, tensor in strip_prefixes(tidied(found.tensors)).items()}
+    return Found(tensors=tensors, key=key, several=(key,), beside=_beside(content, key))
 
 
 def _pick(everything: Mapping[str, Mapping[Any, Any]], *, averaged: bool) -> tuple[str, tuple[str, ...]]:

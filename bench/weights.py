@@ -191,7 +191,7 @@ def _members(method: Method, role: str, text: str) -> WeightsFile:
         told.append(checkpoint.meta)
         notes = (*notes, *checkpoint.notes)
         _check_normaliser(method, role, part.name, checkpoint)
-        for name, shape in shapes_of(_bare(method, role, checkpoint)[0]).items():
+        for name, shape in shapes_of(_bare(method, role, checkpoint, part.name, "0.")[0]).items():
             shapes[f"{i}.{name}"] = shape
     if len(keys) > 1:
         raise WeightsError(
@@ -265,7 +265,7 @@ def _unlisted(method: Method, role: str, given: Path, key: str, entries: Sequenc
     if known:
         entry = min(known, key=lambda e: e.method != method.name)
         return WeightsFile(role=role, path=path, sha256=sha256, name=entry.name, params=entry.params, key=key)
-    checkpoint = read_checkpoint(path, key)
+    checkpoint = read_checkpoint(path, key, many=any(known.name == role and known.many for known in method.roles))
     params, notes = said_by(method, role, path.name, checkpoint)
     return WeightsFile(
         role=role, path=path, sha256=sha256, name=path.name, params=params, key=checkpoint.key, notes=notes
@@ -291,14 +291,21 @@ def said_by(method: Method, role: str, name: str, checkpoint: Checkpoint) -> tup
 
 
 def _bare(
-    method: Method, role: str, checkpoint: Checkpoint, name: str = ""
+    method: Method, role: str, checkpoint: Checkpoint, name: str, place: str = ""
 ) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
-    """The tensors of the network that the method recognises, and the names that lie outside of it."""
+    """The tensors of the network that the method recognises, and the names that lie outside of it.
+
+    `place` leads the names of one of several files, as the method knows them; a file with all of them stays as it is.
+    """
     recognise = method.recognise
-    if recognise is None:
+    if recognise is None or (not place and any(known.name == role and known.many for known in method.roles)):
         return strip_prefixes(checkpoint.tensors), ()
+
+    def known(shapes: Mapping[str, tuple[int, ...]]) -> object:
+        return recognise(role, {f"{place}{name}": shape for name, shape in shapes.items()}, checkpoint.meta)
+
     try:
-        return unwrapped(checkpoint.tensors, lambda shapes: recognise(role, shapes, checkpoint.meta))
+        return unwrapped(checkpoint.tensors, known)
     except WeightsError as refusal:
         raise about(name, refusal) from refusal
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -146,6 +147,18 @@ def test_added_weights_keep_the_choice(tmp_path):
     assert identity(resolved(path, "model")) == f"{added.sha256}#model"
     assert identity(resolved("raw")) == f"{added.sha256}#model"
     refused(lambda: weights.add("mean", type(path)(f"{path}#model"), **words), "another network in it")
+
+
+def test_a_list_of_networks_is_an_ensemble_where_a_role_takes_many(tmp_path):
+    many = replace(TOY, roles=(replace(TOY.roles[0], many=True),))
+    for content, key in (([RAW, MEAN], "*"), ({"models": [RAW, MEAN], "epoch": 3}, "models.*")):
+        path = saved(tmp_path / "a.pth", content)
+        file = weights.resolve(many, "digits", 0.25, {"network": str(path)}, download=False)["network"]
+        assert identity(file) == f"{sha256_of(path)}#{key}"
+        tensors, _ = load_tensors(file.path, file.key)
+        assert tensors.keys() == {f"{i}.{name}" for i in (0, 1) for name in MEAN}
+        assert torch.equal(tensors["1.fc.bias"], MEAN["fc.bias"])
+        refused(lambda path=path: resolved(path), "2 different networks")
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])

@@ -82,10 +82,19 @@ def test_overlapping_members_are_refused(tmp_path):
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
 def test_a_tensor_that_claims_more_than_is_stored_is_refused_at_once(tmp_path, old):
     huge = torch.zeros(1).expand(10**6, 10**6)
-    refused(lambda: load_tensors(saved(tmp_path / "a.pth", {"w": huge}, old=old)), "claims more numbers")
-    views = {f"w{i}": torch.zeros(1000) for i in range(2)}
-    views |= {f"v{i}": views["w0"][:] for i in range(200)}
-    refused(lambda: load_tensors(saved(tmp_path / "b.pth", views, old=old)), "claim")
+    refused(lambda: load_tensors(saved(tmp_path / "a.pth", {"w": huge}, old=old)), "claim")
+    window = torch.zeros(10**4).as_strided((5000, 5000), (1, 1))
+    refused(lambda: load_tensors(saved(tmp_path / "b.pth", {"w": window}, old=old)), "claims more numbers")
+    views = {f"w{i}": torch.zeros(10**6).expand(100, 10**6) for i in range(2)}
+    views |= {f"v{i}": views["w0"] for i in range(200)}
+    refused(lambda: load_tensors(saved(tmp_path / "c.pth", views, old=old)), "claim")
+
+
+def test_one_number_that_fills_a_tensor_is_read_as_stored(tmp_path):
+    path = saved(tmp_path / "a.pth", {"w": torch.ones(1).expand(30, 40)})
+    assert load_tensors(path)[0]["w"].sum() == 1200
+    nan = saved(tmp_path / "b.pth", {"w": torch.tensor([float("nan")]).expand(30, 40)})
+    refused(lambda: load_tensors(nan), "NaN")
 
 
 def test_pipes_sockets_and_devices_are_refused_without_being_opened(tmp_path, monkeypatch):

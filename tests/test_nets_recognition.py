@@ -163,6 +163,12 @@ def test_a_trainers_wrapper_comes_off_with_what_it_kept_beside(tmp_path: Path) -
         furnished(tmp_path / "a.ckpt", content)
 
 
+def test_a_normaliser_that_no_setting_took_over_is_not_dropped(tmp_path: Path) -> None:
+    content = {"mean": torch.ones(3) / 2, "std": torch.ones(3) / 2, **small()}
+    with pytest.raises(WeightsError, match=r"come with a normaliser, 0.5,0.5,0.5/0.5,0.5,0.5"):
+        furnished(tmp_path / "a.pth", content)
+
+
 def test_two_networks_of_one_file_are_never_chosen_between(tmp_path: Path) -> None:
     state = small()
     with pytest.raises(WeightsError, match="different networks"):

@@ -157,6 +157,8 @@ def check(
         random_weights=random_weights, params=tuple(params or ()), subset="first:1",
     )  # fmt: skip
     job = plan(request)[0]
+    for note in job.notes:
+        remark(f"note  {note}")
     place = parse_devices(device)[0]
     images = open_dataset(job)
     findings = check_method(build(job, place, images), images.shape, device=place)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import WeightsError
 from bench.types import Setting, WeightsFile
-from bench.weights import about, load_tensors, under, unwrapped
+from bench.weights import about, read_checkpoint, under, unwrapped
 from methods.nets.architectures import temper
 from methods.nets.recognition import Shapes, described, side_of
 
@@ -66,7 +66,14 @@ def network_tensors(
 
     `part`: one of the role's several files. Raises: WeightsError for a file that holds several such networks.
     """
-    tensors, _ = load_tensors(part or file.path, file.key)
+    checkpoint = read_checkpoint(part or file.path, file.key, averaged=False)
+    tensors = checkpoint.tensors
+    if checkpoint.normaliser is not None and "normaliser" not in file.params:
+        # As of an entry in a catalogue that does not say it, or of members that differ: none other may take its place.
+        raise WeightsError(
+            f"weights {file.name!r}: come with a normaliser, {checkpoint.normaliser}, which is not known to be used; "
+            "give the file itself with --weights, or add it again"
+        )
     try:
         state, _ = unwrapped(tensors, recognise)
     except WeightsError as refusal:
