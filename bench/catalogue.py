@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
+import logging
+import math
 import os
 import re
-import tempfile
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from bench.errors import WeightsError
 from bench.types import Scalar
 
 GROUP = "rrcm_bench.weights"
+_SAID: set[str] = set()  # what was said of the user's catalogue in this process
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+/-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -38,6 +40,7 @@ class Entry:
     url: str | None = None  # of the very file, not of a page about it
     page: str | None = None  # where a person finds it
     basename: str | None = None  # the file's name where it comes from; None: that of `file` or `url`
+    key: str | None = None  # of the network, where the file holds several: "state_dict_ema"
     sha256: str | None = None  # None: its authors publish none; known to exist, not usable by name
     also: tuple[str, ...] = ()  # sha256 of the same tensors in other containers
     bytes: int | None = None
@@ -54,8 +57,9 @@ class Entry:
         return PurePosixPath(self.file or urlsplit(self.url or "").path).name or None
 
 
-_TEXT = ("name", "method", "role", "dataset", "file", "url", "page", "basename", "sha256", "licence", "source", "note")
-_KEYS = (*_TEXT, "sigma", "params", "default", "also", "bytes")
+_TEXT = ("name", "method", "role", "dataset", "file", "url", "page", "basename", "key", "sha256", "licence",
+         "source", "note")  # fmt: skip
+KEYS = (*_TEXT, "sigma", "params", "default", "also", "bytes")
 
 
 def config_dir() -> Path:
@@ -75,15 +79,24 @@ def user_catalogue() -> Path:
 def catalogue() -> tuple[Entry, ...]:
     """All entries: the user's own first, then those of installed packages, by name of their entry point.
 
-    An entry without a hash gives way to one of the same name that has one.
-    Raises: WeightsError naming the catalogue that is broken, or two that use one name for different files.
+    An entry without a hash gives way to one of the same name that has one. What is broken in the user's own is said
+    once, and left out.
+    Raises: WeightsError naming a package's catalogue that is broken, or two that use one name for different files.
     """
     own = user_catalogue()
-    files = [(f"your catalogue {str(own)!r}", own)]
-    files += [(f"catalogue {point.name!r} of {point.value!r}", _path_of(point)) for point in _points()]
+    label = own_label(own)
+    entries, problems = _read_user(label, own)
+    for problem, _ in problems:
+        if problem not in _SAID:
+            _SAID.add(problem)
+            logging.getLogger(__name__).warning("left out: %s", problem)
+    read = [(label, entries)]
+    for point in _points():
+        label = f"catalogue {point.name!r} of {point.value!r}"
+        read.append((label, _read(label, _path_of(point))))
     known: dict[str, tuple[Entry, str]] = {}
-    for label, file in files:
-        for entry in _read(label, file):
+    for label, entries in read:
+        for entry in entries:
             before, where = known.setdefault(entry.name, (entry, label))
             if before.sha256 is None:
                 known[entry.name] = (entry, label)
@@ -95,33 +108,20 @@ def catalogue() -> tuple[Entry, ...]:
     return tuple(entry for entry, _ in known.values())
 
 
-def as_toml(entry: Entry) -> str:
-    """The entry as a `[[weights]]` table, to be appended to a catalogue."""
-    lines = ["[[weights]]"]
-    for key in _KEYS:
-        value = getattr(entry, key)
-        if value not in (None, "", (), {}) and not (key == "default" and value):
-            lines.append(f"{key} = {_toml(value)}")
-    return "\n".join(lines) + "\n"
+def user_problems(method: str, role: str, dataset: str) -> tuple[str, ...]:
+    """What is broken in the user's catalogue and may have been meant for that place: all of it, or such an entry."""
+    own = user_catalogue()
+    place = {"method": method, "role": role, "dataset": dataset}
+    return tuple(
+        problem
+        for problem, row in _read_user(own_label(own), own)[1]
+        if row is None or all(row.get(key) in (None, "", value) for key, value in place.items())
+    )
 
 
-def write_user_entry(entry: Entry) -> None:
-    """Append to the user's catalogue; either the old file or the whole new one is there at any moment."""
-    target = user_catalogue()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        before = (
-            target.read_text(encoding="utf-8") if target.exists() else "# weights added by `rrcm-bench weights add`\n"
-        )
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as part:
-            whole = Path(part) / target.name
-            whole.write_text(before.rstrip("\n") + "\n\n" + as_toml(entry), encoding="utf-8")
-            whole.replace(target)
-    except OSError as problem:
-        raise WeightsError(
-            f"catalogue {str(target)!r}: cannot be written ({problem.strerror}); set RRCM_BENCH_HOME to a folder "
-            "of yours"
-        ) from problem
+def own_label(own: Path) -> str:
+    """The user's catalogue in a message."""
+    return f"your catalogue {str(own)!r}"
 
 
 def find(name: str) -> Entry:
@@ -173,47 +173,80 @@ def _path_of(point: EntryPoint) -> Path:
 
 
 def _read(label: str, file: Path) -> list[Entry]:
+    """The entries of a catalogue, all of them sound."""
+    entries: list[Entry] = []
+    for i, row in enumerate(rows_of(label, file)):
+        entry = entry_of(f"{label}, table {i + 1}", row, file.parent)
+        _check_place(label, entry, entries)
+        entries.append(entry)
+    return entries
+
+
+def _read_user(label: str, file: Path) -> tuple[list[Entry], list[tuple[str, Mapping[str, Any] | None]]]:
+    """The sound entries of the user's catalogue, and what is wrong with the others, beside their rows; None: all."""
+    entries: list[Entry] = []
+    problems: list[tuple[str, Mapping[str, Any] | None]] = []
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        rows = rows_of(label, file) if os.path.lexists(file) else []
+    except WeightsError as problem:
+        return [], [(str(problem), None)]
+    for i, row in enumerate(rows):
+        try:
+            entry = entry_of(f"{label}, table {i + 1}", row, file.parent)
+            _check_place(label, entry, entries)
+        except WeightsError as problem:
+            problems.append((str(problem), row))
+        else:
+            entries.append(entry)
+    return entries, problems
+
+
+def rows_of(label: str, file: Path, text: str | None = None) -> list[dict[str, Any]]:
+    """The tables of a catalogue, of its text if that is given."""
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8") if text is None else text)
     except FileNotFoundError as problem:
-        if file == user_catalogue():
-            return []
         raise WeightsError(f"{label}: no file {str(file)!r}; install that package again") from problem
     except OSError as problem:
         raise WeightsError(
             f"{label}: {str(file)!r} cannot be read ({problem.strerror}); mend or remove it"
         ) from problem
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise WeightsError(f"{label}: not TOML ({problem}); mend or remove it") from problem
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise WeightsError(f"{label}: not TOML ({str(problem).splitlines()[0]}); mend or remove it") from problem
     rows = tables.pop("weights", [])
     if tables or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise WeightsError(
             f"{label}: expected nothing but [[weights]] tables, got {sorted(tables) or 'weights'!r}; mend or remove it"
         )
-    entries = [_entry(f"{label}, table {i + 1}", row, file.parent) for i, row in enumerate(rows)]
-    seen: dict[tuple[object, ...], str] = {}
-    for entry in entries:
-        slots: list[tuple[object, ...]] = [("name", entry.name)]
-        if entry.default:
-            slots.append((entry.method, entry.role, entry.dataset, entry.sigma))
-        for slot in slots:
-            if slot in seen:
-                raise WeightsError(
-                    f"{label}: {entry.name!r} and {seen[slot]!r} claim the same place {slot!r}; rename one, or give it "
-                    "default = false"
-                )
-            seen[slot] = entry.name
-    return entries
+    return rows
 
 
-def _entry(label: str, row: Mapping[str, Any], folder: Path) -> Entry:
+def _check_place(label: str, entry: Entry, others: Sequence[Entry]) -> None:
+    """Refuse a second entry of one name, or a second default of one place."""
+    place = (entry.method, entry.role, entry.dataset, entry.sigma)
+    for other in others:
+        same = (other.method, other.role, other.dataset, other.sigma) == place and other.default and entry.default
+        if same or other.name == entry.name:
+            slot = place if same else ("name", entry.name)
+            raise WeightsError(
+                f"{label}: {entry.name!r} and {other.name!r} claim the same place {slot!r}; rename one, or give it "
+                "default = false"
+            )
+
+
+def entry_of(label: str, row: Mapping[str, Any], folder: Path) -> Entry:
+    """The entry of a catalogue's table.
+
+    Raises: WeightsError for what the table lacks, or has that no entry has.
+    """
+
     def refuse(expected: str, came: object) -> WeightsError:
         return WeightsError(
             f"{label} ({row.get('name', 'no name')!r}): expected {expected}, got {came!r}; mend or remove it"
         )
 
-    if unknown := sorted(row.keys() - set(_KEYS)):
-        raise refuse(f"keys of {', '.join(_KEYS)}", unknown)
+    if unknown := sorted(row.keys() - set(KEYS)):
+        raise refuse(f"keys of {', '.join(KEYS)}", unknown)
     if absent := [key for key in ("name", "method", "role", "dataset") if not row.get(key)]:
         raise refuse(f"{' and '.join(absent)}", "none")
     for key in _TEXT:
@@ -223,12 +256,15 @@ def _entry(label: str, row: Mapping[str, Any], folder: Path) -> Entry:
         raise refuse("a name of letters, digits and ._@+/-", row["name"])
     sigma, size, params, also = row.get("sigma"), row.get("bytes"), row.get("params", {}), row.get("also", [])
     if sigma is not None and (
-        isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma < float("inf")
+        isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma <= sys.float_info.max
     ):
         raise refuse("sigma as a number, or none for any", sigma)
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size <= 0):
         raise refuse("bytes as a positive whole number", size)
-    if not isinstance(params, dict) or not all(isinstance(value, Scalar) for value in params.values()):
+    if not isinstance(params, dict) or not all(
+        isinstance(value, Scalar) and (not isinstance(value, float) or math.isfinite(value))
+        for value in params.values()
+    ):
         raise refuse("params as a table of plain values", params)
     if not isinstance(also, list) or not all(isinstance(h, str) and _SHA256.fullmatch(h) for h in also):
         raise refuse("also as a list of sha256 in lower-case hex", also)
@@ -251,16 +287,3 @@ def _entry(label: str, row: Mapping[str, Any], folder: Path) -> Entry:
             "folder": folder,
         }
     )
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_toml(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, int | float):
-        return repr(value)
-    # JSON's strings are TOML's, but for DEL, and for characters past U+FFFF written as surrogate pairs
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.checkpoints import checkpoint_file, exists, load_tensors, sha256_of, strip_prefixes
+from bench.checkpoints import about, checkpoint_file, exists, read_checkpoint, sha256_of, with_key
 from bench.errors import WeightsError
+from bench.wrappers import strip_prefixes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,7 @@ class Conversion:
     parameters: int
     tensors: int
     meta: Mapping[str, str]  # as written into the file
+    notes: tuple[str, ...] = ()  # what a user should know of the source
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -51,15 +53,21 @@ def convert_file(source: Path, target: Path, name: str, converter: Converter, *,
     Raises: WeightsError for a source that does not load or that the converter refuses, or a target that cannot be
     written, or is there already without `force`.
     """
+    source, key = with_key(source)
     file = checkpoint_file(source)
     _check_target(file, target, force=force)
+    read = read_checkpoint(file, key)
+    if read.normaliser is not None:
+        raise WeightsError(
+            f"weights {str(file)!r}: come with a normaliser, {read.normaliser}, which no converter here carries over; "
+            "give the network's state dict alone"
+        )
     try:
-        tensors, said = converter(strip_prefixes(load_tensors(file)[0]))
+        tensors, said = converter(strip_prefixes(read.tensors))
     except WeightsError as refusal:
-        named = str(refusal).startswith("weights ")
-        raise refusal if named else WeightsError(f"weights {str(file)!r}: {refusal}") from refusal
+        raise about(file, refusal) from refusal
     source_sha256 = sha256_of(file)
-    meta = {**said, "converter": name, "source_sha256": source_sha256}
+    meta = {**said, "converter": name, "source_sha256": source_sha256, **({"source_key": read.key} if read.key else {})}
     _write(target, tensors, meta)
     return Conversion(
         source=file,
@@ -69,6 +77,7 @@ def convert_file(source: Path, target: Path, name: str, converter: Converter, *,
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         tensors=len(tensors),
         meta=meta,
+        notes=read.notes,
     )
 
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.catalogue import Entry, catalogue, check_name, config_dir, find, user_catalogue, write_user_entry
-from bench.checkpoints import checkpoint_file, exists, load_tensors, sha256_of
+from bench.catalogue import Entry, catalogue, config_dir, find, user_catalogue
+from bench.checkpoints import checkpoint_file, exists, read_checkpoint, sha256_of, with_key
 from bench.errors import WeightsError
+from bench.user_catalogue import check_entry, user_catalogue_lock, write_user_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,51 +60,74 @@ def add(
     dataset: str,
     sigma: float | None,
     params: Mapping[str, Scalar],
+    said: Mapping[str, Scalar] | None = None,
     licence: str = "",
     source: str = "",
 ) -> Entry:
     """Copy a checkpoint into the cache and list it in the user's catalogue; the entry as listed.
 
     It becomes the default of its method, role, dataset and sigma, unless the user's catalogue has one already: then it
-    is used by name. Adding the same file under the same name again mends the cache and changes nothing else.
+    is used by name. Adding the same file under the same name again mends the cache and changes nothing else. `said`:
+    params that the file tells of itself, which give way to `params`.
     Raises: WeightsError for a file that does not load, or a name that stands for something else.
     """
-    check_name(name)
+    path, key = with_key(path)
     file = checkpoint_file(path)
+    if file.name.endswith(".index.json"):
+        raise WeightsError(
+            f"weights {str(file)!r}: is in several files, the cache takes one; give --weights ROLE={str(file.parent)!r}"
+            " where it is used, or save it as one safetensors file"
+        )
     entry = Entry(
         name=name,
         method=method,
         role=role,
         dataset=dataset,
         sigma=sigma,
-        params=dict(params),
-        basename=file.name,
+        params={**(said or {}), **params},
+        basename=file.name if file.name.isprintable() else None,
+        key=read_checkpoint(file, key).key or None,
         sha256=sha256_of(file),
         bytes=file.stat().st_size,
         licence=licence,
         source=source,
         folder=config_dir(),
     )
-    load_tensors(file)
-    entries = catalogue()
-    same = next((known for known in entries if known.name == name and known.sha256), None)
-    if same and same.sha256 != entry.sha256:
-        raise WeightsError(
-            f"weights {name!r}: sha256 is {short(entry.sha256)}, the catalogue has {short(same.sha256)} under that "
-            "name; give another name"
-        )
-    if same and (_slot(same), dict(same.params)) != (_slot(entry), dict(entry.params)):
-        raise WeightsError(
-            f"weights {name!r}: this file is listed under that name for another method, role, dataset, sigma or other "
-            f"params; give another name, or edit {str(user_catalogue())!r}"
-        )
-    _copy(file, _cached(same or entry), entry.sha256)
-    if same:
-        return same
-    own = [known for known in entries if known.folder == config_dir()]
-    entry = replace(entry, default=not any(known.default and _slot(known) == _slot(entry) for known in own))
-    write_user_entry(entry)
+    check_entry(entry)
+    _copy(file, _cached(_same(entry, params) or entry), entry.sha256)
+    with user_catalogue_lock():
+        if same := _same(entry, params):  # another process may have added it meanwhile
+            if not exists(_cached(same)):
+                _copy(file, _cached(same), entry.sha256)
+            return same
+        own = [known for known in catalogue() if known.folder == config_dir()]
+        entry = replace(entry, default=not any(known.default and _slot(known) == _slot(entry) for known in own))
+        write_user_entry(entry)
     return entry
+
+
+def _same(entry: Entry, given: Mapping[str, Scalar]) -> Entry | None:
+    """What the catalogues have under the entry's name, where it is the same.
+
+    Raises: WeightsError where it is not.
+    """
+    same = next((known for known in catalogue() if known.name == entry.name and known.sha256), None)
+    if same is None:
+        return None
+    if same.sha256 != entry.sha256:
+        raise WeightsError(
+            f"weights {entry.name!r}: sha256 is {short(entry.sha256)}, the catalogue has {short(same.sha256)} under "
+            "that name; give another name"
+        )
+    if (_slot(same), same.key) != (_slot(entry), entry.key) or dict(same.params) not in (
+        dict(given),
+        dict(entry.params),
+    ):
+        raise WeightsError(
+            f"weights {entry.name!r}: this file is listed under that name for another method, role, dataset, sigma, "
+            f"other params or another network in it; give another name, or edit {str(user_catalogue())!r}"
+        )
+    return same
 
 
 def verify(names: Sequence[str] = ()) -> list[tuple[Entry, State, Path | None]]:

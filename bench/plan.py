@@ -82,7 +82,7 @@ def plan(request: RunRequest) -> list[Job]:
             spec = RunSpec(
                 method=registry.identity(name, method.name),
                 params=params,
-                weights={r.name: files[r.name].sha256 if files else "random" for r in method.roles},
+                weights={r.name: weights.identity(files[r.name]) if files else "random" for r in method.roles},
                 dataset=dataset.name,
                 split=dataset.split,
                 subset=words,
@@ -112,7 +112,7 @@ def plan(request: RunRequest) -> list[Job]:
                 indices=tuple(images),
                 weights=files,
                 class_order=request.class_order,
-                notes=(*dataset.notes, *remarks),
+                notes=(*dataset.notes, *(note for file in files.values() for note in file.notes), *remarks),
             )
             first = all(each.method != name for each in jobs)
             jobs.append(job if registry.is_shipped(name) else _with_built(job, method, dataset, warn=first))
@@ -364,6 +364,8 @@ def _assigned(
     bare: dict[str, str] = {}
     for word in words:
         prefix, key, value = _split(word, methods)
+        if prefix is None and option == "weights":
+            _check_shared(word, key, value, [name for name, known in keys.items() if key in known], words)
         if prefix is None:
             if not any(key in known for known in keys.values()):
                 listed = "; ".join(f"{name}: {', '.join(known) or 'none'}" for name, known in keys.items())
@@ -374,6 +376,17 @@ def _assigned(
         else:
             own[prefix][key] = value
     return {name: {key: v for key, v in bare.items() if key in keys[name]} | own[name] for name in methods}
+
+
+def _check_shared(word: str, key: str, value: str, users: list[str], words: tuple[str, ...]) -> None:
+    """Refuse one file for several methods, whose networks are trained differently: it may be meant for one of them."""
+    bare = [name for name in users if not any(other.startswith(f"{name}.{key}=") for other in words)]
+    if len(bare) > 1:
+        named = " ".join(f"--weights {name}.{key}={value if i == 0 else 'PATH'}" for i, name in enumerate(bare))
+        raise UsageError(
+            f"--weights {word!r}: {', '.join(bare)} each take their own {key!r}; say whose it is: {named} (the same "
+            "path again if it is meant for all)"
+        )
 
 
 def _split(word: str, methods: Mapping[str, Method]) -> tuple[str | None, str, str]:

@@ -117,6 +117,8 @@ class WeightsFile:
     params: Mapping[str, Scalar] = field(default_factory=dict)  # what the file says of itself: arch, normaliser, ...
     parts: tuple[Path, ...] = ()  # of a role with many files: all of them, in order; sha256 is then that of their list
     trained_on: str = ""  # dataset, where the file or a catalogue says it
+    key: str = ""  # under which the network lies, where one was chosen of several: "state_dict_ema"
+    notes: tuple[str, ...] = ()  # what a user should know of the choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,38 +3,65 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import re
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.catalogue import Entry, as_toml, catalogue, closest, config_dir, find
-from bench.checkpoints import checkpoint_file, exists, inspect, load_tensors, sha256_of, strip_prefixes
+from bench.catalogue import Entry, catalogue, closest, config_dir, find, user_problems
+from bench.checkpoints import (
+    Checkpoint,
+    about,
+    checkpoint_file,
+    exists,
+    inspect,
+    load_tensors,
+    read_checkpoint,
+    sha256_of,
+    sha256_of_list,
+    with_key,
+)
 from bench.depot import State, add, cache_dir, locate, verify
 from bench.errors import UsageError, WeightsError
 from bench.types import Method, WeightsFile
+from bench.user_catalogue import as_toml
+from bench.wrappers import shapes_of, strip_prefixes, under, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from bench.types import Scalar
 
 MEMBER = "{member}"
 
 __all__ = [
     "Entry",
     "State",
+    "about",
     "add",
     "as_toml",
     "cache_dir",
     "catalogue",
     "config_dir",
     "find",
+    "identity",
     "inspect",
     "load_tensors",
+    "read_checkpoint",
     "resolve",
+    "said_by",
     "sha256_of",
     "strip_prefixes",
+    "under",
+    "unwrapped",
     "verify",
 ]
+
+# What a format of `{sigma:...}` may say: a width and a precision that fit a file's name.
+_FORMAT = re.compile(r"[<>=^+\- #0]{0,4}\d{0,2}[,_]?(\.\d{1,2})?[eEfFgG]?")
 
 
 def resolve(
@@ -42,7 +69,8 @@ def resolve(
 ) -> dict[str, WeightsFile]:
     """A verified file for each role of the method.
 
-    `given` has paths or catalogue names by role; `{sigma}` in them becomes "0.25", `{sigma:g}` follows the format.
+    `given` has paths or catalogue names by role; `{sigma}` in them becomes "0.25", `{sigma:g}` follows the format. A
+    `#` and a key behind it choose among the networks of a file.
     `{member}` in the path of a role with many files stands for whatever differs in their names; they are taken in the
     order of it, numbers as numbers.
     Roles without one take the catalogue's default for (method, role, dataset, sigma): the user's before a package's,
@@ -69,6 +97,9 @@ def resolve(
             else:
                 files[role] = _given(method, role, text, entries, download=download)
             continue
+        if broken := user_problems(method.name, role, dataset):
+            # Another file would take the place of the one that was meant, and only a hash would tell.
+            raise WeightsError(f"weights for {role!r}: none given, and {broken[0]}; or give --weights {role}=PATH")
         known = _fitting(entries, method.name, role, dataset, sigma)
         chosen = _default(known, role)
         if chosen and (path := locate(chosen, download=download)):
@@ -80,22 +111,31 @@ def resolve(
     return files
 
 
+def identity(file: WeightsFile) -> str:
+    """What stands for the file in a spec: its hash, and the key where one of several networks was chosen."""
+    return f"{file.sha256}#{file.key}" if file.key else file.sha256
+
+
 def with_sigma(text: str, sigma: float) -> str:
     """The text with `{sigma}` filled in, two decimals unless a format is given.
 
-    Raises: UsageError for a format that numbers do not have, or two decimals that would name another sigma.
+    Raises: UsageError for a format that numbers do not have, or one that would name another sigma.
     """
 
     def fill(hole: re.Match[str]) -> str:
         try:
+            if not _FORMAT.fullmatch(hole[1] or ""):
+                raise ValueError("no format of a file's name")
             shown = format(sigma, hole[1] or ".2f")
         except ValueError as problem:
             raise UsageError(
                 f"weights {text!r}: {hole[0]!r} is no format of a number; write {{sigma}} or {{sigma:g}}"
             ) from problem
-        if not hole[1] and float(shown) != sigma:  # 0.125 must not pick the file of 0.12
+        if float(shown.strip().replace(",", "")) != sigma:  # 0.125 must not pick the file of 0.12
+            full = "{sigma:g}" if float(f"{sigma:g}") == sigma else "{sigma:.17g}"
             raise UsageError(
-                f"weights {text!r}: sigma {sigma!r} has more than the two decimals of {{sigma}}; write {{sigma:g}}"
+                f"weights {text!r}: {hole[0]} writes sigma {sigma!r} as {shown!r}, which is the file of another sigma; "
+                f"write {full}"
             )
         return shown
 
@@ -103,10 +143,11 @@ def with_sigma(text: str, sigma: float) -> str:
 
 
 def _given(method: Method, role: str, text: str, entries: Sequence[Entry], *, download: bool) -> WeightsFile:
-    path = Path(text).expanduser() if text.startswith("~/") else Path(text)
+    path, key = with_key(Path(text).expanduser() if text.startswith("~/") else Path(text))
     if exists(path):
-        return _unlisted(method, role, checkpoint_file(path), entries)
-    entry = next((entry for entry in entries if entry.name == text), None)
+        return _unlisted(method, role, path, key, entries)
+    name, _, key = text.partition("#")
+    entry = next((entry for entry in entries if entry.name == name), None)
     if entry is None:
         raise WeightsError(
             f"weights {role}={text!r}: expected a file, or a name in the catalogue, found neither"
@@ -116,8 +157,8 @@ def _given(method: Method, role: str, text: str, entries: Sequence[Entry], *, do
         raise UsageError(f"weights {role}={text!r}: these are for the role {entry.role!r}; give {entry.role}={text}")
     found = locate(entry, download=download)
     if found is None:
-        raise WeightsError(f"weights {text!r}: not on this machine ({_whereabouts(entry)}); give --weights {role}=PATH")
-    return _listed(entry, role, found)
+        raise WeightsError(f"weights {name!r}: not on this machine ({_whereabouts(entry)}); give --weights {role}=PATH")
+    return _listed(entry, role, found) if key in ("", entry.key or "") else _unlisted(method, role, found, key, ())
 
 
 def _members(method: Method, role: str, text: str) -> WeightsFile:
@@ -127,55 +168,180 @@ def _members(method: Method, role: str, text: str) -> WeightsFile:
         raise UsageError(f"weights {role}={text!r}: expected {MEMBER} once; a second one would name another file")
     if before.startswith("~/"):
         before = str(Path(before).expanduser()) + ("/" if before.endswith("/") else "")
-    found = {
-        name[len(before) : len(name) - len(after)]: name
-        for name in glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")  # noqa: PTH207  Path.glob drops "./"
-    }
+    found = _matching(before, after)
+    key = ""
+    if not found and "#" in after:
+        after, _, key = after.rpartition("#")
+        found = _matching(before, after)
     if not found:
         raise WeightsError(f"weights {role}={text!r}: expected files of that form, found none; check the path")
-    order = sorted(found, key=lambda member: (not member.isdecimal(), int(member) if member.isdecimal() else 0, member))
+    order, notes = _in_order(f"weights {role}={text!r}", list(found))
     parts = tuple(checkpoint_file(Path(found[member])) for member in order)
+    hashes = list(map(sha256_of, parts))
+    repeated = {sha256 for sha256, times in Counter(hashes).items() if times > 1}
+    if repeated:
+        same = [member for member, sha256 in zip(order, hashes, strict=True) if sha256 in repeated]
+        notes = (*notes, f"weights {role}: members {', '.join(same)} hold the same file more than once")
     shapes: dict[str, tuple[int, ...]] = {}
-    told = []
+    told: list[Mapping[str, Scalar]] = []
+    keys = set()
     for i, part in enumerate(parts):
-        tensors, meta = inspect(part)
-        shapes |= {f"{i}.{name}": shape for name, shape in tensors.items()}
-        told.append(meta)
+        checkpoint = read_checkpoint(part, key)
+        keys.add(checkpoint.key)
+        told.append(checkpoint.meta)
+        notes = (*notes, *checkpoint.notes)
+        _check_normaliser(method, role, part.name, checkpoint)
+        for name, shape in shapes_of(_bare(method, role, checkpoint, part.name, "0.")[0]).items():
+            shapes[f"{i}.{name}"] = shape
+    if len(keys) > 1:
+        raise WeightsError(
+            f"weights {role}={text!r}: the members' networks lie under {' and '.join(sorted(map(repr, keys)))}; give "
+            "{member} files of one kind, or #KEY behind them"
+        )
     own = {param.name for param in method.params}
     params = {k: v for k, v in told[0].items() if k in own and all(meta.get(k) == v for meta in told)}
     if method.recognise is not None:
         params.update(method.recognise(role, shapes, params))
-    sha256 = hashlib.sha256("\n".join(map(sha256_of, parts)).encode()).hexdigest()
     on = {str(meta.get("dataset", "")) for meta in told}
     return WeightsFile(
-        role=role, path=parts[0], sha256=sha256, name=Path(text).name, params=params, parts=parts,
+        role=role,
+        path=parts[0],
+        sha256=sha256_of_list(hashes),
+        name=Path(text).name,
+        params=params,
+        parts=parts,
         trained_on=on.pop() if len(on) == 1 else "",
-    )  # fmt: skip
+        key=keys.pop(),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _matching(before: str, after: str) -> dict[str, str]:
+    """Paths of that form, by what stands between."""
+    return {
+        name[len(before) : len(name) - len(after)]: name
+        for name in glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")  # noqa: PTH207  Path.glob drops "./"
+        if len(name) > len(before) + len(after)
+    }
+
+
+def _in_order(words: str, found: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The members in the order of their numbers; a checkpoint called best or last is none of them.
+
+    Raises: UsageError for files without numbers, or two of one number.
+    """
+    numbers = [member for member in found if member.isascii() and member.isdecimal() and len(member) < 19]
+    others = sorted(set(found) - set(numbers))
+    if not numbers:
+        raise UsageError(
+            f"{words}: expected numbers in place of {MEMBER}, found {', '.join(map(repr, others[:4]))}; put {MEMBER} "
+            "where the members' numbers stand"
+        )
+    order = sorted(numbers, key=int)
+    for one, other in pairwise(order):
+        if int(one) == int(other):
+            raise UsageError(f"{words}: {one!r} and {other!r} are one number; move one of the files away")
+    if not others:
+        return order, ()
+    return order, (f"{words}: {len(order)} numbered members; left out {', '.join(map(repr, others[:4]))}",)
 
 
 def _listed(entry: Entry, role: str, path: Path) -> WeightsFile:
     assert entry.sha256 is not None  # noqa: S101  `locate` found it by its hash
     return WeightsFile(
-        role=role, path=path, sha256=entry.sha256, name=entry.name, params=entry.params, trained_on=entry.dataset
+        role=role,
+        path=path,
+        sha256=entry.sha256,
+        name=entry.name,
+        params=entry.params,
+        trained_on=entry.dataset,
+        key=entry.key or "",
     )
 
 
-def _unlisted(method: Method, role: str, path: Path, entries: Sequence[Entry]) -> WeightsFile:
+def _unlisted(method: Method, role: str, given: Path, key: str, entries: Sequence[Entry]) -> WeightsFile:
     """A given file: what the catalogue says of its hash, else what the file and its shapes say of themselves."""
+    path = checkpoint_file(given)
     sha256 = sha256_of(path)
     own = {param.name for param in method.params}
     # Params are words of a method: those of another one count only where it is the same role in the same words.
-    known = [e for e in entries if sha256 in (e.sha256, *e.also) and e.role == role and e.params.keys() <= own]
+    known = [
+        e
+        for e in entries
+        if sha256 in (e.sha256, *e.also) and e.role == role and e.params.keys() <= own and (e.key or "") == key
+    ]
     if known:
         entry = min(known, key=lambda e: e.method != method.name)
-        on = entry.dataset
-        return WeightsFile(role=role, path=path, sha256=sha256, name=entry.name, params=entry.params, trained_on=on)
-    shapes, meta = inspect(path)
-    params = {key: value for key, value in meta.items() if key in own}
+        return WeightsFile(
+            role=role,
+            path=path,
+            sha256=sha256,
+            name=entry.name,
+            params=entry.params,
+            trained_on=entry.dataset,
+            key=key,
+        )
+    checkpoint = read_checkpoint(path, key, many=any(known.name == role and known.many for known in method.roles))
+    params, notes = said_by(method, role, path.name, checkpoint)
+    return WeightsFile(
+        role=role,
+        path=path,
+        sha256=sha256,
+        name=path.name,
+        params=params,
+        trained_on=str(checkpoint.meta.get("dataset", "")),
+        key=checkpoint.key,
+        notes=notes,
+    )
+
+
+def said_by(method: Method, role: str, name: str, checkpoint: Checkpoint) -> tuple[dict[str, Scalar], tuple[str, ...]]:
+    """The method's settings that a checkpoint tells of, itself or by its shapes, and what a user should know of it.
+
+    Raises: WeightsError for a normaliser that the method could not put in front of the network.
+    """
+    _check_normaliser(method, role, name, checkpoint)
+    tensors, outside = _bare(method, role, checkpoint, name)
+    own = {param.name for param in method.params}
+    params = {key: value for key, value in checkpoint.meta.items() if key in own}
     if method.recognise is not None:
-        params.update(method.recognise(role, shapes, meta))
-    on = str(meta.get("dataset", ""))
-    return WeightsFile(role=role, path=path, sha256=sha256, name=path.name, params=params, trained_on=on)
+        params.update(method.recognise(role, shapes_of(tensors), checkpoint.meta))
+    notes = checkpoint.notes
+    if outside:
+        listed = ", ".join(map(repr, outside[:3])) + (f" and {len(outside) - 3} more" if len(outside) > 3 else "")
+        notes = (*notes, f"weights {name!r}: tensors outside of the network were left out: {listed}")
+    return params, notes
+
+
+def _bare(
+    method: Method, role: str, checkpoint: Checkpoint, name: str, place: str = ""
+) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    """The tensors of the network that the method recognises, and the names that lie outside of it.
+
+    `place` leads the names of one of several files, as the method knows them; a file with all of them stays as it is.
+    """
+    recognise = method.recognise
+    if recognise is None or (not place and any(known.name == role and known.many for known in method.roles)):
+        return strip_prefixes(checkpoint.tensors), ()
+
+    def known(shapes: Mapping[str, tuple[int, ...]]) -> object:
+        return recognise(role, {f"{place}{name}": shape for name, shape in shapes.items()}, checkpoint.meta)
+
+    try:
+        return unwrapped(checkpoint.tensors, known)
+    except WeightsError as refusal:
+        raise about(name, refusal) from refusal
+
+
+def _check_normaliser(method: Method, role: str, name: str, checkpoint: Checkpoint) -> None:
+    """Refuse to drop a layer that was part of the network, or to put it in front of another one."""
+    fits = "normaliser" in {param.name for param in method.params} and role != "denoiser"
+    if checkpoint.normaliser is not None and not fits:
+        raise WeightsError(
+            f"weights {name!r}: come with a normaliser, {checkpoint.normaliser}, which {method.name} has no place for "
+            f"in front of its {role}; give the state dict of the network alone, if it was trained as {method.name} "
+            "feeds it"
+        )
 
 
 def _fitting(entries: Sequence[Entry], method: str, role: str, dataset: str, sigma: float) -> list[Entry]:

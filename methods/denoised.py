@@ -90,7 +90,8 @@ DENOISED = Method(
             name="classifier",
             default="resnet50",
             by_dataset={"cifar10": "akamaster_resnet56", "digits": "digits_resnet"},
-            help="the network behind: akamaster_resnetN or cifar_resnetN (N = 6n+2), resnet50, vit_base_patch16_224",
+            help="the network behind: akamaster_resnetN or cifar_resnetN (N = 6n+2), cifar_wrnN_K, kuangliu_resnet18, "
+            "resnet18, resnet34, resnet50, wide_resnet50_2, vit_base_patch16_224",
         ),
         normaliser_param(by_dataset={"cifar10": "mean_std_imagenet"}),
     ),

@@ -93,18 +93,18 @@ def member_tensors(file: WeightsFile, count: int | None = None) -> list[dict[str
 
     Raises: WeightsError for a file that packs no several networks, or lacks one.
     """
-    from bench.weights import load_tensors, strip_prefixes
+    from bench.weights import load_tensors, unwrapped
+    from methods.nets.filling import network_tensors
 
     if file.parts:
-        states = [load_tensors(part)[0] for part in file.parts[:count]]
-    else:
-        states = numbered(load_tensors(file.path)[0])[:count]
-        if not states:
-            raise WeightsError(
-                f"weights {file.name!r}: expected several networks in one file (names 0.*, 1.*, ...), got one; give a "
-                "path with {member} in it, such as checkpoint-{member}.pth.tar"
-            )
-    return [strip_prefixes(state) for state in states]
+        return [network_tensors(file, classifier_arch, part=part) for part in file.parts[:count]]
+    states = numbered(load_tensors(file.path, file.key)[0])[:count]
+    if not states:
+        raise WeightsError(
+            f"weights {file.name!r}: expected several networks in one file (names 0.*, 1.*, ...), got one; give a "
+            "path with {member} in it, such as checkpoint-{member}.pth.tar"
+        )
+    return [unwrapped(state, classifier_arch)[0] for state in states]
 
 
 def _members(setting: Setting, count: int) -> list[dict[str, Tensor]]:

@@ -56,8 +56,8 @@ def noise_trained(
         name="arch",
         default=arch or "resnet50",
         by_dataset={} if arch else ARCHITECTURES,
-        help="cifar_resnetN or akamaster_resnetN (N = 6n+2), resnet50, vit_base_patch16_224, mae_vit_base_patch16, "
-        "mae_vit_large_patch16, digits_resnet",
+        help="cifar_resnetN or akamaster_resnetN (N = 6n+2), cifar_wrnN_K (N = 6n+4), kuangliu_resnet18, resnet50 and "
+        "torchvision's others, vit_base_patch16_224, mae_vit_base_patch16, mae_vit_large_patch16, digits_resnet",
     )
     return Method(
         name=name,

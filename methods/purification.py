@@ -72,7 +72,8 @@ def shared_params(habits: Habits, *, classifier: str) -> tuple[Param, ...]:
             name="classifier",
             default=BY_TRACK,
             help=f"the network behind it, {classifier}: by_track, beit_large_patch16_512, deit_base_patch16_224, "
-            "vit_base_patch16_224, vit_base_patch16_224_hf, resnet50, akamaster_resnetN, cifar_resnetN, digits_resnet",
+            "vit_base_patch16_224, vit_base_patch16_224_hf, resnet50, wide_resnet50_2, cifar_wrn28_10, "
+            "akamaster_resnetN, cifar_resnetN, digits_resnet",
         ),
         Param(
             name="normaliser",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 
@@ -12,6 +13,7 @@ import pytest
 from weights_files import (
     BUILT_IN,
     SHARED,
+    TOY,
     _own_folders,  # noqa: F401 - a fixture that every test here takes
     entry,
     installed,
@@ -22,7 +24,8 @@ from weights_files import (
 
 from bench import catalogue as catalogue_module
 from bench import depot, weights
-from bench.catalogue import Entry, as_toml
+from bench.catalogue import Entry
+from bench.user_catalogue import as_toml
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,85 @@ def test_an_entry_written_is_the_entry_read(tmp_path):
     assert tomllib.loads(as_toml(entry(page="https://p"))) == {
         "weights": [json.loads(json.dumps(_plain(entry(page="https://p"))))]
     }
+
+
+def own(text):
+    """The user's catalogue with that text."""
+    path = catalogue_module.user_catalogue()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+WORDS = {"method": "toy", "role": "network", "dataset": "digits", "sigma": 0.25, "params": {}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"sigma": sigma} for sigma in (float("nan"), float("inf"), -1.0, 0.0)),
+        *({"dataset": text} for text in ("", " ", "a\nb", "\x1b[31m", "\udcff", "a\u202eb", "digits ")),
+        *({"licence": "a\tb"}, {"source": "\x07"}, {"method": ""}, {"role": "\x00"}),
+        *({"params": {"scale": value}} for value in (float("nan"), float("inf"))),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_added(tmp_path, change):
+    file = saved(tmp_path / "1.pth", state())
+    refused(lambda: weights.add("mine", file, **{**WORDS, **change}), "'mine'")
+    assert not catalogue_module.user_catalogue().exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_broken_entry_is_said_once_and_costs_no_other(tmp_path, caplog):
+    file = saved(tmp_path / "1.pth", state())
+    weights.add("sound", file, **WORDS)
+    text = catalogue_module.user_catalogue().read_text()
+    bad = '\n[[weights]]\nname = "bad"\nmethod = "toy"\nrole = "network"\ndataset = "other"\nsigma = nan\n'
+    own(bad + text + bad.replace('"bad"', '"sound"').replace("nan", "1.0"))
+    for _ in range(3):
+        assert [known.name for known in weights.catalogue()] == ["sound"]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "'bad'" in said[0]
+    assert "same place" in said[1]
+    assert weights.resolve(TOY, "digits", 0.25, {}, download=False)["network"].name == "sound"
+    # Where the broken one may have been meant, nothing else takes its place.
+    refused(lambda: weights.resolve(TOY, "other", 1.0, {}, download=False), "'bad'", "--weights network=PATH")
+    weights.add("more", saved(tmp_path / "2.pth", state(4)), **{**WORDS, "sigma": 0.5})
+    assert [known.name for known in weights.catalogue()] == ["sound", "more"]
+
+
+@pytest.mark.parametrize("text", ["[[weights", "weights = 3", "a = " + "[" * 5000, "\ufeff\x00"])
+def test_a_catalogue_that_is_none_stops_only_what_needs_it(tmp_path, monkeypatch, caplog, text):
+    path = own(text)
+    file = saved(tmp_path / "1.pth", state())
+    installed(monkeypatch, tmp_path / "package", entry(file, file="../1.pth".removeprefix("../")))
+    saved(tmp_path / "package" / "1.pth", state())
+    assert [known.name for known in weights.catalogue()] == ["toy/digits/0.25"]
+    assert str(path) in caplog.text
+    assert weights.resolve(TOY, "digits", 0.25, {"network": str(file)}, download=False)
+    refused(lambda: weights.resolve(TOY, "digits", 0.25, {}, download=False), str(path), "mend or remove")
+    refused(lambda: weights.add("mine", file, **WORDS), str(path), "mend or remove")
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_entries_that_are_added_at_once_all_survive(tmp_path):
+    files = [saved(tmp_path / f"{i}.pth", state(i + 1)) for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:  # each lock is an open file of its own: threads wait as processes do
+        added = list(pool.map(lambda i: weights.add(f"w{i}", files[i], **WORDS), range(8)))
+    assert {known.name for known in weights.catalogue()} == {f"w{i}" for i in range(8)}
+    assert sum(known.default for known in added) == 1
+
+
+def test_a_catalogue_that_is_a_link_stays_one(tmp_path):
+    real = tmp_path / "dotfiles.toml"
+    real.write_text("# mine\n")
+    home = catalogue_module.user_catalogue()
+    home.parent.mkdir(parents=True)
+    home.symlink_to(real)
+    weights.add("mine", saved(tmp_path / "1.pth", state()), **WORDS)
+    assert home.is_symlink()
+    assert real.read_text().startswith("# mine\n\n[[weights]]")
 
 
 def _plain(known):

@@ -262,6 +262,17 @@ def test_a_member_of_another_architecture_is_named(tmp_path: Path) -> None:
         BOOSTING.build(setting(given(released(tmp_path, odd, range(3))), members=3))
 
 
+def test_members_come_out_from_under_their_trainers_wrapper(tmp_path: Path) -> None:
+    members = networks(2)
+    for i, member in enumerate(members):
+        state = {f"model.net.{k}": v for k, v in member.state_dict().items()}
+        torch.save({"state_dict": {**state, "criterion.weight": torch.ones(3)}}, tmp_path / f"{i}.ckpt")
+    files = given(str(tmp_path / "{member}.ckpt"))
+    assert files["members"].params == {"arch": "digits_resnet"}
+    labels = BOOSTING.build(setting(files, members=2, normaliser="none")).predict(DIGITS, NoNoise())
+    assert torch.equal(labels, expected(members))
+
+
 def test_many_files_are_refused_where_a_role_is_one_file(tmp_path: Path) -> None:
     text = str(tmp_path / "{member}.pth")
     with pytest.raises(UsageError, match=r"'network' of gaussian is one file; leave \{member\} out"):

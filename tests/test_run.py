@@ -15,7 +15,7 @@ import pytest
 from bench import registry
 from bench.cost import probe
 from bench.errors import DataError, MethodError, SpecError, UsageError
-from bench.plan import RunRequest, plan
+from bench.plan import RunRequest, assigned_roles, plan
 from bench.run import Job, certify, open_dataset
 from bench.store import Run, find_runs
 from bench.types import Dataset, Execution, Row
@@ -171,6 +171,19 @@ def test_a_strangers_file_is_named_with_the_hash_of_its_code(job: Job) -> None:
 
 def test_the_probe_counts_every_forward_pass(job: Job) -> None:
     assert probe(job, "cpu", 50, seconds=0.01).passes == 6 * 220
+
+
+def test_a_bare_word_for_weights_serves_one_method() -> None:
+    methods = {name: registry.method(name) for name in ("gaussian", "consistency", "rrcm", "dds")}
+    with pytest.raises(
+        UsageError, match=r"gaussian, consistency, rrcm each .* --weights gaussian\.network=a\.pth"
+    ) as told:
+        assigned_roles(("network=a.pth",), methods)
+    assert "consistency.network=PATH" in str(told.value)
+    words = ("network=a.pth", "consistency.network=b.pth", "rrcm.network=c.pth", "denoiser=d.pt")
+    given = assigned_roles(words, methods)
+    assert [given[name].get("network") for name in methods] == ["a.pth", "b.pth", "c.pth", None]
+    assert given["dds"] == {"denoiser": "d.pt"}
 
 
 @pytest.mark.parametrize(

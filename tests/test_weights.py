@@ -53,6 +53,77 @@ def test_two_decimals_never_name_the_weights_of_another_sigma(tmp_path):
     refused(lambda: weights.resolve(TOY, "digits", 0.25, given, download=False), "{sigma:q}", error=UsageError)
 
 
+@pytest.mark.parametrize(
+    ("hole", "sigma"),
+    [("{sigma:.1f}", 0.25), ("{sigma:.0f}", 0.5), ("{sigma:.2g}", 0.125), ("{sigma:.3f}", 0.12345), ("{sigma}", 1 / 3),
+     ("{sigma:g}", 0.1234567), ("{sigma:e}", 1 / 3)],
+)  # fmt: skip
+def test_no_format_names_the_weights_of_another_sigma(tmp_path, hole, sigma):
+    try:
+        saved(tmp_path / f"{hole.format(sigma=sigma) if ':' in hole else format(sigma, '.2f')}.pth", state())
+    finally:
+        given = {"network": f"{tmp_path}/{hole}.pth"}
+        call = lambda: weights.resolve(TOY, "digits", sigma, given, download=False)  # noqa: E731
+        refused(call, hole, "another sigma", repr(sigma), error=UsageError)
+
+
+@pytest.mark.parametrize("hole", ["{sigma:.1f}", "{sigma:g}", "{sigma:.3e}", "{sigma:05.2f}"])
+def test_a_format_that_keeps_every_digit_is_taken(tmp_path, hole):
+    file = saved(tmp_path / f"{hole.format(sigma=0.5)}.pth", state())
+    given = {"network": f"{tmp_path}/{hole}.pth"}
+    assert weights.resolve(TOY, "digits", 0.5, given, download=False)["network"].path == file
+
+
+@pytest.mark.parametrize("hole", ["{sigma:99999999999}", "{sigma:.999999999f}", "{sigma:%}", "{sigma:d}", "{sigma:s}"])
+def test_a_format_that_no_file_has_is_refused_at_once(hole):
+    call = lambda: weights.resolve(TOY, "digits", 0.5, {"network": hole}, download=False)  # noqa: E731
+    refused(call, "no format of a number", error=UsageError)
+
+
+MANY = replace(TOY, roles=(replace(TOY.roles[0], many=True),))
+
+
+def members(folder, *names):
+    for i, name in enumerate(names):
+        saved(folder / f"checkpoint-{name}.pth", {k: v + i for k, v in state().items()})
+    given = {"network": f"{folder}/checkpoint-{{member}}.pth"}
+    return weights.resolve(MANY, "digits", 0.25, given, download=False)["network"]
+
+
+def test_members_are_numbered_and_what_is_not_is_left_out_and_said(tmp_path):
+    file = members(tmp_path, "10", "best", "9", "last")
+    assert [part.name for part in file.parts] == ["checkpoint-9.pth", "checkpoint-10.pth"]
+    assert "left out 'best', 'last'" in file.notes[0]
+
+
+def test_checkpoints_without_numbers_are_no_members(tmp_path):
+    refused(lambda: members(tmp_path, "best", "last"), "'best', 'last'", "numbers", error=UsageError)
+
+
+def test_two_spellings_of_one_number_are_refused(tmp_path):
+    refused(lambda: members(tmp_path, "1", "01", "2"), "'01'", "one number", error=UsageError)
+
+
+def test_a_file_that_is_two_members_is_said(tmp_path):
+    file = members(tmp_path, "0", "1")
+    assert file.notes == ()
+    (tmp_path / "checkpoint-3.pth").write_bytes((tmp_path / "checkpoint-0.pth").read_bytes())
+    assert "members 0, 3 hold the same file" in members(tmp_path, "0", "1").notes[0]
+
+
+def test_members_take_one_kind_of_network(tmp_path):
+    mean = {k: v + 1 for k, v in state().items()}
+    for i in range(2):
+        saved(tmp_path / f"{i}.pth", {"model": {k: v - i for k, v in state().items()}, "model_ema": mean})
+    given = lambda key: {"network": f"{tmp_path}/{{member}}.pth{key}"}  # noqa: E731
+    for key, taken in (("", "model_ema"), ("#model", "model")):
+        file = weights.resolve(MANY, "digits", 0.25, given(key), download=False)["network"]
+        assert file.key == taken
+        assert weights.identity(file).endswith(f"#{taken}")
+    saved(tmp_path / "1.pth", state())
+    refused(lambda: weights.resolve(MANY, "digits", 0.25, given(""), download=False), "'model_ema'")
+
+
 def test_an_unknown_role_shows_the_methods_own():
     call = lambda: weights.resolve(TOY, "digits", 0.25, {"denoiser": "x"}, download=False)  # noqa: E731
     refused(call, "'denoiser'", "network", error=UsageError)

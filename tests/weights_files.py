@@ -12,9 +12,10 @@ import torch
 
 from bench import catalogue as catalogue_module
 from bench import weights
-from bench.catalogue import Entry, as_toml
+from bench.catalogue import Entry
 from bench.errors import WeightsError
 from bench.types import Method, Param, Role
+from bench.user_catalogue import as_toml
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = PROJECT.parent / "shared" / "data" / "checkpoints"
@@ -40,6 +41,7 @@ def _own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("RRCM_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("RRCM_BENCH_WEIGHTS", raising=False)
     monkeypatch.setattr(catalogue_module, "entry_points", lambda group: [])
+    monkeypatch.setattr(catalogue_module, "_SAID", set())
 
 
 def state(width=3):

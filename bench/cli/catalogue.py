@@ -163,6 +163,8 @@ def check(
     )  # fmt: skip
     job = plan(request)[0]
     doubt_lengths([sigma])
+    for note in job.notes:
+        remark(f"note  {note}")
     place = parse_devices(device)[0]
     images = open_dataset(job)
     findings = check_method(build(job, place, images), images.shape, device=place)
@@ -216,7 +218,8 @@ def weights_verify(
 def weights_add(
     name: Annotated[str, typer.Argument(help="A name of your own, as lab/gaussian/cifar10/0.25.")],
     path: Annotated[
-        Path, typer.Argument(help="The checkpoint: safetensors, or .pth without code in it.", callback=at_home)
+        Path,
+        typer.Argument(help="The checkpoint: safetensors, or .pth without code in it; FILE#KEY.", callback=at_home),
     ],
     method: Annotated[str, typer.Option(help="Method that it is for.")],
     dataset: Annotated[str, typer.Option(help="Dataset that it was trained on.")],
@@ -233,7 +236,7 @@ def weights_add(
     from bench import registry
     from bench.errors import UsageError
     from bench.plan import convert
-    from bench.weights import add
+    from bench.weights import add, read_checkpoint, said_by
 
     found = registry.method(method)
     if role not in [r.name for r in found.roles]:
@@ -245,6 +248,9 @@ def weights_add(
         if key not in known or not value:
             raise UsageError(f"--set {word!r}: expected KEY=VALUE with KEY one of: {', '.join(known) or 'none'}")
         values[key] = convert(known[key], value, dataset)
+    said, notes = said_by(found, role, path.name, read_checkpoint(path))
+    for note in notes:
+        remark(f"note  {note}")
     entry = add(
         name,
         path,
@@ -253,6 +259,7 @@ def weights_add(
         dataset=dataset,
         sigma=sigma,
         params=values,
+        said=said,
         licence=licence,
         source=source,
     )

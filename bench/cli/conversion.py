@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from bench.cli import complete
-from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.cli.output import JSON_OPTION, print_json, remark, stdout
 from bench.cli.paths import at_home
 
 
 def weights_convert(
     source: Annotated[
         Path,
-        typer.Argument(help="The checkpoint: .pt, .pth, .bin or .safetensors, without code in it.", callback=at_home),
+        typer.Argument(
+            help="The checkpoint, without code in it; FILE#KEY where it holds several networks.", callback=at_home
+        ),
     ],
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.", callback=at_home)],
     converter: Annotated[
@@ -34,6 +36,8 @@ def weights_convert(
     from bench.conversion import convert_file
 
     done = convert_file(source, target, converter, registry.converter(converter), force=force)
+    for note in done.notes:
+        remark(f"note  {note}")
     if json:
         print_json(done.as_json())
         return

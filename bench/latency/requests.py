@@ -14,6 +14,7 @@ from bench.latency.workload import FINGERPRINT
 from bench.plan import assigned_params, assigned_roles, check_size, params_of, weights_of
 from bench.smoothing import NOISE_VERSION
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
+from bench.weights import identity
 
 CERTIFIER = "cohen"  # the whole of N is always drawn: what a sequential certifier saves depends on the images
 
@@ -104,7 +105,7 @@ def prepare(
     spec = RunSpec(
         method=item.method,
         params=params,
-        weights={r.name: files[r.name].sha256 if files else "random" for r in method.roles},
+        weights={r.name: identity(files[r.name]) if files else "random" for r in method.roles},
         dataset=request.dataset,
         split="none",
         subset="one synthetic image",

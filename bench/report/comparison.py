@@ -241,7 +241,7 @@ def _value(run: Run, key: str, own: dict[str, str], siblings: Sequence[Run]) -> 
 
 
 def _weights(run: Run) -> str:
-    return " ".join(sha256[:8] for _, sha256 in sorted(run.spec.weights.items())) or digest(run)
+    return " ".join(_short(said) for _, said in sorted(run.spec.weights.items())) or digest(run)
 
 
 def _order(value: str | None) -> tuple[float, str]:
@@ -250,3 +250,9 @@ def _order(value: str | None) -> tuple[float, str]:
         return float(value or ""), ""
     except ValueError:
         return math.inf, value or ""
+
+
+def _short(said: str) -> str:
+    """The beginning of a hash, with the key of the network where the file has several."""
+    sha256, mark, key = said.partition("#")
+    return f"{sha256[:8]}{mark}{key}"

@@ -29,7 +29,7 @@ def trained_at(runs: Sequence[Run]) -> Mapping[str, float]:
                 known.setdefault(sha256, set()).add(entry.sigma)
     found = {}
     for run in runs:
-        sigmas = {sigma for sha256 in run.spec.weights.values() for sigma in known.get(sha256, ())}
+        sigmas = {sigma for said in run.spec.weights.values() for sigma in known.get(said.partition("#")[0], ())}
         if len(sigmas) == 1:
             found[run.spec.digest()] = sigmas.pop()
     return found

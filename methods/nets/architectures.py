@@ -24,14 +24,30 @@ KNOWN = (
     "cifar_resnet20",
     "cifar_resnet110",
     "cifar_small_resnet",
+    "cifar_wrn28_10",
     "deit_base_patch16_224",
     "digits_resnet",
+    "kuangliu_resnet18",
+    "kuangliu_resnet34",
     "mae_vit_base_patch16",
     "mae_vit_large_patch16",
+    "resnet101",
+    "resnet152",
+    "resnet18",
+    "resnet34",
     "resnet50",
+    "resnext101_32x8d",
+    "resnext50_32x4d",
     "vit_base_patch16_224",
     "vit_base_patch16_224_hf",
+    "vit_base_patch16_384",
+    "wide_resnet101_2",
+    "wide_resnet50_2",
 )
+
+# timm's have torchvision's key set, so the published checkpoints fit as they are.
+_TORCHVISION = re.compile(r"(wide_)?resnet\d+(_2)?|resnext\d+_32x\dd")
+_KUANGLIU = {"kuangliu_resnet18": (2, 2, 2, 2), "kuangliu_resnet34": (3, 4, 6, 3)}
 
 # Transformers of 16x16 patches: timm's name, and how ours differs from it.
 _PATCHES_16: dict[str, tuple[str, dict[str, Any]]] = {
@@ -42,6 +58,7 @@ _PATCHES_16: dict[str, tuple[str, dict[str, Any]]] = {
     "mae_vit_base_patch16": ("vit_base_patch16_224", {"global_pool": "avg"}),
     "mae_vit_large_patch16": ("vit_large_patch16_224", {"global_pool": "avg"}),
     "vit_base_patch16_224": ("vit_base_patch16_224", {}),
+    "vit_base_patch16_384": ("vit_base_patch16_384", {}),
     # Hugging Face's ViT: with timm's eps of 1e-6 its logits are off by 3e-4.
     "vit_base_patch16_224_hf": ("vit_base_patch16_224", {"norm_layer": partial(nn.LayerNorm, eps=1e-12)}),
 }
@@ -50,7 +67,7 @@ _PATCHES_16: dict[str, tuple[str, dict[str, Any]]] = {
 def build_network(arch: str, *, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
     """The network of that name, with fresh weights: (B, C, H, W) -> logits (B, K).
 
-    `cifar_resnetN` and `akamaster_resnetN` exist for every N = 6n+2.
+    `cifar_resnetN` and `akamaster_resnetN` exist for every N = 6n+2, `cifar_wrnN_K` for every N = 6n+4 and width K.
     Raises: MethodError for an unknown name, or a shape that the network cannot take.
     """
     channels, height, width = shape
@@ -68,10 +85,20 @@ def build_network(arch: str, *, num_classes: int, shape: tuple[int, int, int]) -
         # layout makes every convolution channels-last, which is worth a factor of 1.8.
         small: nn.Module = cifar_resnet(8, num_classes, channels, width=32, stem_stride=2)
         return small.to(memory_format=torch.channels_last)
-    if arch == "resnet50":
+    if wide := re.fullmatch(r"cifar_wrn(\d{1,3})_(\d{1,2})", arch):
+        from methods.nets.wide_resnet import WideResNet
+
+        try:
+            return WideResNet(int(wide[1]), int(wide[2]), num_classes=num_classes, in_channels=channels)
+        except ValueError as problem:
+            raise MethodError(f"arch {arch!r}: {problem}") from problem
+    if arch in _KUANGLIU:
+        from methods.nets.wide_resnet import KuangliuResNet
+
+        return KuangliuResNet(_KUANGLIU[arch], num_classes=num_classes, in_channels=channels)
+    if arch in KNOWN and _TORCHVISION.fullmatch(arch):
         from timm.models import create_model
 
-        # timm's resnet50 has torchvision's key set, so the published checkpoints fit as they are.
         resnet: nn.Module = create_model(arch, pretrained=False, num_classes=num_classes, in_chans=channels)
         return resnet
     if arch in _PATCHES_16:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import WeightsError
 from bench.types import Setting, WeightsFile
-from bench.weights import load_tensors, strip_prefixes
+from bench.weights import about, read_checkpoint, under, unwrapped
 from methods.nets.architectures import temper
+from methods.nets.recognition import Shapes, described, side_of
 
 META = "meta"
 _COUNTER = "num_batches_tracked"  # inference never reads it, and checkpoints before PyTorch 0.4.1 lack it
@@ -46,11 +48,39 @@ def furnish(
             f"weights for the role {role!r} ({arch}) are missing; give a file, or random weights to measure cost"
         )
     file = setting.weights[role]
-    state = strip_prefixes(load_tensors(file.path)[0])
+    state = network_tensors(file, recognise, expected=() if select else list(network.state_dict()))
     if select is not None:
         state = select(state, file)
     fill(network, state, file, arch=arch, recognise=recognise)
     return network
+
+
+def network_tensors(
+    file: WeightsFile,
+    recognise: Callable[[Mapping[str, tuple[int, ...]]], str | None],
+    *,
+    part: Path | None = None,
+    expected: Sequence[str] = (),
+) -> dict[str, Tensor]:
+    """A file's tensors out from under what their network was wrapped in, by what `recognise` knows or by their names.
+
+    `part`: one of the role's several files. Raises: WeightsError for a file that holds several such networks.
+    """
+    checkpoint = read_checkpoint(part or file.path, file.key, averaged=False)
+    tensors = checkpoint.tensors
+    if checkpoint.normaliser is not None and "normaliser" not in file.params:
+        # As of an entry in a catalogue that does not say it, or of members that differ: none other may take its place.
+        raise WeightsError(
+            f"weights {file.name!r}: come with a normaliser, {checkpoint.normaliser}, which is not known to be used; "
+            "give the file itself with --weights, or add it again"
+        )
+    try:
+        state, _ = unwrapped(tensors, recognise)
+    except WeightsError as refusal:
+        raise about(file.name, refusal) from refusal
+    if expected and recognise({name: tuple(tensor.shape) for name, tensor in state.items()}) is None:
+        return under(tensors, [name for name in expected if not name.endswith(_COUNTER)])
+    return state
 
 
 def fill(
@@ -74,7 +104,14 @@ def fill(
             shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
             raise WeightsError(
                 f"weights {file.name!r}: expected the tensors of {arch!r}; {name!r} should be {want}, got {came}; "
-                f"{_advice(arch, recognise(shapes))}"
+                f"{_advice(arch, recognise(shapes), shapes, name, both=name in expected and name in state)}"
+            )
+    for name, tensor in state.items():
+        # Whole numbers would be taken for the weights whose scale lies elsewhere, or nowhere.
+        if name in expected and expected[name].is_floating_point() and not tensor.is_floating_point():
+            raise WeightsError(
+                f"weights {file.name!r}: expected floating-point numbers under {name!r}, got {tensor.dtype}; give the "
+                "weights before they were quantised"
             )
     network.load_state_dict({name: state.get(name, tensor) for name, tensor in expected.items()}, strict=True)
 
@@ -89,9 +126,18 @@ def seeded(seed: int, role: str) -> Iterator[None]:
         yield
 
 
-def _advice(arch: str, looks: str | None) -> str:
+def _advice(arch: str, looks: str | None, shapes: Shapes, name: str, *, both: bool) -> str:
     if looks is None:
-        return "these weights are of no architecture that is known here; give other weights"
-    if looks == arch:
-        return "same architecture, so the number of classes or of channels differs; give weights of this dataset"
-    return f"these look like {looks!r}; choose that one, or give other weights"
+        known = described(shapes)
+        return (
+            f"these look like {known}, which is not loaded here; give other weights"
+            if known
+            else "these weights are of no architecture that is known here; give other weights"
+        )
+    if looks != arch:
+        return f"these look like {looks!r}; choose that one, or give other weights"
+    if not both:
+        return f"a variant of {arch!r} with other parts; give weights of the plain one"
+    if name.rpartition(".")[2] == "pos_embed" and (side := side_of(shapes)):
+        return f"these are for images of {side}x{side}; give --size {side}, or weights for this size"
+    return "same architecture, so the number of classes or of channels differs; give weights of this dataset"

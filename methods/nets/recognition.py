@@ -13,6 +13,33 @@ from methods.nets.sizes import SIZES
 Shapes = Mapping[str, tuple[int, ...]]
 
 _FFDNETS = {96: "ffdnet", 32: "ffdnet_digits"}  # by width
+# ImageNet's, by blocks a stage: of basic blocks, and of bottlenecks by their 3x3 convolutions (channels, of a group).
+_BASIC = {(2, 2, 2, 2): "18", (3, 4, 6, 3): "34"}
+_BOTTLENECKS = {
+    ((3, 4, 6, 3), (64, 64)): "resnet50",
+    ((3, 4, 23, 3), (64, 64)): "resnet101",
+    ((3, 8, 36, 3), (64, 64)): "resnet152",
+    ((3, 4, 6, 3), (128, 128)): "wide_resnet50_2",
+    ((3, 4, 23, 3), (128, 128)): "wide_resnet101_2",
+    ((3, 4, 6, 3), (128, 4)): "resnext50_32x4d",
+    ((3, 4, 23, 3), (256, 8)): "resnext101_32x8d",
+}
+# What else is in circulation, by a name that only its tensors have; named, not loaded.
+_ELSEWHERE = (
+    (r"resnet\.embedder\.", "a ResNet of Hugging Face's transformers"),
+    (r"vit\.embeddings\.", "a ViT of Hugging Face's transformers"),
+    (r"features\.denseblock1\.|dense1\.", "a DenseNet"),
+    (r"features\.0\.0\.weight|features\.1\.conv\.", "a MobileNet or EfficientNet of torchvision"),
+    (r"features\.0\.weight", "a VGG or AlexNet"),
+    (r"stages\.0\.(blocks\.)?0\.(conv_)?dw|downsample_layers\.", "a ConvNeXt"),
+    (r"layers\.0\.blocks\.0\.attn\.relative_position_bias_table", "a Swin transformer"),
+    (r"visual\.|text_model\.|logit_scale", "a CLIP"),
+    (r"conv_stem\.", "an EfficientNet or MobileNet of timm"),
+    (r"encoder\.layers\.encoder_layer_0\.|conv_proj\.", "a ViT of torchvision"),
+    (r"backbone\.body\.|rpn\.", "a detector of torchvision"),
+    (r"(input_blocks|down_blocks)\.\d", "a diffusion model's UNet"),
+    (r"layer1\.0\.shortcut|layer2\.0\.shortcut", "a residual network for small images in another layout"),
+)
 _WRAPPERS = ("1.", "module.")  # Sequential(normaliser, network), DataParallel: in either order
 
 
@@ -34,8 +61,21 @@ def classifier_arch(shapes: Shapes) -> str | None:
     tensors = bare(shapes)
     stem = tensors.get("conv1.weight")
     stages = [_count(tensors, f"layer{i}") for i in (1, 2, 3, 4)]
+    blocks = (stages[0], stages[1], stages[2], stages[3])
     if stem and "layer1.0.conv3.weight" in tensors:
-        return "resnet50" if stages == [3, 4, 6, 3] and tensors.get("fc.weight", (0, 0))[1] == 2048 else None
+        middle = tensors.get("layer1.0.conv2.weight", ())[:2]
+        small = stem[2:] != (7, 7) or tensors.get("fc.weight", (0, 0))[1] != 2048
+        return None if small else _BOTTLENECKS.get((blocks, (*middle,)))  # type: ignore[arg-type]
+    if stem and stem[0] == 64 and blocks in _BASIC:
+        if stem[2:] == (7, 7) and tensors.get("fc.weight", (0, 0))[1] == 512:
+            return f"resnet{_BASIC[blocks]}"
+        plain = "layer2.0.shortcut.1.weight" in tensors and tensors.get("bn1.weight") == (64,)
+        return (
+            f"kuangliu_resnet{_BASIC[blocks]}" if stem[2:] == (3, 3) and plain and "linear.weight" in tensors else None
+        )
+    if stem and stem[0] == 16 and "block1.layer.0.bn1.weight" in tensors and "fc.weight" in tensors:
+        # The head tells the width: its input is the last stage's 64 k channels.
+        return f"cifar_wrn{6 * _count(tensors, 'block1.layer') + 4}_{tensors['fc.weight'][-1] // 64}"
     if stem == (32, 3, 3, 3) and stages == [1, 1, 1, 0] and "fc.weight" in tensors:
         return "cifar_small_resnet"
     if stem and stem[0] == 16 and stem[2:] == (3, 3) and stages[0] > 0 and stages == [stages[0]] * 3 + [0]:
@@ -47,7 +87,8 @@ def classifier_arch(shapes: Shapes) -> str | None:
             return "digits_resnet" if (depth, stem[1]) == (8, 1) else f"cifar_resnet{depth}"
     if "vit.embeddings.cls_token" in tensors:
         width = tensors["vit.embeddings.cls_token"][-1]
-        return "vit_base_patch16_224_hf" if width == 768 and "classifier.weight" in tensors else None
+        fits = side_of(tensors) in (None, 224) and "classifier.weight" in tensors
+        return "vit_base_patch16_224_hf" if width == 768 and fits else None
     patches = tensors.get("patch_embed.proj.weight", ())
     if "head.weight" in tensors and patches[1:] == (3, 16, 16):
         return _transformer(tensors, width=patches[0], depth=_count(tensors, "blocks"))
@@ -85,7 +126,37 @@ def _transformer(tensors: Shapes, *, width: int, depth: int) -> str | None:
         return {732: "beit_large_patch16_224", 3972: "beit_large_patch16_512"}.get(bias[0]) if size == "large" else None
     if "fc_norm.weight" in tensors:
         return f"mae_vit_{size}_patch16" if size else None
-    return "vit_base_patch16_224" if size == "base" else None
+    if size != "base":
+        return None
+    return "vit_base_patch16_384" if side_of(tensors) == 384 else "vit_base_patch16_224"
+
+
+def side_of(shapes: Shapes) -> int | None:
+    """The side of the images that a transformer of 16x16 patches was trained on, by its places; None for others."""
+    names = ("pos_embed", "vit.embeddings.position_embeddings")
+    places = next((shapes[name] for name in names if len(shapes.get(name, ())) == 3), None)
+    if places is None or places[1] < 2:
+        return None
+    across = round((places[1] - 1) ** 0.5)
+    return 16 * across if across**2 == places[1] - 1 else None
+
+
+def described(shapes: Shapes) -> str | None:
+    """What a network is that cannot be loaded here, for a message; None where the tensors show nothing known."""
+    tensors = bare(shapes)
+    stem = tensors.get("conv1.weight", ())
+    stages = [_count(tensors, f"layer{i}") for i in (1, 2, 3, 4)]
+    patches = tensors.get("patch_embed.proj.weight", ())
+    if "block1.layer.0.bn1.weight" in tensors:
+        return "a wide residual network"
+    if len(patches) == 4 and "blocks.0.attn.qkv.weight" in tensors:
+        side = f" for images of {side_of(tensors)}" if patches[2] == 16 and side_of(tensors) else ""
+        depth = _count(tensors, "blocks")
+        return f"a ViT of {depth} blocks, {patches[0]} wide, patches of {patches[2]}x{patches[3]}{side}"
+    if len(stem) == 4 and sum(stages) > 0 and not any(name.startswith("layer2.0.shortcut") for name in tensors):
+        where = "ImageNet's" if stem[2:] == (7, 7) else "a small image's"
+        return f"a residual network of {'+'.join(map(str, filter(None, stages)))} blocks behind {where} stem"
+    return next((what for pattern, what in _ELSEWHERE if any(re.match(pattern, name) for name in tensors)), None)
 
 
 def _count(names: Iterable[str], stem: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.checkpoints import load_tensors, sha256_of, strip_prefixes
+from bench.checkpoints import load_tensors, sha256_of_network, strip_prefixes
 from bench.errors import UsageError, WeightsError
 from bench.types import TrainRequest, WeightsFile
 from bench.weights import resolve
@@ -83,7 +83,7 @@ def denoiser(request: TrainRequest) -> Mapping[str, Any]:
     if request.init is not None:
         mse = WeightsFile(role="denoiser", path=request.init, sha256="", name=request.init.name)
         fill(front, _state(mse), mse, arch=settings.denoiser, recognise=denoiser_arch)
-        begun = {"init": sha256_of(request.init)}
+        begun = {"init": sha256_of_network(request.init)}
     front = front.to(request.device).train()
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ def _classifier_file(request: TrainRequest, settings: Denoising) -> WeightsFile:
 
 
 def _state(file: WeightsFile) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = strip_prefixes(load_tensors(file.path)[0])
+    state: dict[str, Tensor] = strip_prefixes(load_tensors(file.path, file.key)[0])
     return state
 
 

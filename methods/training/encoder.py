@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from bench.checkpoints import checkpoint_file, load_tensors, sha256_of, strip_prefixes
+from bench.checkpoints import load_tensors, sha256_of_network, strip_prefixes
 from bench.errors import WeightsError
 
 PROJECTOR = "projection_head."
@@ -35,4 +35,4 @@ def load_encoder(encoder: nn.Module, path: Path, size: str) -> str:
                 "give the size it was pre-trained with (--set size=...), or other weights"
             )
     encoder.load_state_dict(state)
-    return sha256_of(checkpoint_file(path))
+    return sha256_of_network(path)

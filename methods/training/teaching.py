@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from bench.checkpoints import load_tensors, sha256_of, strip_prefixes
+from bench.checkpoints import load_tensors, sha256_of_network, strip_prefixes
 from bench.errors import WeightsError
 from bench.types import TrainRequest
 from methods.nets.architectures import build_network
@@ -153,4 +153,4 @@ def begin_from(network: nn.Module, path: Path, arch: str) -> str:
                 "give --init FILE of that network, or leave it out"
             )
     network.load_state_dict({**wanted, **state})
-    return sha256_of(path)
+    return sha256_of_network(path)
