@@ -3,38 +3,107 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from io import TextIOWrapper
+from types import FrameType
+from typing import Any, NoReturn
 
 
 def main() -> None:
     """The script's entry: every failure becomes one line on stderr and an exit code."""
+    asked = _listen()
     # Before torch is loaded: its threads spin while they wait for each other, by default for so long that two are 2 to
     # 15 times slower than one as soon as another program wants a core. A short spin is as fast on an idle machine
     # (64 000 samples/s against 66 000, tiny net, 2 cores; no spin at all: 37 000).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    from bench.cli.app import app
-    from bench.errors import BenchError
-
+    # A name may hold half a letter, and a terminal may not know all: neither is worth a failure.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="rrcm-bench")
-    except BenchError as error:
-        fail(str(error), error.exit_code)
+        _run()
     except KeyboardInterrupt:
-        fail("interrupted", 130)
-    except BrokenPipeError:  # `rrcm-bench ... | head`
+        fail("interrupted", 128 + (asked or [signal.SIGINT])[0])
+    except Exception as error:
+        # An import that a signal came into may fail with anything.
+        if asked:
+            fail("interrupted", 128 + asked[0])
+        _tell(error)
+
+
+def _run() -> None:
+    """The command; leaves by SystemExit."""
+    from bench.cli.app import app
+
+    code: Any
+    try:
+        code = app(prog_name="rrcm-bench", standalone_mode=False)
+    except Exception as error:
+        # Wrong words. Their class has no public name: it is click's, of which typer may hold a copy of its own.
+        told: Any = error
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            told.show()
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "rrcm-bench"
+        fail(f"{told.format_message().rstrip('.')}; see {command} --help", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: Exception) -> NoReturn:
+    """What went wrong, in one line, and out."""
+    from bench.errors import BenchError
+    from bench.plugins import in_use, kind_and_words
+
+    if os.environ.get("RRCM_BENCH_TRACEBACK") and not (isinstance(error, BenchError) and error.__cause__ is None):
+        raise error
+    if isinstance(error, BenchError):
+        fail(str(error), error.exit_code)
+    if isinstance(error, BrokenPipeError):  # `rrcm-bench ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
+    if isinstance(error, OSError):
         where = f" {error.filename!r}" if error.filename else ""
         fail(f"the system refused{where}: {error.strerror or error}", 1)
-    except Exception as error:  # the last door: a bug, which a user can only report
-        if os.environ.get("RRCM_BENCH_TRACEBACK"):
-            raise
-        text = " ".join(str(error).split())
-        fail(f"internal error, a bug: {type(error).__name__}: {text[:300]} (RRCM_BENCH_TRACEBACK=1 shows where)", 1)
+    if isinstance(error, MemoryError):
+        fail("this machine has not enough memory for that; what is stored so far is kept", 1)
+    said, shown = kind_and_words(error), "(RRCM_BENCH_TRACEBACK=1 shows where)"
+    # The last door: a bug, which a user can only report, or what a plug-in gave where the protocol has something else.
+    if plugins := in_use():
+        fail(f"{said}: the plug-in {plugins} breaks the protocol, or this is a bug of rrcm-bench {shown}", 1)
+    fail(f"internal error, a bug: {said} {shown}", 1)
 
 
-def fail(message: str, code: int) -> None:
+def fail(message: str, code: int) -> NoReturn:
     """One line on stderr, and out."""
-    print(f"rrcm-bench: {' '.join(message.split())}", file=sys.stderr)
+    from bench.report.escaping import one_line
+
+    print(f"rrcm-bench: {one_line(message)}", file=sys.stderr)
     sys.exit(code)
+
+
+def _listen() -> list[int]:
+    """Let Ctrl-C and SIGTERM end the command in order, and never in a traceback; the signals that have come so far."""
+    asked: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if asked:  # the first one was lost in an import, or cleaning up takes too long
+            os._exit(128 + number)
+        asked.append(number)
+        raise KeyboardInterrupt(number)
+
+    def unraisable(lost: Any) -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(lost)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, stop)
+    except ValueError:  # not the main thread, which alone hears signals
+        return asked
+    sys.unraisablehook = unraisable
+    return asked

@@ -147,7 +147,8 @@ def write(report: Report, out: Path, formats: Sequence[str]) -> list[Path]:
                     _replace(made[-1], _drawn(picture, each))
             else:
                 made.append(out / f"report.{each}")
-                _replace(made[-1], _text(report, each).encode())
+                # What JSON may hold and UTF-8 may not, half a pair of surrogates, is written as its escape.
+                _replace(made[-1], _text(report, each).encode(errors="backslashreplace"))
     except OSError as error:
         raise ReportError(f"cannot write {str(out)!r}: {error.strerror}; give --out another folder") from error
     return made
