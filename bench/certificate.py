@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bench.errors import SpecError
+from bench.limits import SAMPLES, SIGMA, check_within
 from bench.types import ABSTAIN, Certificate, Counts
 
 BOUNDS = ("pa", "papb")
@@ -108,7 +109,7 @@ def largest_radius(n: int, *, sigma: float, alpha: float) -> float:
 def check_samples(n0: int, n: int, alpha: float, sigma: float) -> None:
     """Refuse sample sizes, alpha or sigma that can never certify.
 
-    Raises: SpecError, with the smallest n that works.
+    Raises: SpecError, with the smallest n that works; UsageError for numbers without measure.
     """
     if not 0 < alpha < 0.5:
         raise SpecError(f"alpha must lie in (0, 0.5), got {alpha!r}; the field uses 0.001")
@@ -118,6 +119,9 @@ def check_samples(n0: int, n: int, alpha: float, sigma: float) -> None:
         )
     if n0 < 1:
         raise SpecError(f"n0 must be at least 1, got {n0!r}; the field uses 100")
+    check_within("--sigma", sigma, *SIGMA)
+    check_within("--n0", n0, 1, SAMPLES)
+    check_within("--n", n, -math.inf, SAMPLES)
     least = smallest_n(alpha)
     if n < least:
         raise SpecError(

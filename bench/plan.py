@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from bench.certificate import check_samples
 from bench.data.subset import parse_subset, subset_fingerprint, take
 from bench.errors import MethodError, UsageError
 from bench.execution.environment import check_precision
+from bench.limits import SIDE, check_seed, check_within
 from bench.run import Job
 from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
@@ -119,6 +121,8 @@ def check_request(request: RunRequest) -> None:
         check_samples(request.n0, request.n, request.alpha, sigma)
         _registered(request, sigma)
     check_precision(request.precision)
+    check_within("--size", request.size, 1, SIDE)
+    check_seed(request.seed)
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be at least 1 image, got {request.limit}")
 
@@ -224,6 +228,8 @@ def convert(param: Param, text: str) -> Scalar:
     except (ValueError, KeyError):
         expected = "true or false" if kind is bool else f"a {kind.__name__}"
         raise UsageError(f"--set {param.name}={text!r}: expected {expected} ({param.help})") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"--set {param.name}={text!r}: expected a finite number ({param.help})")
     if param.choices and str(value) not in param.choices:
         raise UsageError(f"--set {param.name}={text!r}: expected one of {', '.join(param.choices)}")
     return value

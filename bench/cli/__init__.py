@@ -21,6 +21,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if any("\0" in word for word in sys.argv):
+        fail("a word of the command holds a zero byte, which no name of a file may", 2)
     try:
         _run()
     except KeyboardInterrupt:

@@ -80,8 +80,11 @@ def train(
     from bench import registry
     from bench.errors import UsageError
     from bench.execution.environment import parse_devices
+    from bench.limits import SIGMA, check_seed, check_within
     from bench.types import TrainRequest
 
+    check_within("--sigma", sigma, *SIGMA)
+    check_seed(seed)
     found = registry.method(method)
     if not found.train:
         raise UsageError(f"{method} has no training stage; those that have: {', '.join(trainable())}")

@@ -17,6 +17,7 @@ from typing import Any
 from bench.errors import BenchError, DeviceError
 from bench.execution.dispatch import MAX_ASKED, Answer, Parcel
 from bench.execution.station import Maker, Station
+from bench.limits import digits
 from bench.types import Execution
 
 OBJECT_STORE_BYTES = 100 * 2**20  # counts alone go through it; by default it would be a third of the memory
@@ -253,7 +254,7 @@ def _sweep(place: Path) -> None:
     for folder in place.glob(f"{PREFIX}*-*"):
         number = folder.name.removeprefix(PREFIX).partition("-")[0]
         try:
-            if number.isdigit() and folder.stat().st_uid == os.getuid():
+            if digits(number) is not None and folder.stat().st_uid == os.getuid():
                 os.kill(int(number), 0)
         except ProcessLookupError:
             shutil.rmtree(folder, ignore_errors=True)
