@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bench.errors import SpecError
-from bench.limits import SAMPLES, SIGMA, check_within
+from bench.limits import ALPHA, SAMPLES, SIGMA, check_within
 from bench.types import ABSTAIN, Certificate, Counts
 
 BOUNDS = ("pa", "papb")
@@ -24,7 +24,8 @@ def lower_bound(successes: int, n: int, alpha: float) -> float:
         return 0.0
     from scipy.special import betaincinv
 
-    return float(betaincinv(successes, n - successes + 1, alpha))
+    bound = float(betaincinv(successes, n - successes + 1, alpha))
+    return 0.0 if math.isnan(bound) else bound  # of an alpha below 1e-284: nothing is promised then
 
 
 def upper_bound(successes: int, n: int, alpha: float) -> float:
@@ -119,6 +120,7 @@ def check_samples(n0: int, n: int, alpha: float, sigma: float) -> None:
         )
     if n0 < 1:
         raise SpecError(f"n0 must be at least 1, got {n0!r}; the field uses 100")
+    check_within("--alpha", alpha, ALPHA, 0.5)
     check_within("--sigma", sigma, *SIGMA)
     check_within("--n0", n0, 1, SAMPLES)
     check_within("--n", n, -math.inf, SAMPLES)

@@ -12,6 +12,7 @@ from bench.errors import UsageError
 
 SAMPLES = 10**9  # of an image, in either stage, and of a forward pass
 SIGMA = (1e-6, 1e6)  # l2; float32 noise beyond is nothing, or infinite
+ALPHA = 1e-100  # at least; below 1e-284 scipy's inverse of the incomplete beta function ends in nan
 SIDE = 4096  # pixels
 WORKERS = 4096
 IMAGES = 10**7  # of a forecast

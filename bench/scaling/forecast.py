@@ -109,7 +109,9 @@ def given_cost(word: str, batch: int) -> MethodCost:
     except ValueError:
         seconds = 0.0
     if not (name and equals and COST[0] <= seconds <= COST[1]):
-        raise UsageError(f"--cost {word!r}: expected NAME=SECONDS of one sample, {COST[0]:g} to {COST[1]:g}, as mine=0.0005")
+        raise UsageError(
+            f"--cost {word!r}: expected NAME=SECONDS of one sample, {COST[0]:g} to {COST[1]:g}, as mine=0.0005"
+        )
     return MethodCost(key=name, title=name, seconds=seconds, batch=batch, origin=GIVEN, source="given by --cost")
 
 
