@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from io import TextIOWrapper
-from types import FrameType
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # typing takes 10 ms, in which Ctrl-C would show a traceback
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+    from typing import Any, NoReturn
 
 
 def main() -> None:
     """The script's entry: every failure becomes one line on stderr and an exit code."""
-    asked = _listen()
+    asked: list[int] = []  # signals that have come
+    deaf = _listen(asked)
     # Before torch is loaded: its threads spin while they wait for each other, by default for so long that two are 2 to
     # 15 times slower than one as soon as another program wants a core. A short spin is as fast on an idle machine
     # (64 000 samples/s against 66 000, tiny net, 2 cores; no spin at all: 37 000).
@@ -21,21 +25,24 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if any("\0" in word for word in sys.argv):
-        fail("a word of the command holds a zero byte, which no name of a file may", 2)
     try:
-        _run()
+        if any("\0" in word for word in sys.argv):
+            fail("a word of the command holds a zero byte, which no name of a file may", 2)
+        code = _run()
+        sys.exit(128 + asked[0] if asked else code)
     except KeyboardInterrupt:
-        fail("interrupted", 128 + (asked or [signal.SIGINT])[0])
+        fail("interrupted", 128 + (asked or [2])[0])
     except Exception as error:
         # An import that a signal came into may fail with anything.
         if asked:
             fail("interrupted", 128 + asked[0])
         _tell(error)
+    finally:
+        deaf()
 
 
-def _run() -> None:
-    """The command; leaves by SystemExit."""
+def _run() -> int:
+    """The command; its exit code."""
     from bench.cli.app import app
 
     code: Any
@@ -52,7 +59,7 @@ def _run() -> None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "rrcm-bench"
         fail(f"{told.format_message().rstrip('.')}; see {command} --help", 2)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _tell(error: Exception) -> NoReturn:
@@ -87,9 +94,19 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _listen() -> list[int]:
-    """Let Ctrl-C and SIGTERM end the command in order, and never in a traceback; the signals that have come so far."""
-    asked: list[int] = []
+def _listen(asked: list[int]) -> Callable[[], None]:
+    """Let Ctrl-C and SIGTERM end the command in order, and never in a traceback; how to stop listening.
+
+    `asked` gets the signals that come.
+    """
+
+    def quiet(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+
+    def unraisable(lost: Any) -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(lost)
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if asked:  # the first one was lost in an import, or cleaning up takes too long
@@ -97,15 +114,23 @@ def _listen() -> list[int]:
         asked.append(number)
         raise KeyboardInterrupt(number)
 
-    def unraisable(lost: Any) -> None:
-        if not isinstance(lost.exc_value, KeyboardInterrupt):
-            sys.__unraisablehook__(lost)
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook, sys.unraisablehook = quiet, unraisable
+    import signal
+    import threading
 
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, stop)
-    except ValueError:  # not the main thread, which alone hears signals
-        return asked
-    sys.unraisablehook = unraisable
-    return asked
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # The main thread alone hears signals.
+    numbers = [n for n, handler in before.items() if handler is not signal.SIG_IGN] * (
+        threading.current_thread() is threading.main_thread()
+    )
+    for number in numbers:
+        signal.signal(number, stop)
+
+    def deaf() -> None:
+        for number in numbers:
+            signal.signal(number, before[number])
+        if hooks != (sys.__excepthook__, sys.__unraisablehook__):  # a caller's own; else quiet to the very end
+            sys.excepthook, sys.unraisablehook = hooks
+
+    return deaf
