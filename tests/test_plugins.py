@@ -133,7 +133,6 @@ def test_no_name_in_a_stored_file_imports_code(tmp_path: Path, monkeypatch, caps
         (made / "run.json").write_text(json.dumps({**record, "digest": spec.digest()}))
     for words in (
         ("report", "--runs", "stored", "--html", "--out", "page"),
-        ("report", "--runs", "stored", "--figures", "accuracy", "--out", "made"),
         ("report", "--runs", "stored", "--json"),
         ("report", "--runs", "stored", "--table", "3"),
         ("report", "--runs", "stored", "--table", "2"),
