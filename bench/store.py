@@ -6,13 +6,14 @@ process writes a file of its own. It holds no radius: those are computed from vo
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from io import TextIOWrapper
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,28 @@ class RowWriter:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f"rows-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
-        self._file: TextIOWrapper | None = None
+        self._file: FileIO | None = None
 
     def append(self, row: Row) -> None:
-        """Add one row; it is in the operating system's hands when this returns, so kill -9 cannot take it."""
-        if self._file is None:  # opened late: a process that adds nothing leaves no file
-            self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(json.dumps(row.as_json(), separators=(",", ":")) + "\n")
-        self._file.flush()
+        """Add one row; it is in the operating system's hands when this returns, so kill -9 cannot take it.
+
+        Raises: StoreError where it cannot be written; half a row is then the file's last line, and no row.
+        """
+        line = (json.dumps(row.as_json(), separators=(",", ":")) + "\n").encode()
+        try:
+            if self._file is None:  # opened late: a process that adds nothing leaves no file
+                self._file = self._path.open("ab", buffering=0)
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {str(self._path)!r}: {error.strerror}; the rows so far are kept: the same command goes "
+                "on from them once there is room"
+            ) from error
 
     def close(self) -> None:
         """Hand the last bytes to the disk."""
         if self._file is not None:
-            self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None

@@ -15,6 +15,7 @@ import signal
 import struct
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -255,7 +256,9 @@ def _restore(task: Task, path: Path) -> _State:
         raise TrainingError(f"{path} is no file; expected a checkpoint: give another --out")
     try:
         # torch reads tensors and plain values alone so: no code runs, whatever the file holds.
-        record = torch.load(path, map_location=task.device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle protocol: what cannot be read is refused below
+            record = torch.load(path, map_location=task.device, weights_only=True)
         kept = msgspec.convert(record, _Kept, strict=True)
         stored = json.loads(kept.settings)
         if not isinstance(stored, dict) or not (0 <= kept.step <= task.steps and 0 <= kept.seconds < math.inf):
