@@ -119,7 +119,7 @@ def _check(settings: Feeding) -> None:
         most = _THREADS if field.name in ("threads", "workers") else _MOST
         if not least <= value <= most:
             raise UsageError(
-                f"{field.name} must be at least {least} and at most {most:g}, got {value!r}; "
+                f"{field.name} must be at least {least}, got {value!r}, and at most {most:g}; "
                 f"change it by --set {field.name}=..."
             )
     if settings.ema >= 1:
