@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from bench.errors import SpecError
+from bench.limits import ALPHA, SAMPLES, SIGMA, check_within
 from bench.types import ABSTAIN, Certificate, Counts
 
 BOUNDS = ("pa", "papb")
@@ -27,7 +28,8 @@ def lower_bound(successes: int, n: int, alpha: float) -> float:
         return 0.0
     from scipy.special import betaincinv
 
-    return float(betaincinv(successes, n - successes + 1, alpha))
+    bound = float(betaincinv(successes, n - successes + 1, alpha))
+    return 0.0 if math.isnan(bound) else bound  # of an alpha below 1e-284: nothing is promised then
 
 
 def upper_bound(successes: int, n: int, alpha: float) -> float:
@@ -112,7 +114,7 @@ def largest_radius(n: int, *, sigma: float, alpha: float) -> float:
 def check_samples(n0: int, n: int, alpha: float, sigma: float) -> None:
     """Refuse sample sizes, alpha or sigma that can never certify.
 
-    Raises: SpecError, with the smallest n that works.
+    Raises: SpecError, with the smallest n that works; UsageError for numbers without measure.
     """
     if not 0 < alpha < 0.5:
         raise SpecError(f"alpha must lie in (0, 0.5), got {alpha!r}; the field uses 0.001")
@@ -122,6 +124,10 @@ def check_samples(n0: int, n: int, alpha: float, sigma: float) -> None:
         )
     if n0 < 1:
         raise SpecError(f"n0 must be at least 1, got {n0!r}; the field uses 100")
+    check_within("--alpha", alpha, ALPHA, 0.5)
+    check_within("--sigma", sigma, *SIGMA)
+    check_within("--n0", n0, 1, SAMPLES)
+    check_within("--n", n, -math.inf, SAMPLES)
     least = smallest_n(alpha)
     if n < least:
         raise SpecError(

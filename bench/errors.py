@@ -4,6 +4,7 @@ BenchError                     exit code 1
 ├── UsageError                 exit code 2: the words of the command are off
 ├── SpecError                  a run that cannot be certified as asked (n too small for alpha, sigma < 0, ...)
 ├── MethodError                unknown, or declines the dataset, or breaks the protocol
+│   └── PluginError            what the code of a plug-in, a method's or another's, let out without meaning to
 ├── DataError                  missing, incomplete, corrupt, or other than it should be
 ├── WeightsError               missing, truncated, of another architecture, with code in them
 ├── StoreError                 a run folder that holds something else, or cannot be read or written
@@ -33,6 +34,10 @@ class SpecError(BenchError):
 
 class MethodError(BenchError):
     """A method that is unknown, declines the dataset, or breaks the protocol."""
+
+
+class PluginError(MethodError):
+    """An exception out of the code of a plug-in, which did not mean to refuse anything."""
 
 
 class DataError(BenchError):

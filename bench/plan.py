@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.data.checked import CheckedDataset
 from bench.data.subset import fingerprint_of, identities, parse_subset, take
 from bench.errors import BenchError, MethodError, UsageError, WeightsError
 from bench.execution.environment import check_precision
+from bench.limits import check_seed
 from bench.run import Job, build
 from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
@@ -152,6 +154,7 @@ def check_request(request: RunRequest) -> None:
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be at least 1 image, got {request.limit}")
     check_size(request.size)
+    check_seed(request.seed)
 
 
 def check_size(size: int | None) -> None:
@@ -335,6 +338,8 @@ def convert(param: Param, text: str, dataset: str, told_on: str = "") -> Scalar:
     except (ValueError, KeyError):
         expected = "true or false" if kind is bool else f"a {kind.__name__}"
         raise UsageError(f"--set {param.name}={text!r}: expected {expected} ({param.help})") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"--set {param.name}={text!r}: expected a finite number ({param.help})")
     if param.choices and str(value) not in param.choices:
         raise UsageError(f"--set {param.name}={text!r}: expected one of {', '.join(param.choices)}")
     return value

@@ -121,7 +121,8 @@ class ImageCertifier:
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """One row an image, each as soon as it is there; of a spec that lets images stop, several images a pass."""
         if not self.spec.stops:
-            yield from map(self, indices)
+            for index in indices:  # not by map: a method's own StopIteration would pass for its end
+                yield self(index)
             return
         packer = Packer(
             spec=self.spec, classifier=self.classifier, device=self.device, batch=self.batch, shrunk=self._shrink

@@ -219,6 +219,34 @@ MISTAKES = [
     (("run", "--n", "5"), 1, "smallest n that can is 10"),
     (("run", "--n", "many"), 2, "--n"),
     (("run", "--batch", "0"), 2, "expected auto or a positive number"),
+    (("run", "--batch", "²"), 2, "expected auto or a positive number"),
+    (("run", "--batch", "9" * 5000), 2, "letters) expected auto"),
+    (("run", "--n", "9" * 5000), 2, "--n"),
+    (("run", "--n", str(10**30)), 2, "of 31 digits: expected a number from"),
+    (("run", "--n0", str(10**18)), 2, "--n0 1000000000000000000"),
+    (("run", "--workers", str(10**9)), 2, "expected a number from 1 to"),
+    (("run", "--size", "0"), 2, "--size 0: expected a number from 1"),
+    (("run", "--seed", str(2**63)), 2, "64 bits"),
+    (("run", "--alpha", "5e-324"), 2, "--alpha"),
+    (("run", "--sigma", "1e308"), 2, "--sigma 1e+308: expected a number from"),
+    (("run", "--sigma", "5e-324"), 2, "--sigma"),
+    (("run", "--device", "cuda:²"), 1, "no device 'cuda:²'"),
+    (("run", "--device", "cuda:" + "9" * 5000), 1, "no device"),
+    (("latency", "--budget", "nan"), 2, "--budget nan"),
+    (("latency", "--budget", "inf"), 2, "--budget inf"),
+    (("latency", "--repeats", str(10**20)), 2, "--repeats"),
+    (("latency", "--batch", "²"), 2, "--batch"),
+    (("latency", "--n", str(10**30)), 2, "--n"),
+    (("bench", "--budget", "inf"), 2, "--budget"),
+    (("plan", "--gpus", "²"), 2, "--gpus"),
+    (("plan", "--images", str(10**25)), 2, "--images"),
+    (("plan", "--sigma", "nan"), 2, "--sigma"),
+    (("plan", "--cost", "a=1e308"), 2, "--cost"),
+    (("train", "gaussian", "--sigma", "nan"), 2, "--sigma nan"),
+    (("train", "gaussian", "--sigma", "0.5", "--set", f"epochs={10**30}"), 2, "epochs"),
+    (("train", "gaussian", "--sigma", "0.5", "--set", "threads=99999999"), 2, "threads must be"),
+    (("report", "--table", "1", "--alpha", "nan"), 1, "alpha must lie in"),
+    (("run", "--out", "a\0b"), 2, "zero byte"),
     (("run", "--device", "tpu"), 1, "no device 'tpu'"),
     (("run", "--dataset", "digits"), 2, "no --methods given"),
     (("run", "--plan", "nowhere.toml"), 2, "cannot be read"),
@@ -237,7 +265,10 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "text"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+IDS = [" ".join(words)[:60].replace("\0", "") for words, _, _ in MISTAKES]
+
+
+@pytest.mark.parametrize(("words", "code", "text"), MISTAKES, ids=IDS)
 def test_a_mistake_is_one_clear_line(cli, tmp_path: Path, words: tuple[str, ...], code: int, text: str) -> None:
     found = cli(*words)
     assert text in " ".join(found.err.replace("│", " ").split())
@@ -248,11 +279,37 @@ def test_a_mistake_is_one_clear_line(cli, tmp_path: Path, words: tuple[str, ...]
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bug_is_said_to_be_one_and_shows_no_traceback(cli, tmp_path: Path) -> None:
-    (tmp_path / "bug.py").write_text(
-        "from bench.types import Method\nBUG = Method(name='bug', title='', cite='', build=lambda s: 1 / 0)\n"
-    )
-    found = cli("run", "--methods", "bug.py:BUG", "--dataset", "digits", "--sigma", "0.5", "--n", "100")
+PLANS = [
+    ("methods = [1, true]", "methods"),
+    ("weights = [[1]]", "weights"),
+    ("set = {a = [1]}", "set"),
+    ("sigma = ['x']", "sigma"),
+    ("sigma = [true]", "sigma"),
+    ("n = 1e18", "n = 1e+18; expected a whole number"),
+    ("n = " + "9" * 5000, "not TOML that can be read"),
+    ("n = 0x" + "f" * 6000, "--n"),
+    ("sigma = [0x" + "f" * 6000 + "]", "sigma"),
+    ("a = " + "[" * 3000 + "]" * 3000, "not TOML that can be read"),
+    ('data_root = "a\\u0000b"', "zero byte"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), PLANS, ids=[said[:20] + str(k) for k, (_, said) in enumerate(PLANS)])
+def test_a_plan_of_other_types_is_one_clear_line(cli, tmp_path: Path, text: str, said: str) -> None:
+    head = "" if text.startswith("methods") else 'methods = "gaussian"\n'
+    (tmp_path / "plan.toml").write_text(f'{head}dataset = "digits"\n{text}\n')
+    found = cli("run", "--plan", "plan.toml")
+    assert found.code == 2
+    assert said in found.err
+    assert len(found.err.splitlines()) == 1
+    assert len(found.err) < 1000
+
+
+def test_a_bug_is_said_to_be_one_and_shows_no_traceback(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("rrcm_bench_file_")]:  # of other tests
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("bench.store.find_runs", {}.__getitem__)
+    found = cli("runs")
     assert found.code == 1
     assert "internal error" in found.err
     assert "Traceback" not in found.err

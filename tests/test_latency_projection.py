@@ -198,6 +198,46 @@ def test_a_file_of_something_else_is_refused_by_line(tmp_path: Path) -> None:
         ledger.read(tmp_path / "absent.jsonl")
 
 
+def _with(value: object, *keys: str) -> bytes:
+    line = record().as_json()
+    inner = line
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return json.dumps(line).encode()
+
+
+BROKEN = {
+    "a text for seconds": _with("4.0", "seconds"),
+    "no seconds": _with([], "seconds"),
+    "seconds below 0": _with([-1.0] * 4, "seconds"),
+    "seconds without end": _with([1e300] * 4, "seconds"),
+    "a number of more than 64 bits": _with(10**30, "n"),
+    "no copies": _with(0, "copies"),
+    "nan": _with(float("nan"), "setup_s"),
+    "a peak of nothing": _with(0.0, "device", "peak_flops_s"),
+    "weights that are no table": _with([1], "spec", "weights"),
+    "a method that is no text": _with(None, "spec", "method"),
+    "stages of texts": _with({"noise": "x"}, "stages"),
+    "a thousand brackets": b'{"format": 1, "spec": ' + b"[" * 100_000 + b"}",
+    "half a letter": b'{"format": 1, "created": "\\ud800"}',
+    "not UTF-8": b'{"format": 1, "created": "\xff"}',
+    "a list": b"[{}]}",
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_line_is_told_and_the_others_are_used(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "latency.jsonl"
+    path.write_bytes(json.dumps(record().as_json()).encode() + b"\n" + BROKEN[what] + b"\n")
+    said: list[str] = []
+    assert ledger.read(path, said.append) == (record(),)
+    (line,) = said
+    assert f"{str(path)!r} line 2" in line
+    with pytest.raises(StoreError, match="line 2"):
+        ledger.read(path)
+
+
 # ---- the paper -------------------------------------------------------------------------------------------------------
 
 

@@ -123,6 +123,22 @@ def test_a_report_at_another_alpha_comes_from_the_counts(cli: Any) -> None:
     assert imported_at_large == ()
 
 
+def test_a_damaged_import_is_named_and_the_others_are_read(cli: Any) -> None:
+    good = imported(cli)
+    wrong = {"sigma": "0.5", "n": 0, "alpha": 2.0, "rows": True, "expected": "x", "layout": [1], "significant": 10**6}
+    for field, value in wrong.items():
+        record = json.loads((good / "imported.json").read_text())
+        record["origin"][field] = value
+        folder = good.with_name(f"damaged-{field}")
+        folder.mkdir()
+        (folder / "imported.json").write_text(json.dumps(record))
+        (folder / "rows.jsonl").write_bytes((good / "rows.jsonl").read_bytes())
+    said: list[str] = []
+    assert [log.path for log in find_imports([Path("store")], said.append)] == [good]
+    assert sorted(said) == sorted(line for line in said if "damaged-" in line and "import the log again" in line)
+    assert len(said) == len(wrong)
+
+
 def test_the_report_command_reads_imports(cli: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     imported(cli)
     monkeypatch.setattr(sys, "argv", ["rrcm-bench", "report", "--runs", "store", "--json"])

@@ -195,9 +195,17 @@ def test_a_feature_probe_fills_table_6(tmp_path: Path) -> None:
     (tmp_path / "probe" / "features.json").write_text(json.dumps(record))
     made = sheet_table("table6", [tmp_path])
     assert [c.value for c in made.rows[0]] == ["measured", "digits", "tiny", "1.23", 0.9, None, 0.7, None]
-    (tmp_path / "probe" / "features.json").write_text("{}")
-    with pytest.raises(ReportError, match=r"is no feature probe: .* write it again"):
-        sheet_table("table6", [tmp_path])
+
+
+@pytest.mark.parametrize("damage", ["{}", "[" * 3000, '{"format": 1', "\x00", '{"format": 1, "accuracy": {"0": NaN}}'])
+def test_a_damaged_feature_probe_is_named_and_the_others_are_shown(tmp_path: Path, damage: str) -> None:
+    record = {"format": 1, "dataset": "digits", "model": "tiny", "rfd": None, "accuracy": {"0": 0.9}}
+    for name, text in (("a", json.dumps(record)), ("b", damage)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "features.json").write_text(text)
+    made = sheet_table("table6", [tmp_path])
+    assert [row[0].value for row in made.rows].count("measured") == 1
+    assert sum(note.startswith("! left out") and "b/features.json" in note for note in made.notes) == 1
 
 
 def test_a_grid_tells_training_from_certification(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from bench.errors import ReportError
 from bench.published import load
 from bench.report.build import FORMATS, build, write
 from bench.report.cells import Cell, Column, Table
-from bench.report.latex import escape, latex
+from bench.report.escaping import latex as escape
+from bench.report.latex import latex
 from bench.report.render import as_csv, as_json, markdown, terminal
 from bench.report.tables import by_sigma_tables, envelope_tables
 

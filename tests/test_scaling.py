@@ -189,7 +189,7 @@ def test_the_command_writes_what_it_prints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "error", "said"),
     [
-        (["--gpus", "0"], UsageError, "--gpus '0': expected numbers of at least 1"),
+        (["--gpus", "0"], UsageError, "--gpus '0': expected numbers from 1 to"),
         (["--gpus", "many"], UsageError, "--gpus 'many'"),
         (["--images", "0"], UsageError, "--images 0"),
         (["--methods", "dds2"], UsageError, "no row 'dds2'; expected all, or some of: gaussian"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import random
 import signal
 from collections.abc import Iterator, Mapping
@@ -149,6 +150,83 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path, content: bytes) 
     with pytest.raises(TrainingError, match="cannot read the checkpoint") as caught:
         run(toy(), tmp_path, resume=True)
     assert "\n" not in str(caught.value)
+
+
+DAMAGE = {
+    "a step beyond the last": ("step", STEPS + 1),
+    "a step before the first": ("step", -1),
+    "a text for a step": ("step", "3"),
+    "sums of nan": ("sums", {"loss": float("nan")}),
+    "settings that are no JSON": ("settings", "{"),
+    "settings that are a list": ("settings", "[]"),
+    "settings without end": ("settings", "[" * 100_000),
+    "no modules": ("modules", {}),
+    "modules of other shapes": ("modules", {"net": {"0.weight": torch.zeros(2)}, "target": {}}),
+    "an optimiser of nothing": ("optimiser", {}),
+    "an optimiser of another kind": ("optimiser", {"state": [], "param_groups": 3}),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_checkpoint_of_other_content_is_one_clear_line(tmp_path: Path, what: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(toy(), tmp_path, resume=False, pace=Pace(stop_after=3))
+    key, value = DAMAGE[what]
+    record = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    torch.save({**record, key: value}, tmp_path / CHECKPOINT)
+    with pytest.raises(TrainingError) as caught:
+        run(toy(), tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_moments_of_another_shape_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(toy(), tmp_path, resume=False, pace=Pace(stop_after=3))
+    record = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    record["optimiser"]["state"][0]["exp_avg"] = torch.zeros(7)
+    torch.save(record, tmp_path / CHECKPOINT)
+    with pytest.raises(TrainingError, match="does not fit this run"):
+        run(toy(), tmp_path, resume=True)
+
+
+def test_a_checkpoint_sets_no_rate(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(toy(), tmp_path, resume=False, pace=Pace(stop_after=3))
+    record = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    record["optimiser"]["param_groups"][0] |= {"base_lr": 1e9, "weight_decay": float("nan"), "betas": "x"}
+    torch.save(record, tmp_path / CHECKPOINT)
+    resumed, whole = toy(), toy()
+    run(resumed, tmp_path, resume=True)
+    run(whole, tmp_path / "whole", resume=False)
+    assert_same(resumed, whole)
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    class Mischief:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "executed",)
+
+    (tmp_path / CHECKPOINT).write_bytes(pickle.dumps({"format": 1, "modules": Mischief()}))
+    torch.save({"format": 1, "modules": Mischief()}, tmp_path / "as-torch-writes")
+    for made in (CHECKPOINT, "as-torch-writes"):
+        (tmp_path / CHECKPOINT).write_bytes((tmp_path / made).read_bytes())
+        with pytest.raises(TrainingError, match="cannot read the checkpoint"):
+            run(toy(), tmp_path, resume=True)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_sigterm_is_remembered_until_the_step_is_saved(tmp_path: Path) -> None:
+    task = toy()
+
+    def loss(step: int, x: Tensor) -> Mapping[str, Tensor]:
+        if step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return task.loss(step, x)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run(dataclasses.replace(task, loss=loss), tmp_path, resume=False)
+    assert stopped.value.args == (signal.SIGTERM,)
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 3
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from bench.cli import (
     strips,
     train,
 )
+from bench.cli.output import command
 
 app = typer.Typer(
     name="rrcm-bench",
@@ -29,32 +30,32 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("run")(run.run)
-app.command("plan")(plan.plan)
-app.command("runs")(runs.runs)
-app.command("report")(report.report)
-app.command("strips")(strips.strips)
-app.command("compare")(compare.compare)
-app.command("claims")(claims.claims)
-app.command("methods")(catalogue.methods)
-app.command("datasets")(catalogue.datasets)
-app.command("latency")(latency.latency)
-app.command("bench")(bench.bench)
-app.command("check")(catalogue.check)
-app.command("doctor")(doctor.doctor)
+app.command("run")(command(run.run))
+app.command("plan")(command(plan.plan))
+app.command("runs")(command(runs.runs))
+app.command("report")(command(report.report))
+app.command("strips")(command(strips.strips))
+app.command("compare")(command(compare.compare))
+app.command("claims")(command(claims.claims))
+app.command("methods")(command(catalogue.methods))
+app.command("datasets")(command(catalogue.datasets))
+app.command("latency")(command(latency.latency))
+app.command("bench")(command(bench.bench))
+app.command("check")(command(catalogue.check))
+app.command("doctor")(command(doctor.doctor))
 
 weights = typer.Typer(
     help="Known weights: list them, verify them, add your own, convert published ones.", no_args_is_help=True
 )
-weights.command("list")(catalogue.weights_list)
-weights.command("verify")(catalogue.weights_verify)
-weights.command("add")(catalogue.weights_add)
-weights.command("convert")(conversion.weights_convert)
+weights.command("list")(command(catalogue.weights_list))
+weights.command("verify")(command(catalogue.weights_verify))
+weights.command("add")(command(catalogue.weights_add))
+weights.command("convert")(command(conversion.weights_convert))
 app.add_typer(weights, name="weights")
 
 published = typer.Typer(help="Published certification logs: audit them, import them.", no_args_is_help=True)
-published.command("audit")(logs.audit)
-published.command("import")(logs.import_)
+published.command("audit")(command(logs.audit))
+published.command("import")(command(logs.import_))
 app.add_typer(published, name="logs")
 
-app.command("train")(train.train)
+app.command("train")(command(train.train))

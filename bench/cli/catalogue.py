@@ -178,9 +178,7 @@ def check(
         )
     else:
         for f in findings:
-            stdout().print(
-                f"{'ok    ' if f.ok else 'BROKEN'}  {f.claim}" + (f": {f.detail}" if f.detail else ""), markup=False
-            )
+            stdout().print(f"{'ok    ' if f.ok else 'BROKEN'}  {f.claim}" + (f": {f.detail}" if f.detail else ""))
     if broken:
         remark(f"rrcm-bench: {method} breaks {len(broken)} of {len(findings)} claims; its certificates would not hold")
         raise typer.Exit(3)
@@ -266,7 +264,7 @@ def weights_add(
     if json:
         print_json(entry_record(entry, "ok", path))
     else:
-        stdout().print(f"added {entry.name}  sha256 {entry.sha256}", markup=False)
+        stdout().print(f"added {entry.name}  sha256 {entry.sha256}")
 
 
 def entry_record(entry: Any, state: str, path: Path | None) -> dict[str, Any]:

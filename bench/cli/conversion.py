@@ -44,5 +44,4 @@ def weights_convert(
     arch = done.meta.get("arch", "network")
     stdout().print(
         f"{arch}  {done.parameters:,} parameters  {done.tensors} tensors   -> {done.path}\nsha256 {done.sha256}",
-        markup=False,
     )

@@ -22,14 +22,13 @@ def doctor(json: Annotated[bool, JSON_OPTION] = False) -> None:
     if json:
         print_json(record)
         return
-    from rich.markup import escape
     from rich.table import Table
 
     console = stdout()
     for title, part in record.items():
         table = Table(title=title, show_header=False, title_justify="left")
         for key, value in part.items():
-            table.add_row(escape(str(key)), escape(str(value)))
+            table.add_row(str(key), str(value))
         console.print(table)
 
 
@@ -41,6 +40,7 @@ def examine() -> dict[str, dict[str, Any]]:
     from bench.data.cache import cache_dir
     from bench.errors import BenchError
     from bench.execution.environment import environment, parse_devices
+    from bench.plugins import told_apart
     from bench.weights import catalogue, config_dir, verify
 
     env = environment(parse_devices("auto"), "fp32")
@@ -63,7 +63,8 @@ def examine() -> dict[str, dict[str, Any]]:
     ):
         for name in names:
             try:
-                load(name)
+                with told_apart():
+                    load(name)
             except BenchError as error:
                 parts[f"{kind} {name}"] = f"broken: {error}"
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.errors import UsageError
+from bench.limits import SAMPLES, WORKERS, check_within, digits
 from bench.types import EXECUTORS, LOCAL, SLURM, Execution
 
 CLUSTER_DEVICES = ("auto", "cpu", "cuda")
@@ -17,6 +18,7 @@ def execution_of(executor: str, device: str, batch: str, workers: int | None, sl
         raise UsageError(f"no executor {executor!r}; expected one of: {', '.join(EXECUTORS)}")
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: expected at least 1")
+    check_within("--workers", workers, 1, WORKERS)
     if slurm and executor != SLURM:
         raise UsageError(f"--slurm {slurm[0]} is for --executor slurm; give that too, or leave it out")
     if executor == LOCAL:
@@ -42,6 +44,8 @@ def parse_batch(words: str) -> int | None:
     """
     if words == "auto":
         return None
-    if not words.isdigit() or int(words) < 1:
+    copies = digits(words)
+    if copies is None or copies < 1:
         raise UsageError(f"--batch {words!r}: expected auto or a positive number of copies")
-    return int(words)
+    check_within("--batch", copies, 1, SAMPLES)
+    return copies

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bench.cli.output import remark
 from bench.cli.requests import numbers
 from bench.errors import StoreError, UsageError
+from bench.limits import DEVICES, IMAGES, SAMPLES, SIGMA, check_within, digits
 from bench.report.accuracy import natural_radii
 from bench.scaling.forecast import Forecast, costs_of_the_paper, forecast, given_cost
 
@@ -31,12 +32,14 @@ def make(
     """
     from bench.scaling.demand import from_logs, known
 
-    devices = [int(word) if word.strip().isdigit() else 0 for word in gpus.split(",")]
-    if min(devices) < 1:
-        raise UsageError(f"--gpus {gpus!r}: expected numbers of at least 1 with commas between, as 1,8,64")
-    if images < 1:
-        raise UsageError(f"--images {images}: expected at least 1")
+    devices = [digits(word.strip()) or 0 for word in gpus.split(",")]
+    if not all(1 <= count <= DEVICES for count in devices):
+        raise UsageError(f"--gpus {gpus!r}: expected numbers from 1 to {DEVICES} with commas between, as 1,8,64")
+    check_within("--images", images, 1, IMAGES)
+    check_within("--n", n, 1, SAMPLES)
     sigmas = numbers(sigma)
+    for level in sigmas:
+        check_within("--sigma", level, *SIGMA)
     rows = [*costs_of_the_paper(), *(given_cost(word, GIVEN_BATCH) for word in cost)]
     keys = [row.key for row in rows]
     split = keys if methods == "all" else [*methods.split(","), *(word.partition("=")[0] for word in cost)]

@@ -122,9 +122,11 @@ def compute(
     from bench.latency import ledger, session
     from bench.latency.devices import recognise
     from bench.latency.projection import project
+    from bench.latency.requests import check
     from bench.report.latency_tables import Timed
     from bench.report.units import duration
 
+    check(request)
     name = device_name(device)
     present = recognise(name) if device.startswith("cuda") else None
     elsewhere = target if target and target != present else None

@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.segment import Segment
+
+from bench.plugins import told_apart
+from bench.report.escaping import terminal
+
+P = ParamSpec("P")
 
 JSON_OPTION = typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
 
 
-def stdout() -> Console:
-    """The console of results; as wide as the terminal, and wide enough for a table where there is none."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+@dataclass(frozen=True, slots=True)
+class _Neutral:
+    """Something to print, without what the terminal would obey in a stranger's words."""
+
+    item: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.item, options):
+            yield segment if segment.control else Segment(terminal(segment.text), segment.style)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self.item)
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where results are printed: text and tables as they are, with neither [markup] nor :emoji: nor escapes in them."""
+
+    console: Console
+
+    def print(self, *items: RenderableType) -> None:
+        """Print them, as rich does."""
+        self.console.print(*map(_Neutral, items))
+
+
+def stdout() -> Screen:
+    """The screen of results; as wide as the terminal, and wide enough for a table where there is none."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    wide = console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=200)
+    return Screen(wide)
 
 
 def stderr() -> Console:
-    """The console of remarks and progress."""
-    return Console(stderr=True, highlight=False)
+    """The console of progress."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -33,7 +69,7 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 def remark(text: str) -> None:
     """A plain line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(terminal(text), file=sys.stderr, flush=True)
 
 
 def doubt_lengths(sigmas: Iterable[float], radii: Iterable[float] = ()) -> None:
@@ -51,9 +87,29 @@ def left_out(problem: Exception) -> None:
 
 @contextmanager
 def resumable(hint: str) -> Iterator[None]:
-    """Ctrl-C inside becomes exit code 130 and a line that says how to go on."""
+    """Ctrl-C or SIGTERM inside becomes the signal's exit code and a line that says how to go on."""
     try:
-        yield
-    except KeyboardInterrupt:
-        remark(f"rrcm-bench: interrupted; {hint}")
-        raise typer.Exit(130) from None
+        with told_apart():
+            yield
+    except KeyboardInterrupt as error:
+        raise interrupted(error, f"; {hint}") from None
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """The function as a command: what a plug-in raises is told as the plug-in's, and a signal ends it in one line."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            with told_apart():
+                function(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            raise interrupted(error) from None
+
+    return run
+
+
+def interrupted(error: KeyboardInterrupt, hint: str = "") -> typer.Exit:
+    """The end of a command by the signal that the exception names, said on stderr."""
+    remark(f"rrcm-bench: interrupted{hint}")
+    return typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT))

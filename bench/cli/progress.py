@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bench.cli.output import remark, stderr
 from bench.report.accuracy import right
+from bench.report.escaping import terminal
 from bench.types import Row, RunSpec
 
 LINE_SECONDS = 15.0  # at most one plain line in this time
@@ -22,7 +23,7 @@ class RunProgress:
         self._bar: Progress | None = None
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("  {task.description}"),
+                TextColumn("  {task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
@@ -46,14 +47,14 @@ class RunProgress:
 
     def start(self, title: str, spec: RunSpec, there: tuple[Row, ...]) -> None:
         """A run begins, with the rows that it already has."""
-        self._spec, self._title = spec, title
+        self._spec, self._title = spec, terminal(title)
         self._done, self._new, self._certified = len(there), 0, sum(right(spec, row) for row in there)
         self._drawn = 0
         self._started = self._printed = time.monotonic()
         if self._bar:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(title, total=spec.images, completed=self._done, rate="", accuracy="")
+            self._task = self._bar.add_task(self._title, total=spec.images, completed=self._done, rate="", accuracy="")
 
     def advance(self, row: Row) -> None:
         """One image more."""

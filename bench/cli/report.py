@@ -110,7 +110,7 @@ def report(
     found = find_runs(paths, left_out)
     made = build(
         found,
-        imports=find_imports(paths),
+        imports=find_imports(paths, remark),
         table=table,
         bound=bound,
         alpha=alpha,
@@ -118,7 +118,7 @@ def report(
         disjoint=select == "disjoint",
         paths=paths,
         figures=None if figures is None else figures.split(","),
-        latencies=[record for path in latency or () for record in read(path)],
+        latencies=[record for path in latency or () for record in read(path, remark)],
         roots=None if data_root is None else {run.spec.dataset: data_root for run in found},
     )
     if out is not None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.cli.paths import beside, code_beside, subset_beside, weights_beside
 from bench.data.class_order import NATURAL, TEXT, read_class_order
 from bench.errors import UsageError
@@ -16,30 +18,35 @@ from bench.report.accuracy import natural_radii
 
 EMBEDDED = Path(__file__).with_name("embedded.toml")
 
-# key of a plan file -> field of RunRequest, and its TOML type
-KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "methods": ("methods", (list, str)),
-    "dataset": ("dataset", (str,)),
-    "sigma": ("sigmas", (list, float, int)),
-    "n0": ("n0", (int,)),
-    "n": ("n", (int,)),
-    "alpha": ("alpha", (float,)),
-    "seed": ("seed", (int,)),
-    "subset": ("subset", (str,)),
-    "limit": ("limit", (int,)),
-    "data_root": ("data_root", (str,)),
-    "class_order": ("class_order", (str,)),
-    "weights": ("weights", (dict, list)),
-    "set": ("params", (dict, list)),
-    "precision": ("precision", (str,)),
-    "random_weights": ("random_weights", (bool,)),
-    "download": ("download", (bool,)),
-    "size": ("size", (int,)),
-    "certifier": ("certifier", (str,)),
-    "radii": ("radii", (list, float, int)),
-    "mode": ("mode", (str,)),
-    "beta": ("beta", (float,)),
-    "early_stop": ("early_stop", (bool,)),
+_LONGEST = 200  # letters of a value in a message
+_NAMES: Any = str | list[str]
+_NUMBERS: Any = float | list[float]
+_WORDS: Any = dict[str, str | int | float | bool] | list[str]
+
+# key of a plan file -> field of RunRequest, what it holds, and that in words
+KEYS: dict[str, tuple[str, Any, str]] = {
+    "methods": ("methods", _NAMES, "a text or a list of texts"),
+    "dataset": ("dataset", str, "a text"),
+    "sigma": ("sigmas", _NUMBERS, "a number or a list of numbers"),
+    "n0": ("n0", int, "a whole number"),
+    "n": ("n", int, "a whole number"),
+    "alpha": ("alpha", float, "a number"),
+    "seed": ("seed", int, "a whole number"),
+    "subset": ("subset", str, "a text"),
+    "limit": ("limit", int, "a whole number"),
+    "data_root": ("data_root", str, "a text"),
+    "weights": ("weights", _WORDS, 'a table of texts, or a list of texts such as "network=FILE"'),
+    "set": ("params", _WORDS, 'a table of plain values, or a list of texts such as "key=value"'),
+    "precision": ("precision", str, "a text"),
+    "random_weights": ("random_weights", bool, "true or false"),
+    "download": ("download", bool, "true or false"),
+    "size": ("size", int, "a whole number"),
+    "certifier": ("certifier", str, "a text"),
+    "radii": ("radii", _NUMBERS, "a number or a list of numbers"),
+    "mode": ("mode", str, "a text"),
+    "beta": ("beta", float, "a number"),
+    "class_order": ("class_order", str, "a text"),
+    "early_stop": ("early_stop", bool, "true or false"),
 }
 
 
@@ -88,8 +95,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"plan {str(path)!r} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"plan {str(path)!r} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # thousands of digits, thousands of brackets
+        raise UsageError(f"plan {str(path)!r} is not TOML that can be read: {error}") from None
     runs = document.pop("run", [{}])
     if not isinstance(runs, list) or not all(isinstance(r, dict) for r in runs):
         raise UsageError(f"plan {str(path)!r}: expected [[run]] tables, got run = {runs!r}")
@@ -102,11 +109,13 @@ def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
             close = difflib.get_close_matches(key, KEYS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise UsageError(f"plan {str(path)!r}: unknown key {key!r}{hint} Known: {', '.join(KEYS)}")
-        types = KEYS[key][1]
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise UsageError(
-                f"plan {str(path)!r}: {key} = {value!r}; expected {' or '.join(t.__name__ for t in types)}"
-            )
+        try:
+            msgspec.convert(value, KEYS[key][1], strict=True)
+        except (msgspec.ValidationError, OverflowError):
+            raise UsageError(f"plan {str(path)!r}: {key} = {_shown(value)}; expected {KEYS[key][2]}") from None
+        texts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if any("\0" in text for text in texts if isinstance(text, str)):
+            raise UsageError(f"plan {str(path)!r}: {key} = {_shown(value)}; expected no zero byte")
     return _placed(table, path.parent)
 
 
@@ -157,6 +166,14 @@ def _request(table: Mapping[str, Any]) -> RunRequest:
     if "class_order" in fields:
         fields["class_order"] = read_class_order(fields["class_order"])
     return RunRequest(**fields)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return "a number without measure"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _word(value: Any) -> str:

@@ -185,12 +185,14 @@ def make_all(request: RunRequest) -> list[Job]:
 
     from bench.errors import MethodError, WeightsError
     from bench.plan import plan
+    from bench.plugins import told_apart
     from bench.registry import method_names
 
     jobs = []
     for name in method_names():
         try:
-            jobs += plan(replace(request, methods=(name,)))
+            with told_apart():
+                jobs += plan(replace(request, methods=(name,)))
         except (MethodError, WeightsError) as error:
             remark(f"left out  {str(error).partition(';')[0]}")
     return jobs

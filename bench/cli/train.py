@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import typer
 from bench.cli import complete
 from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
+from bench.plugins import told_apart
 
 # Seconds that a process waits with its complaint: torchrun ends all once one has failed, so that a line of the first
 # one, which all have come to, is not told by each.
@@ -27,17 +29,18 @@ def _one_voice() -> Iterator[None]:
 
     rank = os.environ.get("RANK", "0")
     try:
-        yield
+        with told_apart():
+            yield
     except BenchError as error:
         if rank == "0":
             raise
         time.sleep(LISTENING)
         remark(f"rrcm-bench: process {rank}: {error}")
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if rank == "0":
             raise
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from None
 
 
 @_one_voice()
@@ -86,7 +89,11 @@ def train(
     from bench.data.class_order import read_class_order
     from bench.errors import UsageError
     from bench.execution.environment import parse_devices
+    from bench.limits import SIGMA, check_seed, check_within
     from bench.types import TrainRequest
+
+    check_within("--sigma", sigma, *SIGMA)
+    check_seed(seed)
 
     found = registry.method(method)
     if not found.train:
@@ -132,7 +139,7 @@ def train(
     if not dry_run:
         remark(f"trained  {method} {stage}  {dataset}  -> {request.out}")
     for key, value in result.items():
-        stdout().print(f"{key:>24}  {value}", markup=False)
+        stdout().print(f"{key:>24}  {value}")
 
 
 def _own(device: str) -> str:

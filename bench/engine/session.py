@@ -13,6 +13,7 @@ from bench.engine.records import Measurement
 from bench.engine.targets import Target, targets
 from bench.errors import SpecError, UsageError
 from bench.execution.environment import check_precision, environment, parse_devices, ready_process
+from bench.limits import SECONDS, SIGMA, check_within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,10 @@ def begin(
     check_precision(precision)
     if not sigma > 0:
         raise SpecError(f"--sigma {sigma:g}: expected a noise level above 0")
+    check_within("--sigma", sigma, *SIGMA)
     if not budget_s > 0:
         raise UsageError(f"--budget {budget_s:g}: expected seconds above 0 for each network")
+    check_within("--budget", budget_s, 0, SECONDS)
     devices = parse_devices(device)
     if len(devices) != 1:
         raise UsageError(f"--device {device}: expected one device, got {len(devices)}; measure them one by one")

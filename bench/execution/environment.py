@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.errors import DeviceError, SpecError
 from bench.execution.memory import keep_memory
+from bench.limits import digits
 
 PACKAGES = (
     "rrcm-bench",
@@ -89,8 +90,8 @@ def parse_devices(words: str) -> tuple[str, ...]:
     devices = []
     for word in (w.strip() for w in words.split(",")):
         name = "cuda:0" if word == "cuda" else word
-        known = name == "cpu" or (name.startswith("cuda:") and name[5:].isdigit() and int(name[5:]) < cuda)
-        if not known:
+        number = digits(name.removeprefix("cuda:")) if name.startswith("cuda:") else None
+        if name != "cpu" and (number is None or number >= cuda):
             there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(cuda))])
             raise DeviceError(f"no device {word!r}; expected auto or some of: {there}")
         devices.append(name)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from bench.errors import DeviceError
+from bench.plugins import told_apart
 from bench.types import Execution, Row
 
 MAX_ASKED = 2  # one row in the making and one more asked for: no process idles, little is lost by Ctrl-C
@@ -49,8 +52,9 @@ def processes(maker: Maker, indices: Sequence[int], execution: Execution) -> Ite
     ended = False
     asked: dict[Future[Row | None], ProcessPoolExecutor] = {}
     try:
-        for pool in pools * MAX_ASKED:
-            asked[pool.submit(_next)] = pool
+        with _unheard():
+            for pool in pools * MAX_ASKED:
+                asked[pool.submit(_next)] = pool
         while asked:
             for future in wait(asked, return_when=FIRST_COMPLETED).done:
                 pool, row = asked.pop(future), future.result()
@@ -72,11 +76,20 @@ def processes(maker: Maker, indices: Sequence[int], execution: Execution) -> Ite
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What is started inside hears no Ctrl-C: it imports for seconds before it can say what that is to do."""
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
 _rows: Iterator[Row] | None = None  # of this worker process, for as long as there are images
 
 
 def _start(maker: Maker, device: str, batch: int | None, threads: int, indices: tuple[int, ...], taken: Any) -> None:
-    import signal
     import threading
 
     import torch
@@ -88,7 +101,12 @@ def _start(maker: Maker, device: str, batch: int | None, threads: int, indices: 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     global _rows  # a process's own, set once by its initializer
-    _rows = maker(device, batch).rows(_shared(indices, taken))
+    _rows = _made(maker, device, batch, _shared(indices, taken))
+
+
+def _made(maker: Maker, device: str, batch: int | None, indices: Iterator[int]) -> Iterator[Row]:
+    """The worker's rows; it is built with the first, for what an initializer raises is told to nobody."""
+    yield from maker(device, batch).rows(indices)
 
 
 def _shared(indices: tuple[int, ...], taken: Any) -> Iterator[int]:
@@ -113,4 +131,5 @@ def _next() -> Row | None:
     """This process's next row; None when no image is left for it."""
     if _rows is None:
         raise RuntimeError("a worker process was used before its initializer ran")
-    return next(_rows, None)
+    with told_apart():  # here, for no frame of an exception crosses to the process that waits for it
+        return next(_rows, None)

@@ -6,7 +6,9 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import Any
 from bench.errors import BenchError, DeviceError
 from bench.execution.dispatch import MAX_ASKED, Answer, Parcel
 from bench.execution.station import Maker, Station
+from bench.limits import digits
 from bench.types import Execution
 
 OBJECT_STORE_BYTES = 100 * 2**20  # counts alone go through it; by default it would be a third of the memory
@@ -170,6 +173,10 @@ def ray_pool(maker: Maker, execution: Execution) -> Iterator[RayPool]:
     # this is how ray itself lets lines be dropped, read when it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    if not os.environ.get("RAY_ADDRESS"):
+        # A cluster of this machine alone listens where no other can reach it: as ray does wherever it takes no part in
+        # clusters, which this variable says, though it is named after where that is the rule.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ModuleNotFoundError:
@@ -230,15 +237,19 @@ def _connected(ray: Any, workers: int | None) -> Iterator[None]:
     place = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())  # noqa: S108
     _sweep(place)
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place)
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             num_cpus=max(workers or 0, os.cpu_count() or 1),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=folder,
+            # Ray opens the folder that it is given to all users; the one around it stays this user's own.
+            _temp_dir=str(Path(folder, "r")),
             **quiet,
         )
         try:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # ray's own would end the process with a trace of its stack
             yield
         finally:
             ray.shutdown()
@@ -253,7 +264,7 @@ def _sweep(place: Path) -> None:
     for folder in place.glob(f"{PREFIX}*-*"):
         number = folder.name.removeprefix(PREFIX).partition("-")[0]
         try:
-            if number.isdigit() and folder.stat().st_uid == os.getuid():
+            if digits(number) is not None and folder.stat().st_uid == os.getuid():
                 os.kill(int(number), 0)
         except ProcessLookupError:
             shutil.rmtree(folder, ignore_errors=True)

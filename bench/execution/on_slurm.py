@@ -29,6 +29,7 @@ from bench.execution.spool import (
     write_parcel,
 )
 from bench.execution.station import Maker
+from bench.limits import digits
 from bench.types import Execution
 
 WAIT_SECONDS = 0.05
@@ -214,7 +215,7 @@ def slurm_pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[Slu
         }
         try:
             executor.update_parameters(name="rrcm-bench", **asked)
-        except (NameError, TypeError, ValueError) as error:
+        except (NameError, TypeError, ValueError, AssertionError) as error:
             raise UsageError(
                 f"--slurm {' '.join(execution.options)}: {' '.join(str(error).split())[:200]}; "
                 "expected names of submitit or sbatch"
@@ -253,7 +254,8 @@ def parse_options(words: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not key or not value:
             raise UsageError(f"--slurm {word!r}: expected KEY=VALUE, as partition=gpu or timeout_min=240")
         name = key if key in (*SHARED, "cluster") or key.startswith("slurm_") else f"slurm_{key}"
-        options[name] = int(value) if value.isdigit() else value
+        number = digits(value)
+        options[name] = value if number is None else number
     return options
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from bench.execution.environment import device_name, package_version
 from bench.flight import Counted, Unit
+from bench.plugins import told_apart
 
 
 class Counter(Protocol):
@@ -37,7 +38,8 @@ class Station:
 
         Raises: what the maker raises.
         """
-        self._counter = self.maker(self.device, self.asked_batch)
+        with told_apart():  # on this side: an exception comes to the driver without its frames
+            self._counter = self.maker(self.device, self.asked_batch)
         return {
             "host": platform.node(),
             "device": device_name(self.device),
@@ -51,4 +53,5 @@ class Station:
         Raises: what the counter raises.
         """
         assert self._counter is not None  # noqa: S101  a pool starts its workers before it hands them parcels
-        return self._counter.count(units), self._counter.batch
+        with told_apart():
+            return self._counter.count(units), self._counter.batch

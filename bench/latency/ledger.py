@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from bench.errors import StoreError
 from bench.latency.records import FORMAT, LatencyRecord
@@ -31,34 +33,56 @@ def append(path: Path, records: Sequence[LatencyRecord]) -> None:
         raise StoreError(f"cannot write {str(path)!r}: {error.strerror}; give --out another file") from error
 
 
-def read(path: Path) -> tuple[LatencyRecord, ...]:
+def read(path: Path, told: Callable[[str], None] | None = None) -> tuple[LatencyRecord, ...]:
     """The file's records, in the order they were made; half a line, which a killed writer left, is passed over.
 
-    Raises: StoreError for a file that is not there, or a whole line that is no record.
+    `told`: hears of each whole line that is no record, which is then left out; without it, the first is an error.
+    Raises: StoreError for a file that is not there, or that holds lines and no record.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise StoreError(f"{str(path)!r} is no file; expected one made by `rrcm-bench latency`")
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise StoreError(
             f"no latency records in {str(path)!r}: {error.strerror}; expected a file made by `rrcm-bench latency`"
         ) from error
-    found = []
+    found, refused = [], []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # torn: JSON that ends in the middle
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            came = record.get("format") if isinstance(record, dict) else type(record).__name__
-            raise StoreError(
-                f"{str(path)!r} line {number} has format {came!r}, expected {FORMAT}; use the version that wrote it"
-            )
-        try:
-            found.append(LatencyRecord.from_json(record))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(
-                f"{str(path)!r} line {number} is no latency record ({error}); delete that line and measure again"
-            ) from error
+            found.append(_record(line))
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) or _torn(line):
+                continue
+            refused.append(f"{str(path)!r} line {number} {error}; delete that line and measure again")
+            if told is None:
+                raise StoreError(refused[0]) from error
+            told(f"left out  {refused[-1]}")
+    if refused and not found:
+        raise StoreError(refused[0])
     return tuple(found)
+
+
+def _record(line: bytes) -> LatencyRecord:
+    """The record of a line.
+
+    Raises: ValueError with what else it is.
+    """
+    try:
+        record = msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"is not JSON ({error})") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        came = record.get("format") if isinstance(record, dict) else type(record).__name__
+        raise ValueError(f"has format {came!r}, expected {FORMAT}: use the version that wrote it")
+    try:
+        return LatencyRecord.from_json(record)
+    except ValueError as error:
+        raise ValueError(f"is no latency record ({error})") from error
+
+
+def _torn(line: bytes) -> bool:
+    """Whether a line ends in the middle: a killed writer leaves such, and the next begins on a line of its own."""
+    return not line.rstrip().endswith(b"}")

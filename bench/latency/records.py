@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Literal
 
+import msgspec
+
+from bench.limits import SAMPLES
+
 FORMAT = 1
+_MOST_SECONDS = 1e9  # thirty years
 STAGES = ("noise", "denoise", "classify", "count")
 Kind = Literal["measured", "extrapolated"]
 
@@ -123,24 +128,54 @@ class LatencyRecord:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> LatencyRecord:
-        """The inverse of `as_json`; derived figures are computed anew."""
-        known = {f.name for f in fields(cls)}
-        values = {key: value for key, value in record.items() if key in known}
-        watch = dict(record.get("watch", {}))
-        for key in ("clocks_mhz", "throttled"):
-            if watch.get(key) is not None:
-                watch[key] = tuple(watch[key])
-        work = record.get("work")
-        values |= {key: tuple(values.get(key, ())) for key in ("seconds", "wall", "discarded", "warmup", "doubts")}
-        values |= {key: tuple(map(tuple, values.get(key, ()))) for key in ("curve", "extrapolated_from")}
-        return cls(
-            **{
-                **values,
-                "device": DeviceFacts(**record["device"]),
-                "watch": Watch(**watch),
-                "work": Work(**work) if work else None,
-            }
-        )
+        """The inverse of `as_json`; derived figures are computed anew.
+
+        Raises: ValueError, with the field that is not of its type, or beyond all measure.
+        """
+        made = msgspec.convert(record, cls, strict=True)
+        msgspec.convert(made.spec, _Named, strict=True)
+        _check(made)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """What every spec of a record has at least."""
+
+    method: str
+    precision: str
+    weights: Mapping[str, str]
+
+
+def _check(made: LatencyRecord) -> None:
+    """Refuse numbers of which no median, ratio or projection could be taken.
+
+    Raises: ValueError.
+    """
+    work = made.work or Work({}, {}, {})
+    work_values = [*work.flops.values(), *work.bytes.values(), *work.pass_bytes.values()]
+    extrapolated = [value for pair in made.extrapolated_from for value in pair]
+    ranges: tuple[tuple[str, Sequence[float], float, float], ...] = (
+        ("seconds", made.seconds, 1e-12, _MOST_SECONDS),
+        ("wall", made.wall, 1e-12, _MOST_SECONDS),
+        ("discarded", made.discarded, 1e-12, _MOST_SECONDS),
+        ("warmup", made.warmup, 0, _MOST_SECONDS),
+        ("setup_s", (made.setup_s,), 0, _MOST_SECONDS),
+        ("overhead_s", (made.overhead_s,), 0, _MOST_SECONDS),
+        ("noise_host", (made.noise_host,), 0, _MOST_SECONDS),
+        ("stages", tuple(made.stages.values()), 0, _MOST_SECONDS),
+        ("extrapolated_from", extrapolated, 1e-12, SAMPLES * 2),
+        ("energy_j", () if made.energy_j is None else (made.energy_j,), 0, 1e15),
+        ("n0", (made.n0,), 0, SAMPLES),
+        ("n, copies and batch", (made.n, made.copies, made.batch), 1, 2 * SAMPLES),
+        ("device", (made.device.peak_flops_s, made.device.peak_bytes_s), 1, 1e24),
+        ("work", work_values, 0, 1e24),
+    )
+    for what, values, least, most in ranges:
+        if wrong := [value for value in values if not least <= value <= most]:
+            raise ValueError(f"expected {what} from {least:g} to {most:g}, got {wrong[0]:g}")
+    if not made.seconds or len(made.seconds) != len(made.wall):
+        raise ValueError(f"expected one wall clock second a repeat, got {len(made.wall)} of {len(made.seconds)}")
 
 
 def quantile(values: Sequence[float], q: float) -> float:

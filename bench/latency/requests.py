@@ -11,6 +11,7 @@ from bench.errors import BenchError, DataError, MethodError, SpecError, UsageErr
 from bench.execution.environment import check_precision
 from bench.latency import paper
 from bench.latency.workload import FINGERPRINT
+from bench.limits import REPEATS, SAMPLES, SECONDS, check_seed, check_within, digits
 from bench.plan import assigned_params, assigned_roles, check_size, params_of, weights_of
 from bench.smoothing import NOISE_VERSION
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
@@ -61,9 +62,12 @@ def check(request: LatencyRequest) -> None:
         raise SpecError("fp8 is an extra of `run` and `bench`; expected a latency in fp32, tf32, bf16 or fp16")
     if request.repeats < 2:
         raise UsageError(f"--repeats {request.repeats}: expected at least 2, and 4 to compare two probes")
+    check_within("--repeats", request.repeats, 2, REPEATS)
     if not request.budget_s > 0:
         raise UsageError(f"--budget {request.budget_s:g}: expected seconds above 0 for each method")
-    if request.batch not in ("auto", "paper") and not (request.batch.isdigit() and int(request.batch) > 0):
+    check_within("--budget", request.budget_s, 0, SECONDS)
+    check_seed(request.seed)
+    if request.batch not in ("auto", "paper") and not 1 <= (digits(request.batch) or 0) <= SAMPLES:
         raise UsageError(f"--batch {request.batch!r}: expected auto, paper, or a positive number of copies")
 
 

@@ -20,6 +20,7 @@ from bench.latency.records import DeviceFacts, LatencyRecord, Work
 from bench.latency.requests import Item, LatencyRequest, batch_of, check, prepare
 from bench.latency.sensors import Sensor, sensor_for
 from bench.latency.workload import Certification
+from bench.plugins import told_apart
 from bench.types import BaseClassifier, Method, RunSpec
 
 LEAST_PASSES = 3  # before the repeats: two to find that the batch fits, one to warm up
@@ -47,9 +48,11 @@ def run(request: LatencyRequest, rows: tuple[Item, ...], device: str) -> Iterato
     facts = describe(device, request.precision)
     for item in rows:
         try:
-            yield Outcome(item, time_item(request, item, methods, device, facts, clock, sensor))
+            with told_apart():
+                outcome = Outcome(item, time_item(request, item, methods, device, facts, clock, sensor))
         except (MethodError, SpecError, DeviceError, WeightsError) as refusal:
-            yield Outcome(item, None, refusal)
+            outcome = Outcome(item, None, refusal)
+        yield outcome
 
 
 def time_item(

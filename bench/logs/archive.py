@@ -10,16 +10,20 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.errors import StoreError
+from bench.limits import ALPHA, SAMPLES, SIGMA
 from bench.logs.grid import Sampling
 from bench.logs.records import ImportedRow
 
 FORMAT = 1
+_DIGITS = 400  # of a printed radius at most: as many as a float has, written out
 FILE, ROWS = "imported.json", "rows.jsonl"
 
 
@@ -73,8 +77,10 @@ class Imported:
 
 def folder_name(origin: Origin) -> str:
     """The name of an import's folder."""
-    method = "".join(c if c.isalnum() or c in "-_." else "-" for c in origin.method)
-    return f"imported-{origin.dataset}-{method}-s{origin.sigma:g}-{origin.digest()[:10]}"
+    dataset, method = (
+        "".join(c if c.isalnum() or c in "-_." else "-" for c in name) for name in (origin.dataset, origin.method)
+    )
+    return f"imported-{dataset}-{method}-s{origin.sigma:g}-{origin.digest()[:10]}"
 
 
 def write(out: Path, origin: Origin, rows: Sequence[ImportedRow]) -> Path:
@@ -113,11 +119,11 @@ def read(folder: Path) -> Imported:
     """
     again = "delete the folder and import the log again"
     try:
-        record = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        text = (folder / ROWS).read_text(encoding="utf-8")
+        record = msgspec.json.decode((folder / FILE).read_bytes())
+        data = (folder / ROWS).read_bytes()
     except FileNotFoundError as error:
         raise StoreError(f"no {Path(error.filename).name} in {str(folder)!r}; {again}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{str(folder)!r} cannot be read: {error}; {again}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else type(record).__name__
@@ -125,30 +131,49 @@ def read(folder: Path) -> Imported:
             f"{str(folder / FILE)!r} has format {found!r}, expected {FORMAT}; use the version that wrote it"
         )
     try:
-        origin = _origin(record["origin"])
-        rows = tuple(ImportedRow.from_json(json.loads(line)) for line in text.splitlines())
-        unchanged = (origin.digest(), hashlib.sha256(text.encode()).hexdigest()) == (
-            record["digest"],
-            record["rows_sha256"],
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{str(folder)!r} holds no complete import: {error!r}; {again}") from error
+        origin = _origin(record.get("origin"))
+        rows = tuple(ImportedRow.from_json(msgspec.json.decode(line)) for line in data.splitlines())
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{str(folder)!r} holds no complete import: {error}; {again}") from error
+    digests = (origin.digest(), hashlib.sha256(data).hexdigest())
+    unchanged = digests == (record.get("digest"), record.get("rows_sha256"))
     if not unchanged or len(rows) != origin.rows:
         raise StoreError(f"{str(folder)!r} was edited since the import: its digests do not fit; {again}")
     return Imported(path=folder, origin=origin, rows=rows)
 
 
-def find_imports(paths: Sequence[Path]) -> list[Imported]:
-    """All imported logs in the given folders: each an import's folder, or a folder of them; none is no mistake."""
+def find_imports(paths: Sequence[Path], told: Callable[[str], None] | None = None) -> list[Imported]:
+    """All imported logs in the given folders: each an import's folder, or a folder of them; none is no mistake.
+
+    `told`: hears of each import that cannot be read, which is then left out; without it, the first is an error.
+    Raises: StoreError as `read`.
+    """
     folders: list[Path] = []
     for path in paths:
         folders += [path] if (path / FILE).is_file() else sorted(p.parent for p in path.glob(f"[!.]*/{FILE}"))
-    found = [read(folder) for folder in dict.fromkeys(folders)]
+    found = []
+    for folder in dict.fromkeys(folders):
+        try:
+            found.append(read(folder))
+        except StoreError as error:
+            if told is None:
+                raise
+            told(f"left out  {error}")
     return sorted(found, key=lambda i: (i.origin.dataset, i.origin.method, i.origin.sigma, i.origin.digest()))
 
 
-def _origin(record: Mapping[str, Any]) -> Origin:
+def _origin(record: Any) -> Origin:
+    """An origin out of a record.
+
+    Raises: ValueError with the field that is missing, unknown, of another type, or out of range.
+    """
     known = {field.name for field in fields(Origin)}
-    if set(record) != known:
-        raise ValueError(f"fields {sorted(set(record) ^ known)} are missing or unknown")
-    return Origin(**{**record, "layout": tuple(record["layout"]), "findings": tuple(record["findings"])})
+    if not isinstance(record, dict) or set(record) != known:
+        odd = sorted(set(record) ^ known) if isinstance(record, dict) else [type(record).__name__]
+        raise ValueError(f"fields {odd} are missing or unknown")
+    made = msgspec.convert(record, Origin, strict=True)
+    if not (SIGMA[0] <= made.sigma <= SIGMA[1] and 1 <= made.n <= SAMPLES and ALPHA <= made.alpha < 0.5):
+        raise ValueError(f"sigma={made.sigma:g}, n={made.n} and alpha={made.alpha:g} are of no certification")
+    if not (0 <= made.significant <= _DIGITS and 0 <= made.decimals <= _DIGITS and made.rows >= 0):
+        raise ValueError(f"{made.significant} digits, {made.decimals} decimals and {made.rows} rows are of no log")
+    return made

@@ -9,8 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.errors import DataError
 from bench.types import ABSTAIN
+
+_LARGEST = 1e9  # l2; far beyond any image
 
 
 class NotALogError(DataError):
@@ -48,13 +52,16 @@ class ImportedRow:
     def from_json(cls, record: Mapping[str, Any]) -> ImportedRow:
         """The inverse of `as_json`.
 
-        Raises: ValueError for a radius that is no number, KeyError for a field that is not there.
+        Raises: ValueError for a field that is missing or of another type, or a radius that is no number.
         """
-        if not isinstance(record["radius"], str) or not isinstance(record["correct"], bool):
-            raise ValueError(f"expected a radius as text and correct as true or false, got {record!r}")
-        if not (radius := number(record["radius"])).is_finite() or radius < 0:
-            raise ValueError(f"expected a radius of at least 0, got {record['radius']!r}")
-        return cls(**{name: record[name] for name in cls.__slots__})
+        if not isinstance(record, dict) or set(record) != set(cls.__slots__):
+            raise ValueError(f"expected the fields {', '.join(cls.__slots__)}, got {record!r}")
+        made = msgspec.convert(record, cls, strict=True)
+        if not (radius := number(made.radius)).is_finite() or radius < 0 or float(radius) > _LARGEST:
+            raise ValueError(f"expected a radius from 0 to {_LARGEST:g}, got {made.radius!r}")
+        if made.index is not None and made.index < 0:
+            raise ValueError(f"expected an index from 0 on, got {made.index}")
+        return made
 
 
 @dataclass(frozen=True, slots=True)

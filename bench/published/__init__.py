@@ -14,6 +14,7 @@ from bench.errors import ReportError
 
 GROUPS = ("classical", "diffusion", "rrcm")
 _FOLDER = Path(__file__).parent
+_MOST = 10**15  # of any number
 ABSENT = "-"  # a cell that the paper leaves empty; TOML has no null
 
 
@@ -102,7 +103,7 @@ def parse(name: str, text: str) -> PublishedTable:
     try:
         # Decimal: 76.8 percent is the fraction 0.768, not 76.8 / 100 in binary.
         record = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as problem:
+    except (ValueError, ArithmeticError, RecursionError) as problem:
         raise ReportError(f"published table {name!r} is not TOML: {problem}") from problem
     table = _Fields(name, record)
     radii = tuple(float("nan" if radius is None else radius) for radius in table.numbers("radii"))
@@ -196,7 +197,7 @@ class _Fields:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | Decimal)
-            or not (value > 0 and Decimal(value).is_finite())
+            or not (Decimal(value).is_finite() and 0 < value < _MOST and float(value) > 0)
         ):
             raise self.refused(f"a positive number for {key}", value)
         return float(value)
@@ -210,7 +211,8 @@ class _Fields:
     def numbers(self, key: str) -> list[Any]:
         value = self.left.pop(key, [])
         if not isinstance(value, list) or not all(
-            item == ABSENT or (type(item) in (int, Decimal) and Decimal(item).is_finite()) for item in value
+            item == ABSENT or (type(item) in (int, Decimal) and Decimal(item).is_finite() and abs(item) < _MOST)
+            for item in value
         ):
             raise self.refused(f"numbers or {ABSENT!r} for {key}", value)
         return [None if item == ABSENT else Decimal(item) for item in value]

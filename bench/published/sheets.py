@@ -55,7 +55,7 @@ def parse_sheet(name: str, text: str) -> Sheet:
     """
     try:
         record: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+    except (ValueError, RecursionError) as problem:
         raise ReportError(f"published table {name!r} is not TOML: {problem}; mend its TOML file") from problem
     try:
         columns = tuple(SheetColumn(**each) for each in record["columns"])
@@ -69,7 +69,7 @@ def parse_sheet(name: str, text: str) -> Sheet:
             rows=tuple(_row(name, row, columns) for row in rows),
             notes=tuple(record.get("notes", ())),
         )
-    except (KeyError, TypeError) as problem:
+    except (KeyError, TypeError, AttributeError, ValueError) as problem:
         raise ReportError(
             f"published table {name!r}: expected title, source, facts, [[columns]] and [[rows]], got {problem}; "
             "mend its TOML file"
@@ -79,9 +79,9 @@ def parse_sheet(name: str, text: str) -> Sheet:
 
 def _row(name: str, row: Mapping[str, Any], columns: tuple[SheetColumn, ...]) -> Mapping[str, Value]:
     keys = {column.key for column in columns}
-    if set(row) != keys:
+    if not isinstance(row, dict) or set(row) != keys:
         raise ReportError(
-            f"published table {name!r}: expected cells for {sorted(keys)}, got {sorted(row)}; mend its TOML file"
+            f"published table {name!r}: expected cells for {sorted(keys)}, got {list(row)}; mend its TOML file"
         )
     for column in columns:
         value = row[column.key]

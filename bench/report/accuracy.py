@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bench.certificate import BOUNDS, certify
 from bench.errors import ReportError
+from bench.limits import ALPHA
 from bench.stopping import CERTIFIERS, verdict
 from bench.store import Run
 from bench.types import ABSTAIN, Certificate, Row, RunSpec, family
@@ -145,8 +146,8 @@ def _certify(run: Run, bound: str, alpha: float | None, only: Collection[int] | 
     level = spec.alpha if alpha is None else alpha
     if bound not in BOUNDS:
         raise ReportError(f"bound must be one of {', '.join(BOUNDS)}, got {bound!r}")
-    if not 0 < level < 0.5:
-        raise ReportError(f"alpha must lie in (0, 0.5), got {level!r}; the field uses 0.001")
+    if not ALPHA <= level < 0.5:
+        raise ReportError(f"alpha must lie in [{ALPHA:g}, 0.5), got {level!r}; the field uses 0.001")
     if spec.certifier not in CERTIFIERS:
         raise ReportError(
             f"{name(run)} was certified by {spec.certifier!r}; this report reads {' and '.join(CERTIFIERS)} runs only"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.certificate import BOUNDS
 from bench.errors import ReportError
+from bench.limits import ALPHA
 from bench.published import PublishedTable
 from bench.report.against import beside
 from bench.report.cells import Table, numbered
@@ -73,6 +74,8 @@ def build(
     """
     if bound not in (*BOUNDS, "both"):
         raise ReportError(f"expected the bound {', '.join(BOUNDS)} or both, got {bound!r}")
+    if alpha is not None and not ALPHA <= alpha < 0.5:
+        raise ReportError(f"alpha must lie in [{ALPHA:g}, 0.5), got {alpha!r}; the field uses 0.001")
     started = [run for run in runs if run.rows]  # a run that has just begun has nothing to say yet
     if table is not None and table_name(table) not in ENVELOPES:
         made = paper_tables(table_name(table), started, paths, "pa" if bound == "both" else bound, alpha)
@@ -147,7 +150,8 @@ def write(report: Report, out: Path, formats: Sequence[str]) -> list[Path]:
                     _replace(made[-1], _drawn(picture, each))
             else:
                 made.append(out / f"report.{each}")
-                _replace(made[-1], _text(report, each).encode())
+                # What JSON may hold and UTF-8 may not, half a pair of surrogates, is written as its escape.
+                _replace(made[-1], _text(report, each).encode(errors="backslashreplace"))
     except OSError as error:
         raise ReportError(f"cannot write {str(out)!r}: {error.strerror}; give --out another folder") from error
     return made

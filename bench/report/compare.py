@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.errors import ReportError
+from bench.limits import ALPHA
 from bench.report import units
 from bench.report.accuracy import name, table_radii
 from bench.report.cells import Cell, Column, Line, Table, Unit
@@ -202,6 +203,8 @@ def _check(a: Run, b: Run, alpha: float | None, overlap: bool) -> None:
                 f"{name(a)} has {what} {one!r}, {name(b)} {other!r}: their l2 radii are in other pixels; "
                 "expected one; certify both in the same"
             )
+    if alpha is not None and not ALPHA <= alpha < 0.5:
+        raise ReportError(f"alpha must lie in [{ALPHA:g}, 0.5), got {alpha!r}; the field uses 0.001")
     if alpha is None and a.spec.alpha != b.spec.alpha:
         raise ReportError(
             f"{name(a)} has alpha={a.spec.alpha:g}, {name(b)} {b.spec.alpha:g}; expected one; "

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.errors import ReportError
 from bench.report import units
 from bench.report.accuracy import Curve, curve, digest
+from bench.report.escaping import terminal
 from bench.report.grouping import Group, variants
 from bench.report.statistics import CONFIDENCE, wilson
 
@@ -101,7 +102,11 @@ def as_bytes(figure: Figure, form: str) -> bytes:
     if form not in unsaid:
         raise ReportError(f"expected a figure as {', '.join(unsaid)}, got {form!r}")
     from matplotlib import rc_context
+    from matplotlib.text import Text
 
+    for text in figure.findobj(Text):
+        if (shown := terminal(text.get_text())) != text.get_text():  # no font has a letter for a control
+            text.set_text(shown)
     out = io.BytesIO()
     # Type 42 is embedded TrueType: journals refuse Type 3. SVG names its parts by a hash, salted at random by default.
     with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "rrcm-bench"}), warnings.catch_warnings():

@@ -5,43 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.report.cells import Cell, Table
+from bench.report.escaping import latex as escape
 
 _HEAD = "% needs \\usepackage{booktabs,graphicx}; give \\input this file\n"
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "_": r"\_",
-    "%": r"\%",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
-    "–": "--",
-    "—": "---",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "σ": r"$\sigma$",
-    "α": r"$\alpha$",
-    "†": r"$\dagger$",
-    "\n": " ",
-}
-_LATIN = 0x180  # up to here pdflatex reads UTF-8 by itself
 
 
 def latex(tables: Sequence[Table]) -> str:
     """The tables as LaTeX floats; rows that were not measured stand in a block of their own, in italics."""
     return _HEAD + "\n".join(_float(table) for table in tables)
-
-
-def escape(text: str) -> str:
-    """Text that LaTeX prints as it is; what pdflatex has no letter for becomes its code point."""
-    return "".join(_ESCAPES.get(c, c if ord(c) < _LATIN else f"(U+{ord(c):04X})") for c in text)
 
 
 def _float(table: Table) -> str:

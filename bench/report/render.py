@@ -8,7 +8,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bench.report import escaping
 from bench.report.cells import Cell, Table
+from bench.report.escaping import markdown as _markdown_text
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -30,8 +32,8 @@ def terminal(table: Table, *, intervals: bool = False) -> RichTable:
     from rich.text import Text
 
     made = RichTable(
-        title=Text(table.title),
-        caption=Text("\n".join((table.caption, *table.notes))),
+        title=Text(escaping.terminal(table.title)),
+        caption=Text(escaping.terminal("\n".join((table.caption, *table.notes)))),
         caption_justify="left",
         title_justify="left",
         box=SIMPLE_HEAD,
@@ -40,13 +42,14 @@ def terminal(table: Table, *, intervals: bool = False) -> RichTable:
     for k, column in enumerate(table.columns):
         numeric = not table.text_column(k)
         # Numbers are never broken; where room is short, titles give way.
-        made.add_column(Text(column.title), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        title = Text(escaping.terminal(column.title))
+        made.add_column(title, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row, after in zip(table.rows, (*table.rows[1:], None), strict=True):
         # Text, not str: a method's title may hold [brackets], which rich would take for markup.
         made.add_row(
             *(
                 Text("\n").join(
-                    Text(line, style="bold" if c.bold and k == 0 else "")
+                    Text(escaping.terminal(line), style="bold" if c.bold and k == 0 else "")
                     for k, line in enumerate((c.main(), c.interval() if intervals else "", c.note))
                     if line
                 )
@@ -89,7 +92,7 @@ def as_csv(tables: Sequence[Table]) -> str:
             for column, cell in zip(table.columns, row, strict=True):
                 quoted = cell.source == "quoted"
                 writer.writerow(
-                    "" if field is None else repr(field) if isinstance(field, float) else field
+                    "" if field is None else _csv_field(field)
                     for field in (
                         *(table.name, number, column.key, column.radius, cell.value, cell.unit, cell.source),
                         *(cell.low, cell.high, cell.successes, cell.images, cell.n, cell.note, row_note),
@@ -102,7 +105,12 @@ def as_csv(tables: Sequence[Table]) -> str:
 
 def as_json(tables: Sequence[Table]) -> str:
     """The tables as stored records, at full precision."""
-    return json.dumps({"format": FORMAT, "tables": [t.as_json() for t in tables]}, indent=1, ensure_ascii=False) + "\n"
+    document = {"format": FORMAT, "tables": [t.as_json() for t in tables]}
+    return escaping.json_text(json.dumps(document, indent=1, ensure_ascii=False)) + "\n"
+
+
+def _csv_field(field: str | int | float) -> str:
+    return escaping.spreadsheet(field) if isinstance(field, str) else repr(field)
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -110,9 +118,3 @@ def _markdown_cell(cell: Cell) -> str:
     text = f"**{first}**" if cell.bold else first
     text = text if cell.source == "measured" else f"*{text}*"
     return " ".join((text, *(f"<sub>{line}</sub>" for line in rest)))
-
-
-def _markdown_text(text: str) -> str:
-    for letter in "\\`*_|<":
-        text = text.replace(letter, "\\" + letter)
-    return text.replace("\n", " ")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from bench.errors import ReportError
 from bench.published.sheets import Sheet, load_sheet
@@ -25,12 +27,18 @@ def sheet_table(name: str, paths: Sequence[Path] = ()) -> Table:
     """A published table of sizes, settings or probes with this package's own rows above the quoted ones.
 
     `paths`: folders of feature probes, for Table 6.
-    Raises: ReportError for a probe that cannot be read, or a method's fact without one of the table's columns.
+    A probe that cannot be read is left out, and the notes say so.
+    Raises: ReportError for a method's fact without one of the table's columns.
     """
     sheet = load_sheet(name)
     own: list[tuple[str, Mapping[str, Any]]] = []
+    left_out: list[str] = []
     if sheet.facts == "features":
-        own += [(str(path.parent.name), _probe(path, sheet)) for path in find_features(paths)]
+        for path in find_features(paths):
+            try:
+                own.append((str(path.parent.name), _probe(path, sheet)))
+            except ReportError as error:  # one that is damaged takes no other along
+                left_out.append(f"! left out: {error}")
     else:
         for method in methods().values():
             if sheet.facts in method.facts:
@@ -44,7 +52,7 @@ def sheet_table(name: str, paths: Sequence[Path] = ()) -> Table:
         caption=made,
         columns=(Column("source", "source"), *(Column(c.key, c.title) for c in sheet.columns)),
         rows=tuple(rows),
-        notes=(f"quoted rows: {sheet.source}; not measured here", *sheet.notes),
+        notes=(f"quoted rows: {sheet.source}; not measured here", *sheet.notes, *left_out),
     )
 
 
@@ -56,25 +64,33 @@ def find_features(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """A probe's record."""
+
+    format: int
+    dataset: str
+    model: str
+    rfd: float | None
+    accuracy: dict[str, float]  # by sigma: {"0": 0.73, "0.25": ...}
+
+
 def _probe(path: Path, sheet: Sheet) -> Mapping[str, Any]:
-    """A probe's record: {"format": 1, "dataset", "model", "rfd", "accuracy": {"0": 0.73, "0.25": ...}}."""
+    """The row of a probe."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != 1:
-            raise ReportError(f"{str(path)!r} has format {record['format']!r}, expected 1; use its own version")
-        row = {
-            "dataset": str(record["dataset"]),
-            "model": str(record["model"]),
-            "rfd": None if record["rfd"] is None else f"{float(record['rfd']):.2f}",
-        }
-        accuracy = {f"accuracy_{float(sigma):g}": float(value) for sigma, value in record["accuracy"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        record = msgspec.json.decode(path.read_bytes(), type=_Record)
+        accuracy = {f"accuracy_{float(sigma):g}": value for sigma, value in record.accuracy.items()}
+    except (OSError, ValueError, RecursionError) as problem:
         raise ReportError(
-            f"{str(path)!r} is no feature probe: {problem!r}; expected dataset, model, rfd and accuracy by sigma; "
+            f"{str(path)!r} is no feature probe: {problem}; expected dataset, model, rfd and accuracy by sigma; "
             "write it again"
         ) from problem
+    if record.format != 1:
+        raise ReportError(f"{str(path)!r} has format {record.format!r}, expected 1; use its own version")
     if wrong := [value for value in accuracy.values() if not 0 <= value <= 1]:
         raise ReportError(f"{str(path)!r}: expected accuracies as fractions, got {wrong[0]!r}; write it again")
+    rfd = None if record.rfd is None else f"{record.rfd:.2f}"
+    row = {"dataset": record.dataset, "model": record.model, "rfd": rfd}
     return row | {c.key: accuracy.get(c.key) for c in sheet.columns if c.key.startswith("accuracy_")}
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.data.class_order import open_source
 from bench.errors import BenchError
-from bench.registry import open_dataset
+from bench.plugins import told_apart
+from bench.registry import installed_dataset
 from bench.store import Run
 from bench.types import Dataset
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _EXACT = 32  # longest side that is shown pixel by pixel, as PNG
+_LARGEST = 4096  # side that is opened for a picture at all
 _SIDE = 64  # of larger images, as JPEG: 500 of them take 1 MB, as PNG they would take 6
 
 
@@ -34,14 +37,23 @@ def thumbnails(runs: Sequence[Run], root: Path | None = None) -> Thumbnails:
     """A picture of each image that these runs of one data set certified.
 
     What opens from `root`, or by itself, is shown; nothing is fetched that the user has not allowed to be fetched, and
-    an image with another fingerprint is left out.
+    an image with another fingerprint is left out. The spec is of a file that anyone may have written: its data set must
+    be an installed one, for no code runs because a run names it.
     """
     spec = runs[0].spec
     prints = {row.index: row.fingerprint for run in runs for row in run.rows}
+    source = installed_dataset(spec.dataset)
+    if source is None:
+        return Thumbnails(missing=f"no installed data set is named {spec.dataset!r}")
+    if spec.shape[1] > _LARGEST:
+        return Thumbnails(missing=f"images of {spec.shape[1]} pixels a side are too large for it")
     try:
-        dataset = open_dataset(spec.dataset, root, spec.shape[1], spec.split, spec.class_order or None)
-        # A picture is a pleasure, no result: it is not worth a page without tables.
-        made = {index: _picture(dataset, index, known) for index, known in sorted(prints.items())}
+        with told_apart():
+            dataset = open_source(source, root, spec.shape[1], spec.split, spec.class_order or None)
+            # A picture is a pleasure, no result: it is not worth a page without tables.
+            there = range(len(dataset))
+            made = {i: _picture(dataset, i, known) if i in there else "" for i, known in sorted(prints.items())}
+            classes = tuple(dataset.class_names)
     except (BenchError, ImportError):
         # The reason would name a folder of this machine, and a page is made to be handed on.
         return Thumbnails(missing="the data set does not open here by itself; its images are at hand where it was run")
@@ -50,7 +62,7 @@ def thumbnails(runs: Sequence[Run], root: Path | None = None) -> Thumbnails:
     words = (
         f"{wrong} of {len(made)} images here are not those that were certified (other fingerprints)" if wrong else ""
     )
-    return Thumbnails(known, tuple(dataset.class_names), words)
+    return Thumbnails(known, classes, words)
 
 
 def data_uri(pixels: np.ndarray[Any, np.dtype[np.float32]]) -> str:

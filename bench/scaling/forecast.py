@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench import published
 from bench.errors import UsageError
 from bench.latency import paper
+from bench.limits import COST
 from bench.scaling.demand import Demand, draw, pick
 from bench.scaling.simulate import Costs, Simulated, by_image, by_look, by_share, of_fixed_n
 
@@ -107,8 +108,10 @@ def given_cost(word: str, batch: int) -> MethodCost:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not (name and equals and 0 < seconds < float("inf")):
-        raise UsageError(f"--cost {word!r}: expected NAME=SECONDS of one sample, as mine=0.0005")
+    if not (name and equals and COST[0] <= seconds <= COST[1]):
+        raise UsageError(
+            f"--cost {word!r}: expected NAME=SECONDS of one sample, {COST[0]:g} to {COST[1]:g}, as mine=0.0005"
+        )
     return MethodCost(key=name, title=name, seconds=seconds, batch=batch, origin=GIVEN, source="given by --cost")
 
 

@@ -12,8 +12,10 @@ import math
 import os
 import pickle
 import signal
+import struct
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +33,11 @@ from methods.training.parallel import ALONE, World
 from methods.training.progress import Progress
 from methods.training.share import Share, sharing
 
+# What torch.load, and reading what it gives, raise on a damaged file depends on where the damage is.
+_DAMAGE = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, NameError),
+    *(ArithmeticError, MemoryError, ImportError, struct.error, pickle.UnpicklingError),
+)
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
 FORMAT = 1
@@ -69,7 +77,7 @@ class Pace:
 class _State:
     step: int = 0
     seconds: float = 0.0
-    asked: bool = False  # to stop, in this process
+    asked: int = 0  # the signal that asked this process to stop
     stop: bool = False  # all processes together
     sums: dict[str, float] = field(default_factory=dict)
     summed: int = 0
@@ -108,7 +116,7 @@ def run(task: Task, out: Path, *, resume: bool, pace: Pace | None = None) -> flo
     if leads:
         _save(task, checkpoint, state)
     if state.step < task.steps:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(state.asked or signal.SIGINT)
     return state.seconds
 
 
@@ -127,30 +135,41 @@ def _steps(task: Task, out: Path, state: _State, pace: Pace, progress: Progress)
     began = time.perf_counter() - state.seconds
     saved = time.perf_counter()
     leads = task.world.leads
-    with (out / METRICS if leads else Path(os.devnull)).open("a", encoding="utf-8") as metrics:
-        while state.step < task.steps and not state.stop:
-            parts, rate, wanted = _train_step(task, state.step, batches, state)
-            state.step += 1
-            state.seconds = time.perf_counter() - began
-            for name, value in parts.items():
-                state.sums[name] = state.sums.get(name, 0.0) + value
-            state.summed += 1
-            if state.step % pace.log_every == 0 or state.step == task.steps:
-                means = {name: value / state.summed for name, value in state.sums.items()}
-                line = {"step": state.step, **means, "lr": rate, "seconds": round(state.seconds, 3)}
-                metrics.write(json.dumps(line) + "\n")
-                metrics.flush()
-                progress.advance(state.step, means)
-                state.sums, state.summed = {}, 0
-            due = state.step % pace.save_every == 0 or time.perf_counter() - saved > pace.save_seconds
-            if due and leads:
-                _save(task, out / CHECKPOINT, state)
-                saved = time.perf_counter()
-            # Among several processes a wish to stop counts in the step that all have learnt of it, else some would wait
-            # for the others for ever.
-            state.stop = wanted if task.world.size > 1 else state.asked
-            if pace.stop_after is not None and state.step >= pace.stop_after:
-                state.stop = True
+    while state.step < task.steps and not state.stop:
+        parts, rate, wanted = _train_step(task, state.step, batches, state)
+        state.step += 1
+        state.seconds = time.perf_counter() - began
+        for name, value in parts.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        state.summed += 1
+        if state.step % pace.log_every == 0 or state.step == task.steps:
+            means = {name: value / state.summed for name, value in state.sums.items()}
+            line = {"step": state.step, **means, "lr": rate, "seconds": round(state.seconds, 3)}
+            if leads:
+                _add(out / METRICS, line)
+            progress.advance(state.step, means)
+            state.sums, state.summed = {}, 0
+        due = state.step % pace.save_every == 0 or time.perf_counter() - saved > pace.save_seconds
+        if due and leads:
+            _save(task, out / CHECKPOINT, state)
+            saved = time.perf_counter()
+        # Among several processes a wish to stop counts in the step that all have learnt of it, else some would wait
+        # for the others for ever.
+        state.stop = wanted if task.world.size > 1 else bool(state.asked)
+        if pace.stop_after is not None and state.step >= pace.stop_after:
+            state.stop = True
+
+
+def _add(path: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to the metrics.
+
+    Raises: TrainingError where it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise _unwritten(path, error) from error
 
 
 def _train_step(task: Task, step: int, batches: Iterator[Any], state: _State) -> tuple[dict[str, float], float, bool]:
@@ -165,7 +184,7 @@ def _train_step(task: Task, step: int, batches: Iterator[Any], state: _State) ->
         for name, value in _gradients(task, step, next(batches), share).items():
             sums[name] = sums.get(name, 0.0) + value
     means = {name: value / task.accumulate for name, value in sums.items()}
-    parts, wanted = parallel.agree(means, state.asked, task.world)
+    parts, wanted = parallel.agree(means, bool(state.asked), task.world)
     if not math.isfinite(parts["loss"]):
         raise TrainingError(
             f"the loss must stay finite, got {parts['loss']} at step {step}; stopped, and a checkpoint saved before "
@@ -211,47 +230,104 @@ def _save(task: Task, path: Path, state: _State) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise TrainingError(f"cannot write {path}: {error}; free some space, then --resume") from error
+        raise _unwritten(path, error) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """What a checkpoint holds, beside the tensors."""
+
+    format: int
+    step: int
+    seconds: float
+    sums: dict[str, float]
+    summed: int
+    settings: str
+    modules: dict[str, dict[str, Any]]
+    optimiser: dict[str, Any]
 
 
 def _restore(task: Task, path: Path) -> _State:
+    """The state that a checkpoint holds, put into the task's modules and optimiser.
+
+    Raises: TrainingError for a file that cannot be read, is no checkpoint, or is of another run.
+    """
+    if not path.is_file():
+        raise TrainingError(f"{path} is no file; expected a checkpoint: give another --out")
     try:
-        record = torch.load(path, map_location=task.device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        # torch reads tensors and plain values alone so: no code runs, whatever the file holds.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle protocol: what cannot be read is refused below
+            record = torch.load(path, map_location=task.device, weights_only=True)
+        kept = msgspec.convert(record, _Kept, strict=True)
+        stored = json.loads(kept.settings)
+        if not isinstance(stored, dict) or not (0 <= kept.step <= task.steps and 0 <= kept.seconds < math.inf):
+            raise ValueError(f"step {kept.step} of {task.steps}, after {kept.seconds} s")
+        if not all(map(math.isfinite, kept.sums.values())) or kept.summed < 0:
+            raise ValueError(f"sums of {kept.summed} steps that are no numbers")
+    except _DAMAGE as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:100]
         raise TrainingError(f"cannot read the checkpoint {path} ({told}); delete it to start again") from error
-    if record.get("format") != FORMAT:
-        raise TrainingError(
-            f"{path} has format {record.get('format')!r}, this version reads {FORMAT}; give another --out"
-        )
-    stored, asked = json.loads(record["settings"]), json.loads(json.dumps(dict(task.settings)))
+    if kept.format != FORMAT:
+        raise TrainingError(f"{path} has format {kept.format!r}, this version reads {FORMAT}; give another --out")
+    asked = json.loads(json.dumps(dict(task.settings)))
     differing = sorted(key for key in stored.keys() | asked.keys() if stored.get(key) != asked.get(key))
     if differing:
         changes = ", ".join(f"{key}={stored.get(key)!r} there, {asked.get(key)!r} here" for key in differing)
         raise TrainingError(
             f"{path.parent} holds a run with other settings ({changes}); resume with the same, or give another --out"
         )
-    for name, module in task.modules.items():
-        module.load_state_dict(record["modules"][name])
-    task.optimiser.load_state_dict(record["optimiser"])
-    return _State(record["step"], record["seconds"], sums=record["sums"], summed=record["summed"])
+    try:
+        for name, module in task.modules.items():
+            module.load_state_dict(kept.modules[name])
+        _restore_optimiser(task.optimiser, kept.optimiser)
+    except _DAMAGE as error:
+        told = " ".join(str(error).split())[:200] or type(error).__name__
+        raise TrainingError(
+            f"the checkpoint {path} does not fit this run ({told}); delete it to start again, or give another --out"
+        ) from error
+    return _State(kept.step, kept.seconds, sums=kept.sums, summed=kept.summed)
+
+
+def _restore_optimiser(optimiser: torch.optim.Optimizer, stored: dict[str, Any]) -> None:
+    """Moments from a checkpoint; rates and decays stay those of the settings, whatever the file says.
+
+    Raises: ValueError and its like where they are not of these parameters.
+    """
+    own = [{key: value for key, value in group.items() if key != "params"} for group in optimiser.param_groups]
+    optimiser.load_state_dict(stored)
+    for group, values in zip(optimiser.param_groups, own, strict=True):
+        for key in group.keys() - values.keys() - {"params"}:
+            del group[key]
+        group.update(values)
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{name} of shape {tuple(value.shape)} for weights of {tuple(parameter.shape)}")
 
 
 def _trim_metrics(path: Path, step: int) -> None:
     """Drop lines past the checkpoint, and a torn one, so that each step is told once."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            told = int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        if told <= step:
-            kept.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    try:
+        kept = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                told = int(json.loads(line)["step"])
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                continue
+            if told <= step:
+                kept.append(line + "\n")
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"cannot write {path}: {error}; free some space, then --resume")
 
 
 @contextmanager
@@ -261,11 +337,11 @@ def _deferred_interrupt(state: _State, world: World) -> Iterator[None]:
         yield
         return
 
-    def ask(_signal: int, _frame: FrameType | None) -> None:
+    def ask(number: int, _frame: FrameType | None) -> None:
         # torchrun passes on what the terminal has already sent to all: a second signal is then not a second wish.
         if state.asked and world.size == 1:
-            raise KeyboardInterrupt
-        state.asked = True
+            raise KeyboardInterrupt(number)
+        state.asked = number
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +14,8 @@ from bench.types import TrainRequest
 from methods.training.settings import AT_LEAST_ONE, Feeding
 
 FOLDER = Path(__file__).with_name("presets")
+_MOST = 10**12  # of any setting: more steps, or a larger batch, no machine sees the end of
+_THREADS = 1024  # torch dies of a hundred million
 HEAD = ("name", "method", "stage", "dataset", "reaches")
 
 
@@ -115,9 +116,11 @@ def _check(settings: Feeding) -> None:
         if isinstance(value, str | bool):
             continue
         least = 1 if field.name in AT_LEAST_ONE else 0
-        if not math.isfinite(value) or value < least:
+        most = _THREADS if field.name in ("threads", "workers") else _MOST
+        if not least <= value <= most:
             raise UsageError(
-                f"{field.name} must be at least {least}, got {value!r}; change it by --set {field.name}=..."
+                f"{field.name} must be at least {least}, got {value!r}, and at most {most:g}; "
+                f"change it by --set {field.name}=..."
             )
     if settings.ema >= 1:
         raise UsageError(f"ema is a decay below 1, such as 0.999, or 0 for none, got {settings.ema!r}")
