@@ -173,17 +173,6 @@ def test_the_peaks_leave_the_arithmetic_as_it_was(quick: None) -> None:
     assert all(peak.flops_s > 0 and peak.side in (32, 64) for peak in found)
 
 
-def test_a_device_without_8_bit_products_has_no_peak_of_them(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(*_: object, **__: object) -> None:
-        raise RuntimeError("torch._scaled_mm is only supported on CUDA devices with compute capability >= 9.0")
-
-    monkeypatch.setitem(peaks.PRECISIONS, "cpu", ("fp32", "fp8"))
-    monkeypatch.setattr(torch, "_scaled_mm", lambda a, b, **_: a.float() @ b.float())
-    assert [peak.precision for peak in peaks.peaks("cpu")] == ["fp32", "fp8"]
-    monkeypatch.setattr(torch, "_scaled_mm", absent)
-    assert [peak.precision for peak in peaks.peaks("cpu")] == ["fp32"]
-
-
 @pytest.mark.parametrize("target", targets(), ids=lambda target: target.name)
 def test_every_network_to_be_measured_exists(target) -> None:
     method = registry.method(target.method)
@@ -243,7 +232,7 @@ def test_the_command_prints_and_stores_the_record(quick: None, tmp_path: Path) -
     ("words", "error", "said"),
     [
         ({"names": "digits-resnet9"}, UsageError, "Did you mean 'digits-resnet8'"),
-        ({"precision": "fp4"}, SpecError, "expected one of fp32, tf32, bf16, fp16, fp8"),
+        ({"precision": "fp4"}, SpecError, "expected one of fp32, tf32, bf16, fp16"),
         ({"sigma": 0.0}, SpecError, "expected a noise level above 0"),
         ({"budget_s": -1.0}, UsageError, "expected seconds above 0"),
         ({"device": "cuda:99"}, DeviceError, "no device 'cuda:99'"),

@@ -23,7 +23,7 @@ def bench(
     ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32 | tf32 | bf16 | fp16 | fp8.", autocompletion=complete.precisions)
+        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=complete.precisions)
     ] = "fp32",
     compile_passes: Annotated[
         bool, typer.Option("--compile", help="Forward pass and certifier by torch.compile, where that is faster.")

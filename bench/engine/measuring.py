@@ -166,8 +166,8 @@ def _flips(
         "tuning": (built.plain, "fp32"),
         "bf16": (built.half, "bf16"),
     }
-    if (precision := built.spec.precision) in ("fp16", "fp8"):
-        sides[precision] = (built.tuned, precision)
+    if built.spec.precision == "fp16":
+        sides["fp16"] = (built.tuned, "fp16")
     result = []
     for what, (other, precision) in sides.items():
         copies = flipped = 0

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from methods.nets.attention import choose_attention
-from methods.nets.float8 import to_float8
 from methods.nets.probing import fastest
 
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}  # what autocast computes in
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast computes in
 GAIN = 1.5  # a product of its own must be faster than torch's by this: a busy machine must not decide
 CLOSE = 1e-5  # relative, of the two products
 WIDE = 128  # linear layers of fewer inputs are not worth a kernel of their own
@@ -22,13 +21,10 @@ def tune(network: nn.Module, device: str, precision: str) -> None:
     """Fold batch norms, hold weights and lay out convolutions as they are read, choose faster products; in place.
 
     A network on "meta" has no numbers to fold and stays as it is: what it costs is counted as its authors wrote it.
-    Raises: as `to_float8`, for precision fp8.
     """
     if device == "meta":
         return
     fold(network)
-    if precision == "fp8":
-        to_float8(network, device)
     if precision in HALVES:
         hold_halves(network, HALVES[precision])
     if _convolutional(network) and channels_last(device, precision):
