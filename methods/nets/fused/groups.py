@@ -10,14 +10,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from methods.nets.fused.maps import laid
+
 CHUNK = 1024  # pixels whose statistics one program makes, at most
 ROWS, COLUMNS = 32, 64  # pixels and channels at a time
 
 
 @triton.jit
-def _statistics(x, means, squares, pixels, C, chunk: tl.constexpr, block_p: tl.constexpr, block_c: tl.constexpr):
-    part, copy = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    c = tl.program_id(2) * block_c + tl.arange(0, block_c)
+def _statistics(x, means, squares, pixels, C, parts, chunk: tl.constexpr, block_p: tl.constexpr, block_c: tl.constexpr):
+    part, copy = tl.program_id(0) % parts, (tl.program_id(0) // parts).to(tl.int64)
+    c = tl.program_id(1) * block_c + tl.arange(0, block_c)
     first = part * chunk
     base = x + copy * pixels * C
     # Sums of what differs from the first pixel: it lies as near the mean as any other.
@@ -33,7 +35,7 @@ def _statistics(x, means, squares, pixels, C, chunk: tl.constexpr, block_p: tl.c
         sums_2 += v * v
     count = tl.minimum(chunk, pixels - first).to(tl.float32)
     s = tl.sum(sums, axis=0)
-    at = (copy * tl.num_programs(0) + part) * C + c
+    at = (copy * parts + part) * C + c
     tl.store(means + at, origin + s / count, mask=c < C)
     tl.store(squares + at, tl.sum(sums_2, axis=0) - s * s / count, mask=c < C)
 
@@ -44,7 +46,7 @@ def _merge(
     members, moved: tl.constexpr, filmed: tl.constexpr,
     chunk: tl.constexpr, block_k: tl.constexpr, block_c: tl.constexpr,
 ):  # fmt: skip
-    copy, group = tl.program_id(0), tl.program_id(1)
+    copy, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
     member = tl.arange(0, block_c)
     c = group * members + member
     mine = member < members
@@ -85,12 +87,12 @@ def _value(x, at, there, by, off, affine: tl.constexpr, silu: tl.constexpr):
 
 @triton.jit
 def _apply(
-    x, scale, shift, out, pixels, H, W, C, affine: tl.constexpr, silu: tl.constexpr, resample: tl.constexpr,
+    x, scale, shift, out, pixels, parts, H, W, C, affine: tl.constexpr, silu: tl.constexpr, resample: tl.constexpr,
     block_p: tl.constexpr, block_c: tl.constexpr,
 ):  # fmt: skip
-    copy = tl.program_id(1).to(tl.int64)
-    p = tl.program_id(0) * block_p + tl.arange(0, block_p)
-    c = tl.program_id(2) * block_c + tl.arange(0, block_c)
+    copy = (tl.program_id(0) // parts).to(tl.int64)
+    p = tl.program_id(0) % parts * block_p + tl.arange(0, block_p)
+    c = tl.program_id(1) * block_c + tl.arange(0, block_c)
     there = (p < pixels)[:, None] & (c < C)[None, :]
     by = tl.full((block_c,), 1.0, tl.float32)
     off = tl.zeros((block_c,), tl.float32)
@@ -125,6 +127,7 @@ def group_norm(
     first; result channels-last: "double" repeats each pixel, "halve" is the mean of 2x2.
     """
     B, C, H, W = x.shape
+    x = laid(x)
     chunk = min(CHUNK, max(ROWS, triton.next_power_of_2(H * W)))
     parts = triton.cdiv(H * W, chunk)
     statistics = torch.empty(2, B, parts, C, device=x.device)
@@ -132,8 +135,8 @@ def group_norm(
     members = C // norm.num_groups
     columns = triton.cdiv(C, COLUMNS)
     with torch.cuda.device_of(x):
-        _statistics[(parts, B, columns)](
-            x, statistics[0], statistics[1], H * W, C, chunk=chunk, block_p=ROWS, block_c=COLUMNS, num_warps=4
+        _statistics[(parts * B, columns)](
+            x, statistics[0], statistics[1], H * W, C, parts, chunk=chunk, block_p=ROWS, block_c=COLUMNS, num_warps=4
         )
         _merge[(B, norm.num_groups)](
             statistics[0], statistics[1], norm.weight, norm.bias, x if before is None else before,
@@ -156,13 +159,15 @@ def halved(x: Tensor) -> Tensor:
 
 def _resampled(x: Tensor, affine: Tensor | None, *, silu: bool, resample: str) -> Tensor:
     B, C, H, W = x.shape
+    x = laid(x)
     rows, columns = {"double": (2 * H, 2 * W), "halve": (H // 2, W // 2)}.get(resample, (H, W))
     out = torch.empty(B, C, rows, columns, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     scale, shift = (x, x) if affine is None else (affine[0], affine[1])
+    parts = triton.cdiv(rows * columns, ROWS)
     with torch.cuda.device_of(x):
-        _apply[(triton.cdiv(rows * columns, ROWS), B, triton.cdiv(C, COLUMNS))](
-            x, scale, shift, out, rows * columns, H, W, C, affine=affine is not None, silu=silu, resample=resample,
-            block_p=ROWS, block_c=COLUMNS, num_warps=4,
+        _apply[(parts * B, triton.cdiv(C, COLUMNS))](
+            x, scale, shift, out, rows * columns, parts, H, W, C,
+            affine=affine is not None, silu=silu, resample=resample, block_p=ROWS, block_c=COLUMNS, num_warps=4,
         )  # fmt: skip
     return out
 

@@ -30,7 +30,8 @@ def _finish(
     tl.store(out + at, v.to(out.dtype.element_ty), mask=there)
 
 
-@triton.jit
+# Sizes of maps are no constants of the kernel, whatever they are: a map of one pixel runs the same code as any other.
+@triton.jit(do_not_specialize=["pixels", "H", "W", "rows", "columns"])
 def _pool(y, bias, out, pixels, H, W, rows, columns, C, block_p: tl.constexpr, block_c: tl.constexpr):
     p = tl.program_id(0) * block_p + tl.arange(0, block_p)
     c = tl.arange(0, block_c)
@@ -50,7 +51,7 @@ def _pool(y, bias, out, pixels, H, W, rows, columns, C, block_p: tl.constexpr, b
     tl.store(out + at, largest.to(out.dtype.element_ty), mask=(p < pixels)[:, None] & (c < C)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "H", "W", "rows", "columns"])
 def _convolve(
     x, weight, bias, other, out, pixels, H, W, rows, columns,
     kernel: tl.constexpr, stride: tl.constexpr, inputs: tl.constexpr, outputs: tl.constexpr,
@@ -80,12 +81,18 @@ def _convolve(
     tl.store(out + at, total.to(out.dtype.element_ty), mask=(p < pixels)[:, None])
 
 
+def laid(x: Tensor) -> Tensor:
+    """With channels fastest last: itself, unless a library returned another layout."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def finish(y: Tensor, bias: Tensor | None, other: Tensor | None = None, *, relu: bool) -> Tensor:
-    """y + bias + other, then ReLU, rounded once, in place of y.
+    """y + bias + other, then ReLU, rounded once, in place of y where its channels lie fastest last.
 
     Shapes: y and other (B, C, H, W) channels-last; bias (C,).
     """
-    C = y.shape[1]
+    C, y = y.shape[1], laid(y)
+    other = None if other is None else laid(other)
     rows = y.numel() // C
     block_c = min(triton.next_power_of_2(C), 256)
     block_r = TILE // block_c
@@ -103,6 +110,7 @@ def finish_pool(y: Tensor, bias: Tensor) -> Tensor:
     Shapes: y (B, C, H, W) channels-last, C <= 256; bias (C,) float32.
     """
     B, C, H, W = y.shape
+    y = laid(y)
     rows, columns = (H + 1) // 2, (W + 1) // 2
     out = torch.empty(B, C, rows, columns, dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
     block_c = triton.next_power_of_2(C)
@@ -126,7 +134,8 @@ def convolve(
     O = weight.shape[2]  # noqa: E741  the field's letter for output channels
     rows, columns = (H - 1) // stride + 1, (W - 1) // stride + 1
     out = torch.empty(B, O, rows, columns, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    pixels = B * rows * columns
+    x, pixels = laid(x), B * rows * columns
+    other = None if other is None else laid(other)
     with torch.cuda.device_of(x):
         _convolve[(triton.cdiv(pixels, PIXELS),)](
             x, weight, bias, x if other is None else other, out, pixels, H, W, rows, columns,
@@ -134,3 +143,18 @@ def convolve(
             num_warps=WARPS,
         )  # fmt: skip
     return out
+
+
+def whole(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, stride: int, padding: int) -> Tensor:
+    """relu(convolution + bias + other) by cuDNN, all in half precision.
+
+    Shapes: x (B, C, H, W), weight (O, C, k, k) and other (B, O, H', W') channels-last; bias (O,).
+    Raises: RuntimeError where cuDNN has no such kernel.
+    """
+    place = ([stride] * 2, [padding] * 2, [1, 1], 1)
+    made: Tensor
+    if other is None:
+        made = torch.ops.aten.cudnn_convolution_relu(x, weight, bias, *place)
+    else:
+        made = torch.ops.aten.cudnn_convolution_add_relu(x, weight, other, 1.0, bias, *place)
+    return made

@@ -14,6 +14,17 @@ from methods.nets.fused import groups, maps, reference, tokens
 
 CLOSE = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}  # relative to the largest value: two roundings of it
 SIDES = (6, 34)  # of the maps that are normalised: one chunk of pixels, and two, the second of which is not full
+# Copies, kernel, stride, channels in and out, height, width: maps smaller than the kernel, and programs of which the
+# last has few pixels, or one holds all.
+CONVOLUTIONS = (
+    (3, 3, 1, 16, 32, 7, 6),
+    (3, 3, 2, 32, 16, 7, 6),
+    (3, 1, 2, 64, 64, 7, 6),
+    (9, 3, 2, 16, 16, 8, 8),
+    (33, 3, 2, 32, 64, 2, 2),
+    (33, 1, 2, 32, 64, 2, 2),
+    (129, 3, 1, 64, 64, 1, 1),
+)
 
 
 def works(device: str) -> bool:
@@ -92,14 +103,23 @@ def _maps(drawn: partial[Tensor], dtype: torch.dtype) -> Pairs:
         yield f"finish {relu}", made, expected
     y, bias = drawn(2, 64, 7, 8, dtype=dtype), drawn(64)
     yield "pool", maps.finish_pool(y, bias), reference.finish_pool(y, bias)
-    for kernel, stride, C, outputs in ((3, 1, 16, 32), (3, 2, 32, 16), (1, 2, 64, 64)):
-        x, bias = drawn(3, C, 7, 6, dtype=dtype), drawn(outputs)
+    for B, kernel, stride, C, outputs, H, W in CONVOLUTIONS:
+        x, bias = drawn(B, C, H, W, dtype=dtype), drawn(outputs)
         weight = drawn(kernel * kernel, C, outputs, dtype=dtype) / 10
-        other = drawn(3, outputs, 7 if stride == 1 else 4, 6 if stride == 1 else 3, dtype=dtype)
+        other = drawn(B, outputs, (H - 1) // stride + 1, (W - 1) // stride + 1, dtype=dtype)
         for added in (other, None):
             words = {"kernel": kernel, "stride": stride, "relu": added is None}
             made, expected = (way.convolve(x, weight, bias, added, **words) for way in (maps, reference))
-            yield f"convolution {kernel} {stride} {added is not None}", made, expected
+            yield f"convolution {kernel} {stride} of {H}x{W} {added is not None}", made, expected
+    if x.is_cuda:
+        x, other, bias = drawn(2, 64, 7, 6, dtype=dtype), drawn(2, 64, 4, 3, dtype=dtype), drawn(64, dtype=dtype)
+        weight = drawn(64, 64, 3, 3, dtype=dtype) / 10
+        try:
+            made = [maps.whole(x, weight, bias, added, 2, 1) for added in (other, None)]
+        except RuntimeError:  # and where it is needed, something else is used
+            return
+        yield "whole, added", made[0], reference.whole(x, weight, bias, other, 2, 1)
+        yield "whole", made[1], reference.whole(x, weight, bias, None, 2, 1)
 
 
 def _groups(drawn: partial[Tensor], dtype: torch.dtype, sides: tuple[int, ...]) -> Pairs:

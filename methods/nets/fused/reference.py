@@ -64,6 +64,12 @@ def convolve(
     return (F.relu(total) if relu else total).to(x.dtype)
 
 
+def whole(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, stride: int, padding: int) -> Tensor:
+    """As `maps.whole`."""
+    total = F.conv2d(x.float(), weight.float(), bias.float(), stride, padding)
+    return F.relu(total if other is None else total + other.float()).to(x.dtype)
+
+
 def group_norm(
     x: Tensor, norm: nn.GroupNorm, *, silu: bool, before: Tensor | None = None, film: Tensor | None = None,
     resample: str = "",
