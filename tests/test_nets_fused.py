@@ -136,8 +136,8 @@ assert not off, off
 
 
 def test_the_kernels_compute_what_their_references_do() -> None:
-    # By triton's interpreter, which runs a kernel's operations in numpy: the algorithm, not the GPU's arithmetic. All that
-    # a program reads and writes must lie inside the tensors that it was given.
+    # By triton's interpreter, which runs a kernel's operations in numpy: the algorithm, not the GPU's arithmetic.
+    # What a program reads and writes must lie inside the tensors that it was given.
     words = {**os.environ, "TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", INTERPRETED], check=True, timeout=240, env=words)
 
