@@ -32,7 +32,6 @@ gpu:
     {{python}} -m pytest -m gpu
     .venv/bin/rrcm-bench bench --device cuda:0 --precision bf16
     .venv/bin/rrcm-bench bench --device cuda:0 --precision bf16 --compile
-    .venv/bin/rrcm-bench bench --device cuda:0 --precision fp8 --networks cifar-rrcm-b,imagenet-rrcm-b
     .venv/bin/rrcm-bench run --device cuda:0 --out results/runs-cuda
     .venv/bin/rrcm-bench latency --table 1 --random-weights --device cuda:0 --budget 900 --precision fp32 --out results/latency/cuda.jsonl
     .venv/bin/rrcm-bench latency --table 1 --random-weights --device cuda:0 --budget 900 --precision bf16 --batch auto --out results/latency/cuda.jsonl

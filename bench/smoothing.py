@@ -210,15 +210,12 @@ def half(batch: int, x: Tensor, said: str) -> int:
 
 
 def autocast(device_type: str, precision: str) -> AbstractContextManager[Any]:
-    """The arithmetic of a run: bf16 and fp16 by autocast, fp32 and tf32 by the backend's flags.
-
-    fp8 is that of a network's own linear layers; what is around them is bf16.
-    """
+    """The arithmetic of a run: bf16 and fp16 by autocast, fp32 and tf32 by the backend's flags."""
     from contextlib import nullcontext
 
     import torch
 
-    if precision in ("bf16", "fp16", "fp8") and device_type != "meta":  # where nothing is computed
+    if precision in ("bf16", "fp16") and device_type != "meta":  # where nothing is computed
         return torch.autocast(device_type, dtype=torch.float16 if precision == "fp16" else torch.bfloat16)
     return nullcontext()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from bench import registry
 from bench.cli.app import app
 from bench.engine import measuring, peaks
+from bench.engine.kernels import kernel_class
 from bench.engine.measuring import measure
 from bench.engine.peaks import Peak
-from bench.engine.records import FORMAT, Flips, Measurement, Series, document, remarks, save
+from bench.engine.records import FORMAT, Flips, Measurement, Series, document, held, remarks, save
 from bench.engine.reference import plain_counts
 from bench.engine.session import begin
 from bench.engine.targets import targets
@@ -109,14 +110,13 @@ def test_a_batch_of_the_plain_loop_that_does_not_fit_is_left_out(monkeypatch: py
             return torch.zeros(len(x), dtype=torch.int64)
 
     def curve(room: int) -> list[int]:
-        spec = SimpleNamespace(sigma=0.5, precision="fp32")
-        built = SimpleNamespace(plain=Roomy(room), spec=spec)
-        return [batch for batch, _ in measuring._plain_curve(built, torch.zeros(1, 2, 2), clock_for("cpu"), 5.0)]
+        plain = partial(measuring._plainly, Roomy(room), torch.zeros(1, 2, 2), 0.5, "fp32")
+        return [batch for batch, _ in measuring._plain_curve(plain, clock_for("cpu"), 5.0)]
 
     monkeypatch.setattr(measuring, "PLAIN_BATCHES", (10, 100, 1000))
     assert curve(1000) == [10, 100, 1000]
     assert curve(500) == [10, 100]
-    with pytest.raises(DeviceError, match="10 copies of the plain loop do not fit the memory of cpu"):
+    with pytest.raises(DeviceError, match="10 copies of the plain loop do not fit the memory"):
         curve(5)
 
 
@@ -171,17 +171,6 @@ def test_the_peaks_leave_the_arithmetic_as_it_was(quick: None) -> None:
         torch.set_float32_matmul_precision("highest")
     assert [peak.precision for peak in found] == ["fp32", "bf16"]
     assert all(peak.flops_s > 0 and peak.side in (32, 64) for peak in found)
-
-
-def test_a_device_without_8_bit_products_has_no_peak_of_them(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(*_: object, **__: object) -> None:
-        raise RuntimeError("torch._scaled_mm is only supported on CUDA devices with compute capability >= 9.0")
-
-    monkeypatch.setitem(peaks.PRECISIONS, "cpu", ("fp32", "fp8"))
-    monkeypatch.setattr(torch, "_scaled_mm", lambda a, b, **_: a.float() @ b.float())
-    assert [peak.precision for peak in peaks.peaks("cpu")] == ["fp32", "fp8"]
-    monkeypatch.setattr(torch, "_scaled_mm", absent)
-    assert [peak.precision for peak in peaks.peaks("cpu")] == ["fp32"]
 
 
 @pytest.mark.parametrize("target", targets(), ids=lambda target: target.name)
@@ -239,11 +228,51 @@ def test_the_command_prints_and_stores_the_record(quick: None, tmp_path: Path) -
     assert f"record: {tmp_path}" in shown.stderr
 
 
+def test_the_record_is_kept_network_by_network_and_resumed(quick: None, tmp_path: Path, monkeypatch) -> None:
+    words = ["bench", "--budget", "0.3", "--out", str(tmp_path), "--networks"]
+    real = measuring.measure
+
+    def cut_off(target, **how):
+        if target.name == "digits-rrcm-tiny":
+            raise KeyboardInterrupt
+        return real(target, **how)
+
+    monkeypatch.setattr("bench.engine.session.measure", cut_off)
+    CliRunner().invoke(app, [*words, "digits-resnet8,digits-rrcm-tiny"])
+    (path,) = tmp_path.glob("*")
+    assert [row["name"] for row in json.loads(path.read_text())["networks"]] == ["digits-resnet8"]
+    again = CliRunner().invoke(app, [*words, "digits-resnet8", "--resume"])
+    assert again.exit_code == 0
+    assert "digits-resnet8  is in" in again.stderr
+    (tmp_path / "other.json").write_text("[]")
+    machine = json.loads(path.read_text())["machine"]
+    assert held(tmp_path, machine, {"precision": "fp32", "sigma": 0.5}) == {"digits-resnet8": path}
+    assert held(tmp_path, machine, {"precision": "fp32", "sigma": 0.25}) == {}
+    assert held(tmp_path, {**machine, "git_commit": "another"}, {"precision": "fp32", "sigma": 0.5}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("nvjet_sm90_tst_192x192_64x4_2x1_v_bz_coopB_bias_TNN", "product"),
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc", "convolution"),
+        ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop", "attention"),
+        ("_convolve", "convolution"),
+        ("_add_norm", "normalisation"),
+        ("_gelu", "elementwise"),
+        ("void at::native::(anonymous namespace)::CatArrayBatchedCopy", "copy"),
+        ("void at::native::reduce_kernel<128, 4, at::native::ReduceOp>", "elementwise"),
+    ],
+)
+def test_kernels_have_a_class_by_name(name: str, kind: str) -> None:
+    assert kernel_class(name) == kind
+
+
 @pytest.mark.parametrize(
     ("words", "error", "said"),
     [
         ({"names": "digits-resnet9"}, UsageError, "Did you mean 'digits-resnet8'"),
-        ({"precision": "fp4"}, SpecError, "expected one of fp32, tf32, bf16, fp16, fp8"),
+        ({"precision": "fp4"}, SpecError, "expected one of fp32, tf32, bf16, fp16"),
         ({"sigma": 0.0}, SpecError, "expected a noise level above 0"),
         ({"budget_s": -1.0}, UsageError, "expected seconds above 0"),
         ({"device": "cuda:99"}, DeviceError, "no device 'cuda:99'"),

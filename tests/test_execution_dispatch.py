@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BenchError, DataError, DeviceError, MethodError, SpecError, UsageError, WeightsError
+from bench.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
 from bench.execution.dispatch import ATTEMPTS, MAX_ASKED, Answer, Line, Pace, Parcel, dispatch
 from bench.execution.pools import pool
 from bench.flight import Counted, Flight, Unit
@@ -19,7 +19,7 @@ from bench.plan import RunRequest, plan
 from bench.run import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
 from bench.smoothing import ESTIMATE
 from bench.types import Counts, Execution, Row
-from methods.nets import float8
+from methods.nets import hard_labels
 
 HERE = Path(__file__)
 RADII = (0.0, 0.25, 0.5, 0.75)
@@ -244,15 +244,15 @@ def test_an_executor_that_is_not_here_leaves_nothing_behind(
 
 
 def test_a_machine_without_the_runs_arithmetic_can_still_ask_others_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fp8(method: str) -> Job:
-        return plan(RunRequest(methods=(method,), dataset="digits", sigmas=(0.5,), n=100, limit=1, precision="fp8"))[0]
+    def lacking(_network: object, device: str, precision: str) -> None:
+        if precision == "bf16":
+            raise DeviceError(f"no bf16 products on {device}")
 
-    monkeypatch.setattr(float8, "lacking", lambda _device: "no 8-bit products here")
-    with pytest.raises(DeviceError, match="no 8-bit products here"):
-        make_worker(fp8("rrcm"), "cpu", 8)
-    assert tried_here(fp8("rrcm"), None).classifier.num_classes == 10
-    with pytest.raises(MethodError, match="this network has none; use bf16"):  # which no other machine can mend
-        tried_here(fp8("gaussian"), None)
+    monkeypatch.setattr(hard_labels, "tune", lacking)
+    job = plan(RunRequest(methods=("rrcm",), dataset="digits", sigmas=(0.5,), n=100, limit=1, precision="bf16"))[0]
+    with pytest.raises(DeviceError, match="no bf16 products on cpu"):
+        make_worker(job, "cpu", 8)
+    assert tried_here(job, None).classifier.num_classes == 10
 
 
 @pytest.mark.parametrize("name", ["ray", "slurm"])

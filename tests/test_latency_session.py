@@ -386,12 +386,6 @@ def test_networks_whose_weights_are_held_in_half_are_timed_and_split(tmp_path: P
     assert row["work"]["flops"]["denoise"] > 0
 
 
-def test_no_latency_is_measured_in_an_extra() -> None:
-    done = CliRunner().invoke(app, ["latency", *FEW, "--precision", "fp8"])
-    assert isinstance(done.exception, SpecError)
-    assert "expected a latency in fp32, tf32, bf16 or fp16" in str(done.exception)
-
-
 def test_the_back_test_and_the_claims_need_no_clock() -> None:
     done = CliRunner().invoke(app, ["latency", "--backtest", "--claims", "--json"])
     assert done.exit_code == 0, done.output

@@ -194,7 +194,7 @@ def test_a_bare_word_for_weights_serves_one_method() -> None:
         ({"methods": ("nowhere.py:X",)}, MethodError, "no file 'nowhere.py'"),
         ({"sigmas": (-1.0,)}, SpecError, "sigma must be a positive"),
         ({"n": 5}, SpecError, "smallest n that can is 10"),
-        ({"precision": "fp4"}, SpecError, "fp32, tf32, bf16, fp16, fp8"),
+        ({"precision": "fp4"}, SpecError, "fp32, tf32, bf16, fp16"),
         ({"params": ("pause=soon",)}, UsageError, "expected a float"),
         ({"params": ("speed=1",)}, UsageError, "no method of this run has 'speed'"),
         ({"params": ("gaussian.arch=x",)}, UsageError, "'gaussian', which is not in this run"),

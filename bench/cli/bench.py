@@ -24,7 +24,7 @@ def bench(
     ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32 | tf32 | bf16 | fp16 | fp8.", autocompletion=complete.precisions)
+        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=complete.precisions)
     ] = "fp32",
     compile_passes: Annotated[
         bool, typer.Option("--compile", help="Forward pass and certifier by torch.compile, where that is faster.")
@@ -32,10 +32,13 @@ def bench(
     sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder of the record.", callback=at_home)] = RECORDS,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out networks that a record there holds, of this commit and device.")
+    ] = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
-    from bench.engine.records import document, save
+    from bench.engine.records import document, held, save
     from bench.engine.session import begin
     from bench.errors import DeviceError, MethodError
     from bench.execution.environment import device_name
@@ -44,18 +47,29 @@ def bench(
         networks, device=device, precision=precision, sigma=sigma, budget_s=budget, compile_passes=compile_passes
     )
     doubt_lengths([sigma])
-    found, refused = [], None
+    found, refused, path = [], None, None
+    # Compiled or not stands in no record whose compilation was refused: such a network is measured again.
+    measured = {"precision": precision, "sigma": sigma}
+    there = held(out, session.machine, measured) if resume else {}
     for target in session.targets:
+        if target.name in there:
+            remark(f"{target.name}  is in {there[target.name]}")
+            continue
         remark(f"{target.name}  {target.method} on {target.dataset}, about {budget:g} s")
         try:
             found.append(session.measure(target))
         except (MethodError, DeviceError) as refusal:
             refused = refusal
             remark(f"! {target.name}: {refusal}")
+            continue
+        # As soon as a network is done: a run that is cut off keeps what it has.
+        record = document(session.machine, session.created, session.peaks, tuple(found))
+        path = save(out, record, device_name(session.device))
     if refused and not found:
         raise refused
-    record = document(session.machine, session.created, session.peaks, tuple(found))
-    path = save(out, record, device_name(session.device))
+    if path is None:
+        remark("nothing is left to measure")
+        return
     if json:
         print_json(record)
     else:

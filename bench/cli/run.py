@@ -75,7 +75,7 @@ def run(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp32 | tf32 | bf16 | fp16 | fp8 (linear layers of transformers; the rest bf16).",
+            help="fp32 | tf32 | bf16 | fp16.",
             show_default="fp32",
             autocompletion=complete.precisions,
         ),

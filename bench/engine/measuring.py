@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bench.batching import auto_batch
+from bench.engine.kernels import kernel_shares
 from bench.engine.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
 from bench.engine.reference import plain_counts
 from bench.engine.targets import Built, Target, build
@@ -58,7 +59,9 @@ def measure(
         copies = noisy(x, sigma, key.philox("smoothing"), 0, batch)
         forward = partial(_forward, classifier, copies, device, precision)
         certify = partial(draw, classifier, x, key=key, batch=batch, precision=precision)
-        curve = _plain_curve(built, x, clock, budget_s / 2)
+        plain_network = built.plain()
+        plain_loop = partial(_plainly, plain_network, x, sigma, precision)
+        curve = _plain_curve(plain_loop, clock, budget_s / 2)
         plain_batch, plain_s = min(curve, key=lambda pair: pair[1])
         if classifier is not built.tuned:
             _times(RECORD_AFTER, forward)  # which record, or compile
@@ -68,7 +71,7 @@ def measure(
         turns: list[tuple[Reading, Reading, Reading]] = []
         for _ in range(ROUNDS):
             n = loops * plain_batch
-            plain = partial(_plainly, built, x, n, plain_batch)
+            plain = partial(plain_loop, n, plain_batch)
             turns.append(
                 (
                     _reading(clock, partial(_times, passes, forward), passes * batch),
@@ -76,14 +79,16 @@ def measure(
                     _reading(clock, plain, n),
                 )
             )
+        shares = kernel_shares(partial(_forward, built.tuned, copies, device, precision)) if device != "cpu" else {}
         set_precision("fp32")
-        flips = _flips(built, x, key, device, batch, clock, FLIP_SHARE * budget_s)
+        copied = partial(noisy, x, sigma, key.philox("smoothing"))
+        flips = _flips(built, plain_network, copied, batch, clock, FLIP_SHARE * budget_s)
     finally:
         set_precision(precision)
         torch.set_num_threads(threads)
     meta = replace(built.setting, device="meta")
     work = countable(lambda: method(target.method).build(meta), spec.shape, "meta", precision)
-    work = work or countable(lambda: built.exact, spec.shape, device, precision)
+    work = work or countable(built.exact, spec.shape, device, precision)
     return Measurement(
         name=target.name,
         method=target.method,
@@ -104,6 +109,7 @@ def measure(
         plain=Series.of(loop for _, _, loop in turns),
         row_s=_row_seconds(clock),
         flips=flips,
+        kernels=shares,
         compiled=ready.said if isinstance(ready, Compiled) else "",
     )
 
@@ -121,13 +127,13 @@ def _forward(classifier: BaseClassifier, copies: Tensor, device: str, precision:
         return classifier.predict(copies, MethodNoise(0, 0, len(copies), device))
 
 
-def _plainly(built: Built, x: Tensor, n: int, batch: int) -> None:
+def _plainly(classifier: BaseClassifier, x: Tensor, sigma: float, precision: str, n: int, batch: int) -> None:
     """The plain loop in fp32, whatever the arithmetic of the rest: tf32 is a state of the process."""
     set_precision("fp32")
     try:
-        plain_counts(built.plain, x, sigma=built.spec.sigma, n=n, batch=batch)
+        plain_counts(classifier, x, sigma=sigma, n=n, batch=batch)
     finally:
-        set_precision(built.spec.precision)
+        set_precision(precision)
 
 
 def _times(count: int, work: Callable[[], object]) -> None:
@@ -135,7 +141,7 @@ def _times(count: int, work: Callable[[], object]) -> None:
         work()
 
 
-def _plain_curve(built: Built, x: Tensor, clock: Clock, limit_s: float) -> tuple[tuple[int, float], ...]:
+def _plain_curve(plain: Callable[[int, int], None], clock: Clock, limit_s: float) -> tuple[tuple[int, float], ...]:
     """Batches of the plain loop that fit the memory and whose pass is over in time, and its seconds a copy in each."""
     import torch
 
@@ -143,56 +149,61 @@ def _plain_curve(built: Built, x: Tensor, clock: Clock, limit_s: float) -> tuple
     for batch in PLAIN_BATCHES:
         if found and found[-1][1] * batch > limit_s:
             break
-        loop = partial(_plainly, built, x, batch, batch)
+        loop = partial(plain, batch, batch)
         try:
             first = clock.time(loop).seconds
             found.append((batch, min(first, clock.time(loop).seconds if first < limit_s / 4 else first) / batch))
         except torch.OutOfMemoryError as error:
             if not found:
                 raise DeviceError(
-                    f"{batch} copies of the plain loop do not fit the memory of {x.device}; expected a larger device"
+                    f"{batch} copies of the plain loop do not fit the memory; expected a larger device"
                 ) from error
             break
     return tuple(found)
 
 
 def _flips(
-    built: Built, x: Tensor, key: NoiseKey, device: str, batch: int, clock: Clock, limit_s: float
+    built: Built, plain: BaseClassifier, copies: Callable[[int, int], Tensor], batch: int, clock: Clock, limit_s: float
 ) -> tuple[Flips, ...]:
-    """Labels that change on the same noisy copies: by tuning, by bf16, and by the run's own arithmetic."""
-    import torch
+    """Labels that change on the same noisy copies: by tuning, by bf16, and by the run's own arithmetic.
 
-    sides: dict[str, tuple[BaseClassifier, str]] = {
-        "tuning": (built.plain, "fp32"),
-        "bf16": (built.half, "bf16"),
-    }
-    if (precision := built.spec.precision) in ("fp16", "fp8"):
-        sides[precision] = (built.tuned, precision)
+    One network after the other, each built when its turn comes: a large one takes seconds, and memory.
+    """
+    ways = {"": (built.exact, "fp32"), "tuning": (lambda: plain, "fp32"), "bf16": (built.half, "bf16")}
+    if built.spec.precision == "fp16":
+        ways["fp16"] = (lambda: built.tuned, "fp16")
+    found = {}
+    for what, (make, precision) in ways.items():
+        found[what] = _labels(make(), precision, copies, batch, clock, limit_s / len(ways))
+    exact, base = found.pop("")
     result = []
-    for what, (other, precision) in sides.items():
-        copies = flipped = 0
-        spent = base = 0.0
-        size = 1  # a first copy tells how many there is time for: half precision may be 100 times slower
-        while size:
-            noise = noisy(x, key.sigma, key.philox("smoothing"), copies, size)
-            ours, seconds = _labels(built.exact, noise, device, "fp32", clock)
-            theirs, other_seconds = _labels(other, noise, device, precision, clock)
-            base, spent = base + seconds, spent + other_seconds
-            flipped += int(torch.count_nonzero(ours != theirs))
-            copies += size
-            left = limit_s / len(sides) - base - spent
-            size = max(0, min(batch, 4 * copies, int(left * copies / (base + spent))))
-        result.append(Flips(what, flipped, copies, spent / copies, base / copies))
+    for what, (labels, seconds) in found.items():
+        n = min(len(exact), len(labels))
+        flipped = int((labels[:n] != exact[:n]).sum())
+        result.append(Flips(what, flipped, n, seconds / len(labels), base / len(exact)))
     return tuple(result)
 
 
 def _labels(
-    classifier: BaseClassifier, copies: Tensor, device: str, precision: str, clock: Clock
-) -> tuple[Tensor, float]:
-    """Labels of some copies, and the seconds that they took."""
+    classifier: BaseClassifier, precision: str, copies: Callable[[int, int], Tensor], batch: int, clock: Clock,
+    limit_s: float,
+) -> tuple[Tensor, float]:  # fmt: skip
+    """Labels of the first copies, as many as there is time for, and the seconds that they took."""
+    import torch
+
     labels: list[Tensor] = []
-    reading = clock.time(lambda: labels.append(_forward(classifier, copies, device, precision)))
-    return labels[0], reading.seconds
+    n, spent = 0, 0.0
+    size = 1  # a first copy tells how many there is time for: half precision may be 100 times slower
+    while size:
+        x = copies(n, size)
+        reading = clock.time(partial(_append, labels, classifier, x, precision))
+        n, spent = n + size, spent + reading.seconds
+        size = max(0, min(batch, 4 * n, int((limit_s - spent) * n / spent)))
+    return torch.cat(labels), spent
+
+
+def _append(labels: list[Tensor], classifier: BaseClassifier, x: Tensor, precision: str) -> None:
+    labels.append(_forward(classifier, x, str(x.device), precision))
 
 
 def _row_seconds(clock: Clock) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 1.0  # a product that takes longer is the last of its arithmetic
 ROUNDS_S = 0.6  # of one size
 SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 4096, 8192)}
-PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16", "fp8")}
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,10 @@ class Peak:
 def peaks(device: str) -> tuple[Peak, ...]:
     """The fastest square product of each arithmetic that the device has; the process's float32 state is as before."""
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    found = (_peak(device, kind, precision) for precision in PRECISIONS[kind])
-    return tuple(peak for peak in found if peak is not None)
+    return tuple(_peak(device, kind, precision) for precision in PRECISIONS[kind])
 
 
-def _peak(device: str, kind: str, precision: str) -> Peak | None:
+def _peak(device: str, kind: str, precision: str) -> Peak:
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -50,10 +49,6 @@ def _peak(device: str, kind: str, precision: str) -> Peak | None:
                     best = Peak(precision, rate, side, best.threads)
                 if 8 * seconds > PATIENCE_S:
                     break
-    except (RuntimeError, NotImplementedError, AttributeError):
-        if precision != "fp8":  # which devices before 8.9 do not have
-            raise
-        return None
     finally:
         torch.set_float32_matmul_precision(before)
     return best
@@ -62,12 +57,8 @@ def _peak(device: str, kind: str, precision: str) -> Peak | None:
 def _product(a: Tensor, precision: str) -> Callable[[], object]:
     import torch
 
-    if precision != "fp8":
-        half = a.to({"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32))
-        return partial(torch.matmul, half, half)
-    eighth, scale = a.to(torch.float8_e4m3fn), torch.ones(len(a), 1, device=a.device)
-    scaled: Callable[..., Tensor] = torch._scaled_mm
-    return partial(scaled, eighth, eighth.T, scale_a=scale, scale_b=scale.T, out_dtype=torch.bfloat16)
+    half = a.to({"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32))
+    return partial(torch.matmul, half, half)
 
 
 def _fastest(work: Callable[[], object], device: str) -> float:

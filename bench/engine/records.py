@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ class Measurement:
     plain: Series  # the plain loop
     row_s: float  # to store one image's row
     flips: tuple[Flips, ...]
+    kernels: Mapping[str, float] = field(default_factory=dict)  # share of a pass by class of kernel; CUDA alone
     compiled: str = ""  # what came of torch.compile for forward pass and certifier; empty: not asked for
 
     @property
@@ -190,16 +191,35 @@ def _beyond(peaks: tuple[Peak, ...], measurements: tuple[Measurement, ...]) -> t
 
 
 def save(folder: Path, record: Mapping[str, Any], device_name: str) -> Path:
-    """Write the record under a name of its machine and moment.
+    """Write the record under a name of its machine and moment, in whole or not at all; again as it grows.
 
     Raises: StoreError where it cannot be written.
     """
     machine = re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")
     moment = re.sub(r"[^0-9TZ]", "", str(record["created"]))
     path = folder / f"{machine}-{moment}.json"
+    part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(path)
     except OSError as error:
         raise StoreError(f"cannot write {str(path)!r}: {error.strerror}; give --out another folder") from error
     return path
+
+
+def held(folder: Path, machine: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Path]:
+    """Networks that a record of this folder holds already, of the same commit, device and settings.
+
+    Other files, and records of other machines, are passed over.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            same = all(record["machine"][name] == machine[name] for name in ("git_commit", "devices", "precision"))
+            rows = record["networks"] if same and record["format"] == FORMAT else []
+            found |= {row["name"]: path for row in rows if all(row[name] == measured[name] for name in measured)}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,19 @@ class Built:
     spec: RunSpec
     setting: Setting
     tuned: BaseClassifier  # as a run has it
-    exact: BaseClassifier  # tuned for fp32
-    half: BaseClassifier  # tuned for bf16
-    plain: BaseClassifier  # as its authors run it
+    make: Callable[..., BaseClassifier]  # it again, with some of the settings changed
+
+    def exact(self) -> BaseClassifier:
+        """Tuned for fp32."""
+        return self.tuned if self.spec.precision == "fp32" else self.make(precision="fp32")
+
+    def half(self) -> BaseClassifier:
+        """Tuned for bf16."""
+        return self.tuned if self.spec.precision == "bf16" else self.make(precision="bf16")
+
+    def plain(self) -> BaseClassifier:
+        """As its authors run it."""
+        return self.make(precision="fp32", tuned=False)
 
 
 def targets(names: str | None = None, device: str = "") -> tuple[Target, ...]:
@@ -77,11 +87,4 @@ def build(target: Target, *, sigma: float, precision: str, device: str) -> Built
     def made(**changes: Any) -> BaseClassifier:
         return method.build(replace(setting, device=device, **changes))
 
-    return Built(
-        spec,
-        setting,
-        tuned,
-        exact=tuned if precision == "fp32" else made(precision="fp32"),
-        half=tuned if precision == "bf16" else made(precision="bf16"),
-        plain=made(precision="fp32", tuned=False),
-    )
+    return Built(spec, setting, tuned, made)

@@ -26,7 +26,7 @@ PACKAGES = (
     "scikit-learn",
     "xformers",
 )
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp8")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
 def environment(devices: tuple[str, ...], precision: str) -> dict[str, Any]:

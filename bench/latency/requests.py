@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bench import registry
 from bench.certificate import check_samples
-from bench.errors import BenchError, DataError, MethodError, SpecError, UsageError
+from bench.errors import BenchError, DataError, MethodError, UsageError
 from bench.execution.environment import check_precision
 from bench.latency import paper
 from bench.latency.workload import FINGERPRINT
@@ -58,8 +58,6 @@ def check(request: LatencyRequest) -> None:
     check_samples(request.n0, request.n, request.alpha, request.sigma)
     check_precision(request.precision)
     check_size(request.size)
-    if request.precision == "fp8":
-        raise SpecError("fp8 is an extra of `run` and `bench`; expected a latency in fp32, tf32, bf16 or fp16")
     if request.repeats < 2:
         raise UsageError(f"--repeats {request.repeats}: expected at least 2, and 4 to compare two probes")
     check_within("--repeats", request.repeats, 2, REPEATS)

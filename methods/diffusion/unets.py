@@ -57,12 +57,21 @@ class UNet(nn.Module):
             levels = t.to(device=x.device, dtype=torch.float32).expand(x.shape[0])
         else:
             # Filled where x is: a number copied to a GPU would wait for it, and no CUDA graph can hold such a copy.
-            levels = x.new_full((x.shape[0],), t, dtype=torch.float32)
+            levels = x.new_full((1,), t, dtype=torch.float32)
         if self.patch > 1:
             x = F.pixel_unshuffle(x, self.patch)
         y: Tensor = self._network[0](x, levels * self.schedule.time_scale, return_dict=False)[0]
         y = F.pixel_shuffle(y, self.patch) if self.patch > 1 else y
         return y if self.prediction == "eps" else self._as_noise(y, state, t)
+
+    def fuse(self, dtype: torch.dtype) -> bool:
+        """Let the network run by fused kernels from now on, in that half precision; whether all its parts can."""
+        from methods.diffusion.fused import fuse_unet
+
+        fused = fuse_unet(self._network[0], dtype)
+        if fused is not None:
+            self._network = (fused,)
+        return fused is not None
 
     def _as_noise(self, y: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
         """eps = sqrt(abar) v + sqrt(1 - abar) x_t, at the nearest level. Source: Salimans & Ho 2022, Appendix D."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from importlib.util import find_spec
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from methods.nets.attention import choose_attention
-from methods.nets.float8 import to_float8
 from methods.nets.probing import fastest
 
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}  # what autocast computes in
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast computes in
 GAIN = 1.5  # a product of its own must be faster than torch's by this: a busy machine must not decide
 CLOSE = 1e-5  # relative, of the two products
 WIDE = 128  # linear layers of fewer inputs are not worth a kernel of their own
@@ -22,14 +23,13 @@ def tune(network: nn.Module, device: str, precision: str) -> None:
     """Fold batch norms, hold weights and lay out convolutions as they are read, choose faster products; in place.
 
     A network on "meta" has no numbers to fold and stays as it is: what it costs is counted as its authors wrote it.
-    Raises: as `to_float8`, for precision fp8.
     """
     if device == "meta":
         return
     fold(network)
-    if precision == "fp8":
-        to_float8(network, device)
     if precision in HALVES:
+        if fused_kernels(device):
+            fuse(network, HALVES[precision])
         hold_halves(network, HALVES[precision])
     if _convolutional(network) and channels_last(device, precision):
         network.to(memory_format=torch.channels_last)
@@ -49,6 +49,37 @@ def tune_denoiser(network: nn.Module, device: str, precision: str) -> None:
     hold_halves(network, HALVES[precision])
     if device != "cpu":
         network.to(memory_format=torch.channels_last)
+        if isinstance(network, Fusible) and fused_kernels(device):
+            network.fuse(HALVES[precision])
+
+
+def fuse(network: nn.Module, dtype: torch.dtype) -> bool:
+    """Let a network run by fused kernels where its form is known to them, in place; whether it is.
+
+    Weights of a residual network are rounded here, from what they are; biases stay float32.
+    """
+    from methods.nets.fused.resnet import fuse_resnet
+    from methods.nets.fused.vit import fuse_vit
+
+    return fuse_vit(network, dtype) or fuse_resnet(network, dtype)
+
+
+@cache
+def fused_kernels(device: str) -> bool:
+    """Whether the kernels of methods.nets.fused run on a device and are right there; tried once in a process."""
+    if not device.startswith("cuda") or find_spec("triton") is None:
+        return False
+    from methods.nets.fused.probe import works
+
+    return works(device)
+
+
+@runtime_checkable
+class Fusible(Protocol):
+    """A denoiser that has a fused form of its own."""
+
+    def fuse(self, dtype: torch.dtype) -> bool:
+        """Take it on; whether it could."""
 
 
 def hold_halves(network: nn.Module, dtype: torch.dtype) -> None:

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.nets.blocks import Block, Patches
-from methods.nets.float8 import Float8Linear
 from methods.nets.noise_grid import karras_grid, nearest_time
 from methods.nets.normalisers import Normaliser
 from methods.nets.sizes import SIZES, Size
@@ -224,20 +223,13 @@ def _class_token(block: Block, tokens: Tensor) -> Tensor:
     attn = block.attn
     heads = attn.num_heads
     y = block.norm1(tokens)
-    q = _rows(attn.qkv, y[:, :1], 0, D).reshape(B, 1, heads, D // heads).transpose(1, 2)
-    k, v = _rows(attn.qkv, y, D, 3 * D).reshape(B, T, 2, heads, D // heads).permute(2, 0, 3, 1, 4).unbind(0)
+    q = F.linear(y[:, :1], attn.qkv.weight[:D]).reshape(B, 1, heads, D // heads).transpose(1, 2)
+    k, v = F.linear(y, attn.qkv.weight[D:]).reshape(B, T, 2, heads, D // heads).permute(2, 0, 3, 1, 4).unbind(0)
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, 1, D)
     cls = tokens[:, :1] + attn.proj(mixed)
     cls = cls + block.mlp(block.norm2(cls))
     token: Tensor = cls[:, 0]
     return token
-
-
-def _rows(linear: nn.Module, y: Tensor, first: int, last: int) -> Tensor:
-    """The outputs `first` to `last` of a linear layer without bias, however it is computed."""
-    if isinstance(linear, Float8Linear):
-        return linear.rows(y, first, last)
-    return F.linear(y, linear.weight[first:last])
 
 
 def _projector(embed_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
