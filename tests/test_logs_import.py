@@ -162,8 +162,8 @@ UNSATURATED = [row for row in ROWS if row[3] < 1.2]
         (made.cohen(ABSTAINS), (), "no image is certified"),
         ("words\n", (), "is not a certification log"),
         (made.cohen(ROWS), ("--n", "10000", "--alpha", "0.001"), "above 1.599, the largest of n=10000"),
-        (made.cohen(ROWS), ("--n", "200000", "--alpha", "0.001"), "share its largest radius 1.91"),
-        (made.cohen(SHIFTED), ("--n", "1000", "--alpha", "0.001"), "largest radii can come of n=1000"),
+        (made.cohen(ROWS), ("--n", "200000", "--alpha", "0.001"), "they say N=100000, alpha=0.001"),
+        (made.cohen(SHIFTED), ("--n", "1000", "--alpha", "0.001"), "radii can come of n=1000"),
         (made.cohen(ROWS), ("--n", "5", "--alpha", "0.001"), "can never certify"),
         (made.adaptive(ROWS, 0.5), (), "give --radius"),
     ],
@@ -172,8 +172,7 @@ def test_a_bad_log_is_one_line_and_nothing_is_written(
     cli: Any, text: str, options: tuple[str, ...], message: str
 ) -> None:
     log = made.put(Path("cifar10/noise_0.50"), text)
-    good = made.put(Path("cifar10/noise_0.25"), made.cohen(made.simulated(500, n=100_000, sigma=0.25)))
-    outcome = cli("import", good, log, "--out", "store", *options) if not options else cli("import", log, *options)
+    outcome = cli("import", log, "--out", "store", *options)
     assert outcome.code == 1
     assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1

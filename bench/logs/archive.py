@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.errors import StoreError
 from bench.logs.grid import Sampling
 from bench.logs.records import ImportedRow
@@ -45,15 +47,18 @@ class Origin:
     significant: int  # digits of the printed radii
     decimals: int
     findings: tuple[str, ...]
+    bound: str = "pa"  # pa | papb: whether the runner-up was bounded too
 
     @property
-    def sampling(self) -> Sampling:
-        """What its radii came by."""
-        return Sampling(self.n, self.alpha, self.sigma)
+    def sampling(self) -> Sampling | None:
+        """By what counts its radii came about; None where one count does not make a radius."""
+        return Sampling(self.n, self.alpha, self.sigma) if self.bound == "pa" else None
 
     def digest(self) -> str:
         """sha256 of all but the file's name: the same log, understood in the same way, is the same import."""
         record = {key: value for key, value in asdict(self).items() if key != "source"}
+        if self.bound == "pa":  # imports from before there was another
+            del record["bound"]
         return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -73,8 +78,11 @@ class Imported:
 
 def folder_name(origin: Origin) -> str:
     """The name of an import's folder."""
-    method = "".join(c if c.isalnum() or c in "-_." else "-" for c in origin.method)
-    return f"imported-{origin.dataset}-{method}-s{origin.sigma:g}-{origin.digest()[:10]}"
+    dataset, method = (
+        "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in words)[:60]
+        for words in (origin.dataset, origin.method)
+    )
+    return f"imported-{dataset}-{method}-s{origin.sigma:g}-{origin.digest()[:10]}"
 
 
 def write(out: Path, origin: Origin, rows: Sequence[ImportedRow]) -> Path:
@@ -148,7 +156,8 @@ def find_imports(paths: Sequence[Path]) -> list[Imported]:
 
 
 def _origin(record: Mapping[str, Any]) -> Origin:
+    record = {"bound": "pa", **record}
     known = {field.name for field in fields(Origin)}
     if set(record) != known:
         raise ValueError(f"fields {sorted(set(record) ^ known)} are missing or unknown")
-    return Origin(**{**record, "layout": tuple(record["layout"]), "findings": tuple(record["findings"])})
+    return msgspec.convert(record, Origin)
