@@ -193,8 +193,8 @@ def _refuse_extension(out: Path, spec: RunSpec) -> None:
             old, new = (f"n={one.n}" + alpha.format(one.alpha) for one in (there.spec, spec))
             raise StoreError(
                 f"run {str(folder)!r} registered {old} on these images and this noise, and has spent its alpha on "
-                f"{len(there.rows)} of them; {new} cannot be looked at afterwards. Resume with {old}, or draw afresh by "
-                "another --seed and report that run alone"
+                f"{len(there.rows)} of them; {new} cannot be looked at afterwards. Resume with {old}, or draw afresh "
+                "by another --seed and report that run alone"
             )
 
 

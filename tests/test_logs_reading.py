@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,10 +138,8 @@ def test_a_mutated_matlab_file_is_read_or_refused(packed: bool) -> None:
         data = bytearray(file.getvalue())
         for at in rng.integers(0, len(data), 4):
             data[at] = rng.integers(256)
-        try:
+        with contextlib.suppress(ValueError):
             variables(bytes(data[: rng.integers(100, len(data) + 1)]))
-        except ValueError as error:
-            assert str(error)
 
 
 def test_abstentions_of_a_matlab_file_may_be_nan(tmp_path: Path) -> None:
