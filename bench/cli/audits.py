@@ -65,7 +65,7 @@ def _log(each: Audited) -> dict[str, Any]:
         "sha256": each.log.sha256,
         "layout": list(each.log.layout),
         "header": each.log.header,
-        "images": len(each.log.rows),
+        "images": each.images,
         "images_expected": each.subset.expected,
         "dataset": each.subset.dataset or None,
         "split": each.subset.split,
@@ -75,6 +75,7 @@ def _log(each: Audited) -> dict[str, Any]:
         "n": sampling.n if sampling else None,
         "alpha": sampling.alpha if sampling else None,
         "grounds": each.reading.reason,
+        "chance": each.reading.chance,
         "also_fits": [{"n": s.n, "alpha": s.alpha, "sigma": s.sigma} for s in each.reading.fits if s != sampling],
         "correct_column": each.log.correct_column,
         "printed": _score(each.printed),
@@ -124,8 +125,8 @@ def _accuracies(found: Audit, logs: Sequence[Audited], name: dict[Path, str]) ->
         table.add_column(column, justify="right", no_wrap=True)
     for each in logs:
         sampling, expected = each.reading.sampling, each.subset.expected
-        short = expected is not None and expected != len(each.log.rows)
-        images = f"{len(each.log.rows)}" + (f" of {expected}" if short else "")
+        short = expected is not None and expected != each.images
+        images = f"{each.images}" + (f" of {expected}" if short else "")
         strict = each.rebounded.fractions if each.rebounded else None
         table.add_row(
             Text(name[each.log.path]),

@@ -13,6 +13,8 @@ from bench.cli.paths import at_home
 PATHS = Annotated[
     list[Path], typer.Argument(help="Logs, or folders of them, however deep.", show_default=False, callback=at_home)
 ]
+FAILED = 3  # the exit code of what ran, but not for all that was asked
+
 RADIUS = Annotated[
     float | None,
     typer.Option(help="l2 radius of logs that say only whether one radius was proved.", show_default="none"),
@@ -29,15 +31,17 @@ def audit(
     from bench.cli.audits import record, tables
     from bench.errors import DataError, UsageError
     from bench.logs.audit import audit as audit_logs
-    from bench.logs.reading import find_logs
+    from bench.logs.reading import each_log
     from bench.report.accuracy import natural_radii
 
     if not 0 < alpha < 0.5:
         raise UsageError(f"--alpha must lie in (0, 0.5), got {alpha!r}; the field uses 0.001")
-    logs, damaged, others = find_logs(paths, radius)
-    if not logs and not damaged:
-        raise DataError(f"no certification log in {', '.join(map(str, paths))} ({len(others)} other files)")
+    damaged: dict[Path, str] = {}
+    others: dict[Path, str] = {}
+    logs = each_log(paths, _radius(radius), damaged, others)
     found = audit_logs(logs, natural_radii, alpha=alpha, damaged=damaged, others=others)
+    if not found.logs and not damaged:
+        raise DataError(f"no certification log in {', '.join(map(str, paths))} ({len(others)} other files)")
     if json:
         print_json(record(found))
         return
@@ -65,32 +69,56 @@ def import_(
     out: Annotated[Path, typer.Option(help="Folder of imported logs.", callback=at_home)] = Path("results/imported"),
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Store published logs, marked as imported; all of them or none."""
-    from bench.errors import DataError
-    from bench.logs.archive import write
-    from bench.logs.importing import Stated, origins
-    from bench.logs.reading import find_logs
+    """Store published logs, marked as imported; those that cannot be are named, with exit code 3."""
+    from rich.text import Text
+
+    from bench.errors import DataError, UsageError
+    from bench.logs.importing import Stated, import_logs
     from bench.report.accuracy import natural_radii
 
-    ready = []
-    for path in paths:
-        logs, damaged, others = find_logs([path], radius)
-        if damaged:
-            raise DataError(next(iter(damaged.values())))
-        if not logs:
-            raise DataError(
-                f"no certification log in {str(path)!r} ({len(others)} other files); give logs, or their folder"
-            )
-        stated = Stated(method=method or path.resolve().name, dataset=dataset, sigma=sigma, n=n, alpha=alpha)
-        ready += [(origin, log) for origin, log in zip(origins(logs, stated, natural_radii), logs, strict=True)]
-        for file, reason in others.items():
-            remark(f"left out {file}: {reason}")
-    written = [(write(out, origin, log.rows), origin) for origin, log in ready]
+    if n is not None and not 0 < n <= 10**9:
+        raise UsageError(f"--n must lie in [1, 1e9], got {n}; the field uses 100 to 1 000 000")
+    if alpha is not None and not 0 < alpha < 0.5:
+        raise UsageError(f"--alpha must lie in (0, 0.5), got {alpha!r}; the field uses 0.001")
+    stated = Stated(method=method, dataset=dataset, sigma=sigma, n=n, alpha=alpha)
+    refused: dict[Path, str] = {}
+    others: dict[Path, str] = {}
+    within = _radius(radius)
+    written = list(import_logs(paths, stated, out, natural_radii, refused=refused, others=others, radius=within))
+    if not written and len(refused) == 1:
+        raise DataError(next(iter(refused.values())))
+    if not written and not refused:
+        raise DataError(
+            f"no certification log in {', '.join(map(repr, map(str, paths)))} ({len(others)} other files); give logs, "
+            "or their folder"
+        )
+    for file, reason in others.items():
+        remark(f"left out {file}: {reason}")
+    for reason in refused.values():
+        remark(f"not imported: {reason}")
     if json:
         print_json(
-            {"imported": [{"path": str(folder), "digest": o.digest(), "source": o.source} for folder, o in written]}
+            {
+                "imported": [{"path": str(folder), "digest": o.digest(), "source": o.source} for folder, o in written],
+                "refused": {str(path): reason for path, reason in refused.items()},
+            }
         )
-        return
-    for folder, o in written:
-        print(f"{o.source}: {o.rows} images, {o.dataset} {o.subset}, sigma {o.sigma:g}, N={o.n}, alpha={o.alpha:g}"
-              f" (by the {'radii' if o.sampling_by == 'radii' else 'words given'})  -> {folder}")  # fmt: skip
+    for folder, o in () if json else written:
+        by = "radii" if o.sampling_by == "radii" else "words given"
+        words = f"{o.source}: {o.rows} images, {o.dataset} {o.subset}, sigma {o.sigma:g}, N={o.n}, alpha={o.alpha:g}"
+        stdout().print(Text(f"{words} (by the {by})  -> {folder}", overflow="ignore", no_wrap=True))
+        for finding in o.findings:
+            remark(f"! {o.source}: {finding}")
+    if not written:
+        raise DataError(f"none of {len(refused)} logs is imported, for the reasons above; mend what they name")
+    if refused:
+        remark(f"{len(written)} of {len(written) + len(refused)} logs are imported")
+        raise typer.Exit(FAILED)
+
+
+def _radius(radius: float | None) -> float | None:
+    from bench.errors import UsageError
+
+    if radius is not None and not 0 < radius < 1e6:
+        raise UsageError(f"--radius must be above 0, an l2 length of pixels in [0, 1], got {radius!r}")
+    return radius

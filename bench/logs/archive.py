@@ -49,15 +49,18 @@ class Origin:
     significant: int  # digits of the printed radii
     decimals: int
     findings: tuple[str, ...]
+    bound: str = "pa"  # pa | papb: whether the runner-up was bounded too
 
     @property
-    def sampling(self) -> Sampling:
-        """What its radii came by."""
-        return Sampling(self.n, self.alpha, self.sigma)
+    def sampling(self) -> Sampling | None:
+        """By what counts its radii came about; None where one count does not make a radius."""
+        return Sampling(self.n, self.alpha, self.sigma) if self.bound == "pa" else None
 
     def digest(self) -> str:
         """sha256 of all but the file's name: the same log, understood in the same way, is the same import."""
         record = {key: value for key, value in asdict(self).items() if key != "source"}
+        if self.bound == "pa":  # imports from before there was another
+            del record["bound"]
         return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -78,7 +81,8 @@ class Imported:
 def folder_name(origin: Origin) -> str:
     """The name of an import's folder."""
     dataset, method = (
-        "".join(c if c.isalnum() or c in "-_." else "-" for c in name) for name in (origin.dataset, origin.method)
+        "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in words)[:60]
+        for words in (origin.dataset, origin.method)
     )
     return f"imported-{dataset}-{method}-s{origin.sigma:g}-{origin.digest()[:10]}"
 
@@ -167,6 +171,7 @@ def _origin(record: Any) -> Origin:
 
     Raises: ValueError with the field that is missing, unknown, of another type, or out of range.
     """
+    record = {"bound": "pa", **record} if isinstance(record, dict) else record
     known = {field.name for field in fields(Origin)}
     if not isinstance(record, dict) or set(record) != known:
         odd = sorted(set(record) ^ known) if isinstance(record, dict) else [type(record).__name__]

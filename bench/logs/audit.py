@@ -1,19 +1,25 @@
-"""What is odd about published logs, found from their rows alone, and what they would read at the stated alpha."""
+"""What is odd about published logs, found from their rows alone, and what they would read at the stated alpha.
+
+A log's rows are let go as soon as it has been read through: an audit may be of thousands.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from bench.logs.grid import Reading, infer, on_grid
+from bench.logs.grid import Radii, beyond, on_grid
+from bench.logs.layouts import other_norm, second_bound
 from bench.logs.records import Log, Precision, printed_radii
+from bench.logs.sampling import FIELD_SIGMAS, Reading, infer
 from bench.logs.scores import Score, rounded_up, score
 from bench.logs.subsets import Subset, sigma_of, subset_of
 
 STATED_ALPHA = 0.001  # what the field's papers say they used
+_DOUBTFUL = 1e-4  # a path is believed unless radii say otherwise with less chance of being wrong than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,8 @@ class Finding:
 class Audited:
     """One log and what was found in it."""
 
-    log: Log
+    log: Log  # without its rows where it is one of many
+    images: int  # rows that it had
     sigma: float | None  # by its path, or by its radii where these tell
     sigma_in_path: bool
     subset: Subset
@@ -62,7 +69,7 @@ class Audit:
 
 
 def audit(
-    logs: Sequence[Log],
+    logs: Iterable[Log],
     radii_of: Callable[[str], tuple[float, ...]],
     *,
     alpha: float = STATED_ALPHA,
@@ -70,32 +77,37 @@ def audit(
     others: Mapping[Path, str] | None = None,
 ) -> Audit:
     """Findings of each log, and of all of them together. `radii_of`: the table's radii of a dataset."""
-    single = [_one(log, radii_of, alpha) for log in logs]
-    twins = _twins(logs)
-    foreign = _foreign(single)
-    made = tuple(
-        replace(each, findings=(*each.findings, *twins.get(each.log.path, ()), *foreign.get(each.log.path, ())))
-        for each in single
-    )
-    return Audit(alpha=alpha, logs=made, best=_best(made), damaged=damaged or {}, others=others or {})
+    twins, labels = _Twins({}), _Labels({})
+    made = []
+    for log in logs:
+        each = audit_one(log, radii_of, alpha)
+        more = (*twins.find(log), *labels.find(log, each.subset))
+        made.append(replace(each, log=replace(log, rows=()), findings=(*each.findings, *more)))
+    return Audit(alpha=alpha, logs=tuple(made), best=_best(made), damaged=damaged or {}, others=others or {})
 
 
 def reading_of(log: Log) -> tuple[float | None, Reading]:
     """The noise level of a log and what its radii say: at the path's sigma first, then at any that fits."""
     stated = sigma_of(log.path)
+    if column := second_bound(log.layout):
+        words = f"its column {column!r} tells of a bound on the runner-up too; the grid of one bound does not judge it"
+        return stated, Reading(sampling=None, fits=(), ranges=(), radii=0, reason=words)
     reading = infer(log.rows, stated)
     if stated is None:
         return (reading.sampling.sigma if reading.sampling else None), reading
     return stated, reading
 
 
-def _one(log: Log, radii_of: Callable[[str], tuple[float, ...]], alpha: float) -> Audited:
+def audit_one(log: Log, radii_of: Callable[[str], tuple[float, ...]], alpha: float = STATED_ALPHA) -> Audited:
+    """Findings of one log by itself."""
     subset = subset_of(log)
     sigma, reading = reading_of(log)
     radii = radii_of(subset.dataset)
     sampling = reading.sampling
     stricter = sampling is not None and sampling.alpha > alpha * (1 + 1e-9)
     findings = (
+        *_unit(log, sigma),
+        *_norm(log, reading),
         *_sampling(log, sigma, reading, alpha),
         *_images(log, subset),
         *_columns(log),
@@ -104,6 +116,7 @@ def _one(log: Log, radii_of: Callable[[str], tuple[float, ...]], alpha: float) -
     )
     return Audited(
         log=log,
+        images=len(log.rows),
         sigma=sigma,
         sigma_in_path=sigma_of(log.path) is not None,
         subset=subset,
@@ -112,6 +125,21 @@ def _one(log: Log, radii_of: Callable[[str], tuple[float, ...]], alpha: float) -
         rebounded=score(log.rows, radii, sampling, alpha) if stricter else None,
         findings=findings,
     )
+
+
+def _unit(log: Log, sigma: float | None) -> list[Finding]:
+    words = beyond(Radii.of(log.rows), sigma if sigma is not None else max(FIELD_SIGMAS))
+    return [Finding("unit", words)] if words else []
+
+
+def _norm(log: Log, reading: Reading) -> list[Finding]:
+    """Whether a column or the path tells of radii that are not l2."""
+    where = "column" if (word := other_norm(log.layout)) else "path"
+    word = word or other_norm(log.path.parts)
+    if not word:
+        return []
+    grid = f"; yet they lie on the grid of l2 radii, {reading.reason}" if reading.sampling else ""
+    return [Finding("norm", f"its {where} says {word!r}: its radii may not be l2, as all tables here are{grid}")]
 
 
 def _sampling(log: Log, sigma: float | None, reading: Reading, alpha: float) -> list[Finding]:
@@ -123,22 +151,23 @@ def _sampling(log: Log, sigma: float | None, reading: Reading, alpha: float) -> 
         if reading.ranges:
             words += ": " + "; ".join(f"alpha={a:g} would need N={low} to {high}" for a, low, high in reading.ranges)
         findings = [Finding("sampling", f"N and alpha unknown: {words}")]
-        if sigma is not None and not reading.fits:
-            other = infer(log.rows).sampling
-            if other is not None and other.sigma != sigma:
-                findings.append(
-                    Finding("sigma", f"its path says sigma {sigma:g}, its radii are those of sigma {other.sigma:g}")
-                )
+        if sigma is not None and not second_bound(log.layout):
+            other = infer(log.rows)
+            if other.sampling is not None and other.sampling.sigma != sigma and (other.chance or 1.0) < _DOUBTFUL:
+                words = f"its path says sigma {sigma:g}, its radii are those of sigma {other.sampling.sigma:g}"
+                findings.append(Finding("sigma", words))
         return findings
     if abs(found.alpha / alpha - 1) > 1e-9:
-        on, of = on_grid(log.rows, replace(found, alpha=alpha))
-        words = f"{reading.reason}; on that of alpha={alpha:g}, {on} of {of}"
-        return [Finding("alpha", f"alpha={found.alpha:g}, not {alpha:g}: {words}")]
+        radii = Radii.of(log.rows)
+        words = f"{reading.reason}; on that of alpha={alpha:g}, {on_grid(radii, replace(found, alpha=alpha))}"
+        return [Finding("alpha", f"alpha={found.alpha:g}, not {alpha:g}: {words} of {len(radii)}")]
     return []
 
 
 def _images(log: Log, subset: Subset) -> list[Finding]:
     findings = []
+    if subset.contrary:
+        findings.append(Finding("dataset", subset.contrary))
     have = len(log.rows) - subset.repeated
     if subset.expected is not None and have < subset.expected:
         last = max(row.index for row in log.rows if row.index is not None)
@@ -178,6 +207,12 @@ def _columns(log: Log) -> list[Finding]:
         findings.append(
             Finding("radius", "adaptive: one radius was tried, larger ones read 0 and smaller ones too low")
         )
+    if log.unpromised:
+        words = f"{log.unpromised} rows name a class at radius -1 or nan: they count as abstentions, so as wrong"
+        findings.append(Finding("abstentions", words))
+    if log.after:
+        words = "; ".join(log.after[:3]) + ("; ..." if len(log.after) > 3 else "")
+        findings.append(Finding("summary", f"{len(log.after)} lines after the rows are read past: {words[:200]}"))
     if log.torn:
         findings.append(Finding("torn", log.torn))
     return findings
@@ -216,38 +251,39 @@ def _piles(log: Log, reading: Reading) -> list[Finding]:
     return [Finding("mixed", f"several largest radii, {words}: rows of several sigma, N or alpha in one file")]
 
 
-def _twins(logs: Sequence[Log]) -> dict[Path, list[Finding]]:
+@dataclass(frozen=True, slots=True)
+class _Twins:
     """Logs with the same rows, whatever their times and their file."""
-    first: dict[str, Path] = {}
-    found: dict[Path, list[Finding]] = {}
-    for log in logs:
+
+    first: dict[str, Path]
+
+    def find(self, log: Log) -> list[Finding]:
         text = "\n".join(f"{r.index} {r.label} {r.predict} {r.correct} {r.radius}" for r in log.rows)
-        key = hashlib.sha256(text.encode()).hexdigest()
-        if key in first:
-            found[log.path] = [Finding("duplicate", f"the same rows as {first[key]}")]
-        first.setdefault(key, log.path)
-    return found
+        first = self.first.setdefault(hashlib.sha256(text.encode()).hexdigest(), log.path)
+        return [] if first is log.path else [Finding("duplicate", f"the same rows as {first}")]
 
 
-def _foreign(logs: Sequence[Audited]) -> dict[Path, list[Finding]]:
+@dataclass(frozen=True, slots=True)
+class _Labels:
     """Logs that have other labels at the same indices than the first log on that dataset."""
-    labels: dict[tuple[str, str], dict[int, tuple[int, Path]]] = {}
-    found: dict[Path, list[Finding]] = {}
-    for each in logs:
-        if not each.subset.dataset:
-            continue
-        known = labels.setdefault((each.subset.dataset, each.subset.split), {})
+
+    known: dict[tuple[str, str], dict[int, tuple[int, Path]]]
+
+    def find(self, log: Log, subset: Subset) -> list[Finding]:
+        if not subset.dataset:
+            return []
+        known = self.known.setdefault((subset.dataset, subset.split), {})
         other = []
-        for row in each.log.rows:
+        for row in log.rows:
             if row.index is not None and row.label is not None:
-                label, path = known.setdefault(row.index, (row.label, each.log.path))
+                label, path = known.setdefault(row.index, (row.label, log.path))
                 if label != row.label:
                     other.append((row.index, row.label, label, path))
-        if other:
-            index, label, before, path = other[0]
-            words = f"index {index} has label {label}, in {path} label {before}; {len(other)} such: other images"
-            found[each.log.path] = [Finding("images", words)]
-    return found
+        if not other:
+            return []
+        index, label, before, path = other[0]
+        words = f"index {index} has label {label}, in {path} label {before}; {len(other)} such: other images"
+        return [Finding("images", words)]
 
 
 def _best(logs: Sequence[Audited]) -> tuple[Best, ...]:

@@ -1,28 +1,24 @@
-"""N and alpha read off the radii of a log, and the counts behind them: near saturation radii lie on a coarse grid.
+"""Which radii N votes can give at an alpha, and the counts behind printed ones: near saturation the grid is coarse.
 
 The radius of an image with k of N votes is sigma * Phi^-1(CP_lower(k, N, alpha)) with a whole k (Cohen et al. 2019,
-Section 3.2.2). Its largest values, k = N, N - 1, ..., lie further apart than printed digits: few N and alpha fit them.
+Section 3.2.2). Which N and alpha a log is of is told in bench/logs/sampling.py.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bench.logs.records import ImportedRow, Precision, printed_radii
+from bench.logs.records import ImportedRow, Precision, number, printed_radii
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FIELD_SIGMAS = (0.12, 0.25, 0.5, 0.75, 1.0)
-ROUND_N = tuple(m * 10**e for e in range(2, 7) for m in (1, 2, 5))
-ROUND_ALPHA = tuple(round(m * 10.0**-e, e) for e in range(2, 5) for m in (5, 2, 1))  # 0.05 to 0.0001
-_TOP = 60  # distinct radii that are looked at: below them the grid is finer than any print
-_CHANCE = 0.01  # an answer stands if chance would give one no more often than this
 _SLACK = 1e-9  # relative: the last bits of two implementations of the same quantile
+_SINGLE = 2.0**-23  # relative: a radius may have gone through float32 before it was printed in full
+_LARGEST_Z = 7.0  # radius / sigma: 5e12 votes of as many would reach it at alpha=0.001
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,98 +64,63 @@ class Sampling:
         return high
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What the radii of a log say about its sampling."""
-
-    sampling: Sampling | None  # the one that fits; None where they do not tell
-    fits: tuple[Sampling, ...]  # all round ones that fit, the likeliest first
-    ranges: tuple[tuple[float, int, int], ...]  # where no round N fits: alpha, least and largest N that do
-    radii: int  # distinct radii that were looked at
-    reason: str  # why there is no answer, or on what it rests
-
-
 @dataclass(frozen=True, slots=True)
-class _Top:
-    """The largest distinct radii of a log, largest first."""
+class Radii:
+    """The distinct radii of certified images above 0, largest first: the bounds of each, and how many images have it.
 
+    A radius printed as 0 says no more than that there is none to speak of: it is left out.
+    """
+
+    texts: tuple[str, ...]
     low: Array
     high: Array
     times: Array
 
+    @classmethod
+    def of(cls, rows: Sequence[ImportedRow]) -> Radii:
+        """Those of a log."""
+        seen = {text: times for text, times in printed_radii(rows).items() if number(text)}
+        low, high = _spreads(list(seen), Precision.of(seen))
+        return cls(tuple(seen), low, high, np.array(list(seen.values()), dtype=np.int64))
+
+    @property
+    def width(self) -> Array:
+        """What printing left open of each."""
+        return self.high - self.low
+
     @property
     def middle(self) -> Array:
+        """The middle of the bounds of each."""
         return (self.low + self.high) / 2
 
+    def __len__(self) -> int:
+        return len(self.texts)
 
-def infer(rows: Sequence[ImportedRow], sigma: float | None = None) -> Reading:
-    """N and alpha (and sigma, where it is not given) by which the log's radii came about.
 
-    Every radius must be one that some count gives, and the largest, where many images share it, must be that of N votes
-    of N; of several that fit, the one on whose coarser grid chance would not have put the radii. Only round N and alpha
-    are named, and powers of ten are held to be likelier before looking: without that N=200 000, alpha=0.0002 could not
-    be told from N=100 000, alpha=0.01 at three digits. Nothing is said of a log in which no images pile up at a largest
-    radius.
-    """
-    top = _top(rows)
-    seen = len(top.low)
-    if seen == 0:
-        return _nothing(0, "no image is certified")
-    pile = _pile(top)
-    if pile > _CHANCE:
-        times = int(top.times[0])
-        text = next(iter(printed_radii(rows)))
-        return _nothing(seen, f"the largest radius {text} comes {times} times, so it need not be that of N votes of N")
-    tried = [
-        Sampling(n, alpha, s)
-        for s in ([sigma] if sigma is not None else FIELD_SIGMAS)
-        for alpha in ROUND_ALPHA
-        for n in ROUND_N
-    ]
-    scored = sorted(
-        ((evidence + _prior(s), s) for s in tried if (evidence := _evidence(s, top)) is not None),
-        key=lambda pair: (-pair[0], pair[1]),
+def on_grid(radii: Radii, sampling: Sampling) -> int:
+    """How many of the radii that sampling can give."""
+    least, most = sampling.counts(radii.low, radii.high)
+    return int((least <= most).sum())
+
+
+def misfit(radii: Radii, sampling: Sampling) -> str:
+    """Why the radii cannot have come of that sampling, or nothing where they can; its numbers come after."""
+    if not len(radii):
+        return ""
+    if radii.low[0] > sampling.ceiling * (1 + _SLACK):
+        return f"radius {radii.texts[0]} is above {sampling.ceiling:.4g}, the largest of"
+    on = on_grid(radii, sampling)
+    return f"only {on} of its {len(radii)} radii can come of" if on < len(radii) else ""
+
+
+def beyond(radii: Radii, sigma: float) -> str:
+    """Why the radii are no lengths in the unit of that noise level, or nothing where they may be."""
+    if not len(radii) or radii.low[0] <= _LARGEST_Z * sigma:
+        return ""
+    return (
+        f"its largest radius {radii.texts[0]} is {radii.low[0] / sigma:.3g} times sigma {sigma:g}, which no number of "
+        "votes reaches: the unit of its radii is not that of pixels in [0, 1] (0 to 255?), or its sigma is another"
     )
-    fits = tuple(s for _, s in scored)
-    if not scored:
-        ranges = _ranges(top, sigma) if sigma is not None else ()
-        return Reading(
-            sampling=None, fits=(), ranges=ranges, radii=seen, reason="no round N and alpha give all of its radii"
-        )
-    best, found = scored[0]
-    if len(scored) > 1 and best - scored[1][0] < math.log(1 / _CHANCE):
-        return Reading(sampling=None, fits=fits, ranges=(), radii=seen, reason="its radii fit more than one")
-    if _prior(found) < 0:
-        # An odd N at a plain alpha is as likely: at sigma 0.5 three digits may leave room for both.
-        odd = tuple(r for r in _ranges(top, found.sigma) if _is_power(r[0]) and r[0] != found.alpha)
-        if odd:
-            return Reading(sampling=None, fits=fits, ranges=odd, radii=seen, reason="its radii fit more than one")
-    if best - math.log(pile) < math.log(len(tried) / _CHANCE):
-        return Reading(sampling=None, fits=fits, ranges=(), radii=seen, reason="too few radii near the largest to tell")
-    grounds = f"all of its {seen} largest radii are on the grid, {int(top.times[0])} images at its end"
-    return Reading(sampling=found, fits=fits, ranges=(), radii=seen, reason=grounds)
-
-
-def on_grid(rows: Sequence[ImportedRow], sampling: Sampling) -> tuple[int, int]:
-    """How many of the log's largest distinct radii that sampling can give, and of how many."""
-    top = _top(rows)
-    least, most = sampling.counts(top.low, top.high)
-    return int((least <= most).sum()), len(top.low)
-
-
-def misfit(rows: Sequence[ImportedRow], sampling: Sampling) -> str:
-    """Why the radii cannot have come of that sampling, or nothing where they can; the numbers come after."""
-    top = _top(rows)
-    text, times = next(iter(printed_radii(rows))), int(top.times[0])
-    ceiling = sampling.ceiling
-    if top.low[0] > ceiling * (1 + _SLACK):
-        return f"radius {text} is above {ceiling:.4g}, the largest of"
-    on, of = on_grid(rows, sampling)
-    if on < of:
-        return f"only {on} of its {of} largest radii can come of"
-    if top.high[0] < ceiling * (1 - _SLACK) and _pile(top) <= _CHANCE:
-        return f"{times} images share its largest radius {text}, which is not {ceiling:.4g}, the largest of"
-    return ""
 
 
 def count_ranges(rows: Sequence[ImportedRow], sampling: Sampling) -> dict[str, tuple[int, int, int]]:
@@ -183,70 +144,5 @@ def count_ranges(rows: Sequence[ImportedRow], sampling: Sampling) -> dict[str, t
 
 def _spreads(texts: list[str], precision: Precision) -> tuple[Array, Array]:
     pairs = np.array([precision.spread(text) for text in texts]).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
-
-
-def _top(rows: Sequence[ImportedRow]) -> _Top:
-    radii = printed_radii(rows)
-    texts = list(radii)[:_TOP]
-    low, high = _spreads(texts, Precision.of(radii))
-    return _Top(low, high, np.array([radii[text] for text in texts], dtype=np.int64))
-
-
-def _pile(top: _Top) -> float:
-    """How often a smooth density of radii would put so many images, or more, at the largest."""
-    from scipy.stats import binom
-
-    some = slice(0, 21)
-    middle, rows = top.middle[some], int(top.times[some].sum())
-    width = float(top.high[0] - top.low[0])
-    if len(middle) == 1:  # nothing to compare with: the pile speaks for itself from three images on
-        return 1.0 if top.times[0] < 3 else _CHANCE
-    share = width / (float(middle[0] - middle[-1]) + width)
-    return max(float(binom.sf(int(top.times[0]) - 2, rows - 1, share)), 1e-300)
-
-
-def _evidence(sampling: Sampling, top: _Top) -> float | None:
-    """How much less likely chance would put all radii on that grid, in nats; None where one is not on it."""
-    ceiling = sampling.ceiling
-    slack = ceiling * 1e-12
-    if not top.low[0] - slack <= ceiling <= top.high[0] + slack:
-        return None
-    least, most = sampling.counts(top.low, top.high)
-    if (least > most).any():
-        return None
-    inner = np.clip(least, 2, sampling.n - 1)
-    spacing = (sampling.radius(inner + 1) - sampling.radius(inner - 1)) / 2
-    covered = np.clip((top.high - top.low) / spacing, 1e-6, 1.0)  # radii in full leave nothing open
-    return float(-np.log(covered).sum())
-
-
-def _prior(sampling: Sampling) -> float:
-    """In nats: each number that is no power of ten is held to be a 30th as likely as one that is."""
-    return -(2 - _is_power(sampling.n) - _is_power(sampling.alpha)) * math.log(30)
-
-
-def _is_power(value: float) -> bool:
-    digits, _, _ = f"{value:e}".partition("e")
-    return float(digits) == 1.0
-
-
-def _ranges(top: _Top, sigma: float) -> tuple[tuple[float, int, int], ...]:
-    """For each round alpha the N at which all radii fit, if any; tried at no more than 40 places each."""
-    from scipy.special import log_ndtr
-
-    found = []
-    for alpha in ROUND_ALPHA:
-        ends = [math.log(alpha) / float(log_ndtr(edge / sigma)) for edge in (top.low[0], top.high[0])]
-        least, most = math.ceil(ends[0]), math.floor(min(ends[1], 1e9))
-        if least > most or least < 10:
-            continue
-        places = sorted({int(n) for n in np.linspace(least, most, 40)})
-        good = [n for n in places if _evidence(Sampling(n, alpha, sigma), top) is not None]
-        if good:
-            found.append((alpha, good[0], good[-1]))
-    return tuple(found)
-
-
-def _nothing(seen: int, reason: str) -> Reading:
-    return Reading(sampling=None, fits=(), ranges=(), radii=seen, reason=reason)
+    value = np.array([float(text) for text in texts])
+    return np.minimum(pairs[:, 0], value * (1 - _SINGLE)), np.maximum(pairs[:, 1], value * (1 + _SINGLE))

@@ -7,11 +7,13 @@ radius in tab-separated columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bench.logs.records import NotALogError
 
-_SAME = {"index": "idx", "original_idx": "idx", "prediction": "predict"}
+_SAME = {"index": "idx", "original_idx": "idx", "prediction": "predict"} | dict.fromkeys(
+    ("radius_l2", "l2_radius", "radius(l2)"), "radius"
+)
 _NEEDED = ("label", "predict")
 RADIUS, PROVED = "radius", "radius proved"
 LABEL_NAME, PREDICT_NAME = "label name", "predict name"  # classes by name, as a classifier behind a service has them
@@ -25,9 +27,17 @@ _BARE: tuple[tuple[str, ...], ...] = (
     ("idx", "label", "predict", "radius", "correct_num", "correct", "time"),
     ("idx", "label", "predict", "radius", "r_neg", "correct", "pred_uc", "corr_uc", "stage", "time"),
 )
-_WHOLE = re.compile(r"-?[0-9]{1,15}")
+_WHOLE = re.compile(r"(-?[0-9]{1,15})(?:\.0{0,9})?")  # a table program makes 3.0 of 3
 _DECIMAL = re.compile(r"-?[0-9]+\.[0-9]*(?:e-?[0-9]+)?|-?[0-9]+e-?[0-9]+")
-_CLOCK = re.compile(r"(?:([0-9]+) days?, )?([0-9]+):([0-9]{2}):([0-9]{2}(?:\.[0-9]+)?)")
+_CLOCK = re.compile(r"(?:([0-9]{1,6}) days?, )?([0-9]{1,9}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,15})?)")
+_RADIUS = re.compile(r"(?:[0-9]{1,9}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:e[-+]?[0-9]{1,2})?", re.IGNORECASE)
+_NOTHING = re.compile(r"[-+]?nan|none|null|-1(?:\.0{0,9})?", re.IGNORECASE)  # how tables have what is not there
+_WORDS = re.compile(r"\s*(?:[^\W\d]|[#=*~%<>\[({|-]{2,}|#)")  # no row begins so
+_OTHER_NORM = re.compile(
+    r"(?<![a-z0-9])(?:l[-_]?(?:0|1|inf(?:ty|inity)?)|laplac(?:e|ian)|uniform|ablation)(?![a-z0-9])"
+    r"|l[-_]?inf(?:ty|inity)?(?![a-z0-9])"
+)
+_SECOND_BOUND = re.compile(r"p_?b(?:[-_ ]?(?:bar|upper|up|hi|high|bound|u))?|(?:runner[-_ ]?up|second)(?:[-_ ].*)?")
 _FLAGS = {"0": False, "1": True, "False": False, "True": True, "0.0": False, "1.0": True}
 
 
@@ -40,8 +50,22 @@ def named(first: str) -> tuple[str, ...] | None:
     if not all(name in names for name in _NEEDED):
         return None
     if RADIUS not in names and PROVED not in names:
+        if other := other_norm(names):
+            raise NotALogError(f"radii that are not l2, by its column {other!r}; expected a column 'radius'")
         raise NotALogError("predictions without a radius; expected a log of certificates")
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise NotALogError(f"two columns {twice[0]!r}; expected one of each name")
     return names
+
+
+def other_norm(words: Iterable[str]) -> str:
+    """The first of some names that tells of radii other than l2 ones, or of other noise than Gaussian; or nothing."""
+    return next((word for word in words if _OTHER_NORM.search(word.lower())), "")
+
+
+def second_bound(layout: Iterable[str]) -> str:
+    """The column that tells that radii come of a bound on the runner-up too, or nothing."""
+    return next((name for name in layout if _SECOND_BOUND.fullmatch(name.lower())), "")
 
 
 def bare(lines: Sequence[str]) -> tuple[str, ...]:
@@ -83,13 +107,33 @@ def flag(text: str) -> bool | None:
 
 
 def whole(text: str) -> int:
-    """A whole number.
+    """A whole number, 3 or 3.0.
 
     Raises: ValueError for anything else.
     """
-    if not _WHOLE.fullmatch(text.strip()):
+    if not (found := _WHOLE.fullmatch(text.strip())):
         raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
+    return int(found[1])
+
+
+def nothing(text: str) -> bool:
+    """Whether a printed class or radius says that there is none: -1, -1.0, nan."""
+    return _NOTHING.fullmatch(text.strip()) is not None
+
+
+def radius(text: str) -> str:
+    """A radius, as printed.
+
+    Raises: ValueError for what is no length.
+    """
+    if not _RADIUS.fullmatch(text.strip()):
+        raise ValueError(f"{text!r} is not a radius")
+    return text.strip()
+
+
+def words(line: str) -> bool:
+    """Whether a line is blank or words, such as a summary after the rows, and so no row, whole or torn."""
+    return not line.strip() or _WORDS.match(line) is not None
 
 
 def _fits(layout: tuple[str, ...], row: Sequence[str]) -> bool:
@@ -97,7 +141,7 @@ def _fits(layout: tuple[str, ...], row: Sequence[str]) -> bool:
         return False
     for name, text in zip(layout, (field.strip() for field in row), strict=True):
         if name in ("radius", "r_neg"):
-            fine = _DECIMAL.fullmatch(text) is not None
+            fine = _DECIMAL.fullmatch(text) is not None or (name == "radius" and nothing(text))
         elif name == "time":
             # Bare seconds could be a radius: without a header only a clock tells itself apart.
             fine = _CLOCK.fullmatch(text) is not None or (len(layout) > 5 and _DECIMAL.fullmatch(text) is not None)
@@ -106,7 +150,7 @@ def _fits(layout: tuple[str, ...], row: Sequence[str]) -> bool:
         elif name == "correct":
             fine = flag(text) is not None or _WHOLE.fullmatch(text) is not None
         else:
-            fine = _WHOLE.fullmatch(text) is not None
+            fine = _WHOLE.fullmatch(text) is not None or (name == "predict" and nothing(text))
         if not fine:
             return False
     return True

@@ -1,18 +1,21 @@
-"""Files into logs: text of every known layout, and MACER's .mat; a damaged file gives one line that says where."""
+"""Files into logs: text of every known layout, and MACER's .mat; a damaged file gives one line that says where.
+
+No row is ever left out, nor its deletion advised: an abstention that is gone raises every accuracy of a log.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from bench.errors import DataError
-from bench.logs import layouts
+from bench.logs import layouts, matlab
 from bench.logs.records import ImportedRow, Log, NotALogError, number
 from bench.types import ABSTAIN
+
+_LARGEST = 1 << 28  # bytes: a hundred times a log of all of ImageNet's validation images
 
 
 def find_logs(paths: Sequence[Path], radius: float | None = None) -> tuple[list[Log], dict[Path, str], dict[Path, str]]:
@@ -21,26 +24,37 @@ def find_logs(paths: Sequence[Path], radius: float | None = None) -> tuple[list[
     `radius`: of adaptive certifiers, which print only whether that radius was proved.
     Raises: DataError for a path that is not there, or a file named by itself that is no log.
     """
-    logs: list[Log] = []
     damaged: dict[Path, str] = {}
     others: dict[Path, str] = {}
+    return list(each_log(paths, radius, damaged, others)), damaged, others
+
+
+def each_log(
+    paths: Sequence[Path], radius: float | None, damaged: dict[Path, str], others: dict[Path, str]
+) -> Iterator[Log]:
+    """As `find_logs`, one log at a time: thousands of them need not be in memory together.
+
+    What is damaged and what is no log is put into the two dictionaries by the way.
+    """
+    seen: set[Path] = set()
     for path in paths:
         if not path.exists():
             raise DataError(f"no file or folder {str(path)!r}; expected certification logs or folders of them")
         inside = path.is_dir()
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if inside else [path]
-        for file in files:
-            if any(file == log.path for log in logs):
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if inside else [path]:
+            if file in seen:
                 continue
+            seen.add(file)
             try:
-                logs.append(read_log(file, radius))
+                log = read_log(file, radius)
             except NotALogError as error:
                 if not inside:
                     raise NotALogError(f"{str(file)!r} is not a certification log: {error}") from None
                 others[file] = str(error)
             except DataError as error:
                 damaged[file] = str(error)
-    return logs, damaged, others
+            else:
+                yield log
 
 
 def read_log(path: Path, radius: float | None = None) -> Log:
@@ -48,27 +62,29 @@ def read_log(path: Path, radius: float | None = None) -> Log:
 
     Raises: NotALogError for another kind of file, DataError for a damaged log, naming the line.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{str(path)!r} cannot be read: {error.strerror}; mend its permissions, or leave it out"
-        ) from error
+    data = _bytes(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if not data.strip():
         raise NotALogError("empty")
-    if data.startswith(b"MATLAB 5.0 MAT-file"):
+    if data.startswith(matlab.MAGIC):
         return _mat(path, data, sha256)
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise NotALogError("not text") from None
     lines = text.replace("\r\n", "\n").split("\n")
     whole_last = lines[-1] == ""
-    while lines and not lines[-1].strip():
-        lines.pop()
+    after = []
+    while lines and layouts.words(lines[-1]) and layouts.named(lines[-1]) is None:
+        after.append(lines.pop())
+    if not lines:
+        raise NotALogError("neither a header with label, predict and radius nor rows of a known layout")
     header = layouts.named(lines[0])
     layout = header or layouts.bare(lines[:5] if whole_last or len(lines) > 5 else lines[:-1] or lines)
+    while after and len(after[-1].split("\t")) == len(layout):  # as many columns as a row: damage, not a summary
+        lines.append(after.pop())
+    after = [line.strip() for line in reversed(after) if line.strip()]
+    whole_last = whole_last or bool(after)
     first = 1 if header else 0
     records: list[dict[str, str]] = []
     torn = ""
@@ -81,7 +97,7 @@ def read_log(path: Path, radius: float | None = None) -> Log:
                 break
             raise _damaged(path, line_number, f"{len(layout)} columns ({' '.join(layout)})", f"{len(fields)}: {line!r}")
         if line_number > 1 and layouts.named(line) is not None:
-            raise _damaged(path, line_number, "a row", "a header again: two logs in one file")
+            raise _damaged(path, line_number, "a row", "a header again: two logs in one file", "give each its own file")
         record = {name: field.strip() for name, field in zip(layout, fields, strict=True)}
         if last and not whole_last and not _whole_time(record.get("time")):
             torn = f"line {line_number} ends within its time, with no line end: it was cut off"
@@ -105,18 +121,47 @@ def read_log(path: Path, radius: float | None = None) -> Log:
         sha256=sha256,
         correct_column=kind,
         contradicted=contradicted,
+        unpromised=sum(
+            row.predict == ABSTAIN and not layouts.nothing(record.get("predict", "-1"))
+            for row, record in zip(rows, records, strict=True)
+            if layouts.RADIUS in record
+        ),
         torn=torn,
+        after=tuple(after),
     )
+
+
+def _bytes(path: Path) -> bytes:
+    """The file, unless it is plainly no text and no MATLAB file of level 5.
+
+    Raises: NotALogError, DataError.
+    """
+    try:
+        if not path.is_file():
+            raise NotALogError("no regular file")
+        with path.open("rb") as file:
+            head = file.read(4096)
+            if b"\0" in head and not head.startswith(matlab.MAGIC):
+                raise NotALogError("not text")
+            if file.seek(0, 2) > _LARGEST:
+                raise NotALogError(f"larger than {_LARGEST >> 20} MiB")
+            file.seek(0)
+            return file.read()
+    except OSError as error:
+        raise DataError(
+            f"{str(path)!r} cannot be read: {error.strerror}; mend its permissions, or leave it out"
+        ) from error
 
 
 def _row(path: Path, line_number: int, record: dict[str, str], proved: float | None) -> ImportedRow:
     name = ""
     try:
-        for name in ("label", "predict", "idx"):
-            if name in record:
-                layouts.whole(record[name])
-        label, predict = layouts.whole(record["label"]), layouts.whole(record["predict"])
-        index = layouts.whole(record["idx"]) if "idx" in record else None
+        name = "label"
+        label = layouts.whole(record[name])
+        name = "predict"
+        predict = ABSTAIN if layouts.nothing(record[name]) else layouts.whole(record[name])
+        name = "idx"
+        index = layouts.whole(record[name]) if name in record else None
         name = "time"
         took = layouts.seconds(record["time"]) if "time" in record else None
         name = layouts.RADIUS if layouts.RADIUS in record else layouts.PROVED
@@ -126,10 +171,11 @@ def _row(path: Path, line_number: int, record: dict[str, str], proved: float | N
                 raise ValueError(f"{record[name]!r} is neither yes nor no")
             yes = record[name] in ("1", "1.0", "Tru", "True")
             radius, predict = (repr(float(proved or 0.0)), predict) if yes else ("0.0", ABSTAIN)
+        elif layouts.nothing(record[name]):
+            radius, predict = "0.0", ABSTAIN
         else:
-            radius = record[name]
-        if not (value := number(radius)).is_finite() or value < 0:
-            raise ValueError(f"{radius!r} is not a radius")
+            radius = layouts.radius(record[name])
+        value = number(radius)
     except ValueError as error:
         raise _damaged(path, line_number, f"a number for {name}", f"{record.get(name)!r} ({error})") from None
     if label < 0 or predict < ABSTAIN or (index is not None and index < 0):
@@ -172,27 +218,28 @@ def _correct_column(printed: Sequence[str | None], rows: Sequence[ImportedRow]) 
 def _mat(path: Path, data: bytes, sha256: str) -> Log:
     """MACER's vectors of radii: -1 where wrong or abstained, nothing else. Source: Zhai et al. 2020."""
     import numpy as np
-    from scipy.io import loadmat
 
     try:
-        file: Any = io.BytesIO(data)  # its stubs know of paths only
-        found = loadmat(file)
-    except (ValueError, TypeError, NotImplementedError, OSError, EOFError) as error:
-        raise DataError(f"{str(path)!r} is a damaged MATLAB file ({error}); fetch it again") from error
+        found = matlab.variables(data)
+    except ValueError as error:
+        raise DataError(f"{str(path)!r} is a damaged MATLAB file ({error}); fetch it again") from None
     if "hard" not in found:
-        names = ", ".join(sorted(k for k in found if not k.startswith("__"))) or "nothing"
-        raise NotALogError(f"a MATLAB file with {names}; expected a vector 'hard' of radii")
-    radii = np.asarray(found["hard"])
-    if radii.dtype.kind not in "fiu" or radii.size == 0 or max(radii.shape) != radii.size:
-        raise DataError(f"{str(path)!r}: expected a vector of radii in 'hard', got {radii.dtype} {radii.shape}")
-    rows = []
-    for k, value in enumerate(radii.ravel()):
-        if not np.isfinite(value) or (value < 0 and value != -1):
-            raise DataError(f"{str(path)!r}: radius {k} is {value}, expected at least 0, or -1 where wrong")
-        text = repr(value.item()) if value >= 0 else "0.0"
-        rows.append(
-            ImportedRow(index=None, label=None, predict=None, correct=bool(value >= 0), radius=text, seconds=None)
+        raise NotALogError(
+            f"a MATLAB file with {', '.join(sorted(found)) or 'nothing'}; expected a vector 'hard' of radii"
         )
+    radii = found["hard"]
+    if radii is None or radii.size == 0 or max(radii.shape) != radii.size:
+        came = "no real numbers" if radii is None else f"{radii.dtype} {radii.shape}"
+        raise DataError(f"{str(path)!r}: expected a vector of radii in 'hard', got {came}")
+    rows = []
+    for k, value in enumerate(radii.ravel().tolist()):
+        absent = value == -1 or np.isnan(value)
+        if not absent and not 0 <= value < 1e9:
+            raise DataError(
+                f"{str(path)!r}: radius {k} is {value}, expected at least 0, or -1 or nan where wrong; fetch it again"
+            )
+        text = "0.0" if absent else repr(float(value))
+        rows.append(ImportedRow(index=None, label=None, predict=None, correct=not absent, radius=text, seconds=None))
     return Log(
         path=path,
         layout=("hard",),
@@ -204,6 +251,8 @@ def _mat(path: Path, data: bytes, sha256: str) -> Log:
     )
 
 
-def _damaged(path: Path, line_number: int, expected: str, came: str) -> DataError:
+def _damaged(
+    path: Path, line_number: int, expected: str, came: str, advice: str = "fetch the log again, or ask its authors"
+) -> DataError:
     shown = came if len(came) <= 120 else f"{came[:117]}..."
-    return DataError(f"{str(path)!r} line {line_number}: expected {expected}, got {shown}; mend or delete that line")
+    return DataError(f"{str(path)!r} line {line_number}: expected {expected}, got {shown}; {advice}")

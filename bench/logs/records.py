@@ -109,6 +109,8 @@ class Log:
     sha256: str  # of the file
     correct_column: str  # flags | cumulative | none
     contradicted: int  # rows whose flag is not label == predict
+    unpromised: int = 0  # rows whose radius is printed as -1 or nan: abstentions, whatever class stands there
+    after: tuple[str, ...] = ()  # lines of words after the rows: summaries, read past
     torn: str = ""  # the last line, where it was cut off; it is not a row
 
 

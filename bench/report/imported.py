@@ -25,10 +25,13 @@ def imported_tables(logs: Sequence[Imported], alpha: float | None = None) -> tup
     left_out = []
     for log in logs:
         o = log.origin
+        if alpha not in (None, o.alpha) and o.bound != "pa":
+            left_out.append(f"! {log.name} is left out: radii of two bounds are not read at another alpha")
+            continue
         if alpha is not None and alpha > o.alpha:
             left_out.append(f"! {log.name} is left out: made at alpha={units.level(o.alpha)}, below the one asked for")
             continue
-        key = (o.dataset, o.split, o.subset, o.order, o.n, o.alpha if alpha is None else alpha)
+        key = (o.dataset, o.split, o.subset, o.order, o.n, o.bound, o.alpha if alpha is None else alpha)
         groups.setdefault(key, []).append(log)
     made: list[Table] = []
     for members in groups.values():
@@ -74,7 +77,7 @@ def _table(scored: Sequence[_Scored], rows: Sequence[Line], left_out: Sequence[s
                     origin.order,
                     f"N={units.count(origin.n)}",
                     f"alpha={units.level(first.alpha or origin.alpha)}",
-                    BOUND_WORDS["pa"],
+                    BOUND_WORDS[origin.bound],
                 ),
             )
         ),
@@ -124,7 +127,8 @@ def _best_line(method: str, pairs: Sequence[_Scored]) -> Line:
 
 def _notes(log: Imported, each: Score) -> list[str]:
     own = log.origin
-    how = "read off its radii" if own.sampling_by == "radii" else "as stated on import, and its radii fit"
+    how = "as stated on import" + (", and its radii fit" if own.bound == "pa" else ", not held against its radii")
+    how = "read off its radii" if own.sampling_by == "radii" else how
     notes = [f"{log.name}: {own.source}; N={units.count(own.n)}, alpha={units.level(own.alpha)} {how}"]
     if each.alpha is not None and each.alpha != own.alpha:
         notes.append(f"{log.name}: read at alpha={units.level(each.alpha)} from the counts behind its printed radii")
