@@ -14,6 +14,7 @@ from methods.nets.architectures import build_network
 from methods.nets.float8 import LARGEST, Float8Linear, lacking, rounded, to_float8
 from methods.nets.tuning import tune
 from methods.nets.vit import TimeTokenClassifier, TimeTokenViT
+from methods.training.keys import borrowed
 
 pytestmark = pytest.mark.skipif(bool(lacking("cpu")), reason="this torch has no 8-bit product on a CPU")
 
@@ -46,6 +47,7 @@ def test_rows_are_rounded_to_e4m3_and_reach_its_largest_number() -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
+@borrowed(1)
 def test_the_layer_is_the_product_of_the_rounded_numbers(bias: bool) -> None:
     plain, x = layer(bias), drawn(3, 7, 256)
     made = Float8Linear(plain)
@@ -59,6 +61,7 @@ def test_the_layer_is_the_product_of_the_rounded_numbers(bias: bool) -> None:
     assert torch.equal(made.rows(x, 32, 64), found[..., 32:64])
 
 
+@borrowed(1)
 def test_no_token_is_rounded_by_the_scale_of_another() -> None:
     made, x = Float8Linear(layer()), drawn(8, 5, 256)
     alone = torch.cat([made(x[i : i + 1]) for i in range(8)])
@@ -78,6 +81,7 @@ def vit() -> TimeTokenClassifier:
     return made
 
 
+@borrowed(1)
 def test_a_transformers_layers_are_replaced_but_for_its_head_and_its_answers_stay_near() -> None:
     plain, made = vit(), vit()
     made.load_state_dict(plain.state_dict())
@@ -99,11 +103,13 @@ def test_a_transformers_layers_are_replaced_but_for_its_head_and_its_answers_sta
     assert {name for name, module in again.named_modules() if isinstance(module, Float8Linear)} == replaced
 
 
+@borrowed(1)
 def test_a_network_without_wide_linear_layers_is_refused() -> None:
     with pytest.raises(MethodError, match=r"fp8 is for wide linear layers.*this network has none; use bf16"):
         tune(build_network("digits_resnet", num_classes=10, shape=(1, 8, 8)).eval(), "cpu", "fp8")
 
 
+@borrowed(1)
 def test_a_device_without_such_products_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: object, **__: object) -> Tensor:
         raise RuntimeError("not on this device\nand more")
