@@ -30,7 +30,7 @@ STATED = ("--dataset", "cifar10", "--sigma", "0.5", "--out", "made")
 
 # Commands as they work, and how often each is changed.
 SOUND: dict[str, tuple[tuple[str, ...], int]] = {
-    "run": ((*RUN, *FIRST), 8),
+    "run": ((*RUN, *FIRST), 15),
     "plan": (("plan", "--images", "100"), 1),
     "runs": (("runs", "--runs", "plain"), 1),
     "report": (("report", "--runs", "plain", "--runs", "imported"), 3),
