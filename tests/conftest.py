@@ -56,6 +56,8 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
 # wider fixture and each module starts from a seed of its own name, and fails if it has moved them; a draw is made under
 # `methods.training.keys.borrowed`, which also decorates a test, or from a generator with a seed. The mark `global_rng`
 # with a reason leaves a test alone: for libraries whose draws must differ between processes, as those of ports do.
+# So a random claim that holds once holds always; its stated false-alarm rate is that of another seed or version of a
+# generator.
 
 
 def _states() -> dict[str, Any]:
