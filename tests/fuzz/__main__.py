@@ -92,6 +92,7 @@ def main() -> int:
         began = time.monotonic()
         chosen = selection(asked)
         found = fuzz(asked, chosen, top, base)
+        gc.unfreeze()
     tell(asked, found)
     slowest = f"{found.slowest[0]:.1f} s: {found.slowest[1]}"
     print(f"{len(chosen)} mutants, seed {asked.seed}, {time.monotonic() - began:.0f} s, slowest {slowest}")
@@ -162,7 +163,8 @@ def fuzz(asked: argparse.Namespace, chosen: list[tuple[int, targets.Target]], to
                 f"{number} {spelt(shlex.join(words))}"
             )
             if asked.keep:
-                shutil.copytree(folder.parent, asked.keep / f"{asked.seed}-{number}", symlinks=True)
+                kept = asked.keep / f"{asked.seed}-{number}"
+                shutil.copytree(folder.parent, kept, symlinks=True, ignore=pipes, dirs_exist_ok=True)
         shutil.rmtree(folder.parent, ignore_errors=True)
 
     while True:
@@ -179,6 +181,11 @@ def fuzz(asked: argparse.Namespace, chosen: list[tuple[int, targets.Target]], to
             os.waitpid(late, 0)
             end(late, None)
         time.sleep(0.002)
+
+
+def pipes(folder: str, names: list[str]) -> list[str]:
+    """Those that cannot be copied."""
+    return [name for name in names if (Path(folder) / name).is_fifo()]
 
 
 def spelt(text: str) -> str:
