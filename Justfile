@@ -14,6 +14,18 @@ run *words:
 test *words:
     {{python}} -m pytest -n 2 {{words}}
 
+# the suite 20 times, each time in another order, which its seed gives again
+shuffle *words:
+    for seed in $(seq 1 20); do echo "order $seed"; {{python}} -m pytest -n 2 -p randomly --randomly-seed=$seed {{words}} || exit 1; done
+
+# 10 000 damaged files and odd words: each must be told in one line; takes about 20 minutes
+fuzz *words:
+    {{python}} -m tests.fuzz --count 10000 --jobs 2 {{words}}
+
+# 500 kills of runs that are resumed: no row may be lost, changed or made twice; takes about 10 minutes
+chaos *words:
+    {{python}} -m tests.chaos --kills 500 {{words}}
+
 # lint, format, types, layers
 lint:
     .venv/bin/ruff check .

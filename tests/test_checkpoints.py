@@ -20,6 +20,7 @@ from weights_files import (
 
 from bench import weights
 from bench.errors import WeightsError
+from methods.training.keys import borrowed
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
@@ -66,6 +67,7 @@ def test_code_in_a_checkpoint_is_refused_and_never_runs(tmp_path, old):
     assert not (tmp_path / "exploded").exists()
 
 
+@borrowed(1)
 def test_a_whole_module_is_refused_by_its_name(tmp_path):
     file = saved(tmp_path / "module.pt", torch.nn.Linear(2, 2))
     refused(lambda: weights.load_tensors(file), "holds code, refused", "torch.nn.modules.linear.Linear")

@@ -13,6 +13,7 @@ import pytest
 
 from bench.cli import doctor, main
 from bench.cli.requests import requests
+from methods.training.keys import borrowed
 
 TOY = f"{Path(__file__).with_name('toy_method.py')}:TOY"
 SMALL = (
@@ -199,6 +200,7 @@ def test_a_method_of_a_file_is_checked(cli) -> None:
     assert all(f["ok"] for f in found.json["findings"])
 
 
+@borrowed(1)
 def test_a_method_that_breaks_its_promises_fails_the_check(cli, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "import torch\nfrom bench.types import Method\n"

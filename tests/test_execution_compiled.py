@@ -20,6 +20,7 @@ from bench.run import make_worker
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw
 from bench.types import Noise
 from methods.nets.hard_labels import HardLabels
+from methods.training.keys import borrowed
 
 NOISE = MethodNoise(0, 0, 1)
 FULL = 32
@@ -128,6 +129,7 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's of its own parts
+@borrowed(1)
 def test_torch_compiles_a_network_and_no_vote_moves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiling, "PAYS", 0.0)  # taken whether it pays or not

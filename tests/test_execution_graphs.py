@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.execution.graphs import MOST, RECORD_AFTER, CudaRecorder, Recording, Replayed, Untouched, replayed
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw
 from bench.types import BaseClassifier, Noise
+from methods.training.keys import borrowed
 
 NOISE = MethodNoise(0, 0, 1)
 
@@ -93,6 +94,7 @@ def test_a_last_smaller_batch_is_not_recorded() -> None:
     assert [len(made.x) for made in recorder.made] == [10]
 
 
+@borrowed(1)
 def test_shapes_layouts_and_arithmetic_are_recorded_apart() -> None:
     recorder = Recorder()
     classifier = wrapped(recorder)

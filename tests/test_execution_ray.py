@@ -24,6 +24,7 @@ from bench.store import find_runs
 from bench.types import Execution, Row
 
 pytest.importorskip("ray", reason="ray is not installed: pip install 'rrcm-bench[ray]'")
+pytestmark = pytest.mark.global_rng("Ray draws ports and names: those of two suites at once must differ")
 
 SLOW = ("pause=0.02",)  # a batch: time to kill a worker in the middle
 

@@ -29,6 +29,7 @@ from bench.latency.workload import Certification
 from bench.registry import method
 from bench.report.latency_tables import Timed, measured
 from bench.types import BaseClassifier, RunSpec
+from methods.training.keys import borrowed
 
 SMALL = LatencyRequest(dataset="digits", n=120, n0=10, budget_s=3.0, repeats=2, batch="32", random_weights=True)
 
@@ -52,6 +53,7 @@ def test_splitting_the_time_by_stage_moves_no_vote(name: str) -> None:
     assert (seconds["denoise"] > 0) == (name != "gaussian")
 
 
+@borrowed(1)
 def test_the_denoiser_is_found_by_what_it_does_and_leaves_no_hook_behind() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:

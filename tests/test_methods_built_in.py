@@ -25,6 +25,7 @@ from methods.nets.denoisers import DENOISERS
 from methods.nets.vit import SIZES, TimeTokenClassifier, nearest_time, time_token_vit
 from methods.noisy import CONSISTENCY, GAUSSIAN, MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
 from methods.rrcm import RRCM
+from methods.training.keys import borrowed
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SHAPES = {"cifar10": (3, 32, 32), "imagenet": (3, 224, 224), "digits": (1, 8, 8), "folder": (3, 224, 224)}
@@ -151,6 +152,7 @@ def test_the_published_containers_give_the_labels_of_the_network_itself(tmp_path
     assert torch.equal(GAUSSIAN.build(made).predict(x, NoNoise()), expected)
 
 
+@borrowed(1)
 def test_the_normaliser_moves_labels(tmp_path: Path) -> None:
     network = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8))
     file = saved(tmp_path / "n.safetensors", network.state_dict())
@@ -160,7 +162,8 @@ def test_the_normaliser_moves_labels(tmp_path: Path) -> None:
         GAUSSIAN.build(setting(GAUSSIAN, "digits", {"network": file}, normaliser=kind)).predict(x, NoNoise())
         for kind in kinds
     ]
-    assert not torch.equal(*labels)
+    # 67 of the 200 with this seed; of 300 random networks, 3 gave nearly all images one class and moved none.
+    assert int((labels[0] != labels[1]).sum()) > 20
 
 
 def test_an_unknown_architecture_is_refused() -> None:

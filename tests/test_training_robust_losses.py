@@ -218,7 +218,7 @@ GRADIENTS: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
     "macer, tight": (lambda z: macer(z, Y, sigma=0.5, lbd=3.0, beta=4.0, gamma=1.5).total, (RIGHT,)),
     "smoothmix": (lambda a, b: smoothmix(a, b, Y, SHARE, eta=5.0).total, (RIGHT, logits(3))),
     "stability": (lambda a, b: stability(a, b, Y, lbd=2.0).total, (logits(4)[0], logits(5)[0])),
-    "restoration": (restoration, (torch.rand(B, 1, 2, 2, dtype=torch.float64), torch.rand(B, 1, 2, 2).double())),
+    "restoration": (restoration, tuple(logits(seed)[0].view(B, 1, 2, 2) for seed in (6, 9))),
     "recognition": (lambda z: recognition(z, Y), (logits(7)[0],)),
     "stabilisation": (lambda z: stabilisation(z, logits(8)[0]), (logits(7)[0],)),
 }

@@ -12,6 +12,7 @@ from bench import registry
 from bench.data.digits import DIGITS
 from bench.types import BaseClassifier, Scalar, Setting
 from bench.weights import resolve
+from methods.training.keys import borrowed
 
 SIGMAS = (0.25, 0.5, 1.0)
 METHODS = ("smoothadv", "macer", "smoothmix", "stability", "boosting", "denoised")
@@ -72,6 +73,7 @@ def test_shipped_weights_are_found_and_see_through_their_noise(name: str, sigma:
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
+@borrowed(1)
 def test_five_members_are_no_worse_than_their_mean(sigma: float) -> None:
     from methods.ensemble import member_tensors
     from methods.nets.architectures import build_network

@@ -1,0 +1,18 @@
+"""Damaged files and odd words are told in one line, whatever they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mutants are forked, and their threads counted in /proc")
+def test_500_mutants_break_nothing() -> None:
+    words = [sys.executable, "-m", "tests.fuzz", "--count", "500", "--seed", "1"]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr[-2000:]
