@@ -40,10 +40,10 @@ RUN = (
 )
 # Ways to measure 30 images: what is asked for, how many commands at once, and how often of ten.
 WAYS: dict[str, tuple[tuple[str, ...], int, int]] = {
-    "plain": (("--n", "1000"), 1, 5),
-    "two processes": (("--n", "1000", "--device", "cpu,cpu"), 1, 1),
-    "sequential": (("--n", "4000", "--certifier", "sequential", "--radii", "0,0.5"), 1, 2),
-    "two at once": (("--n", "1000"), 2, 2),
+    "plain": (("--n", "400"), 1, 5),
+    "two processes": (("--n", "400", "--device", "cpu,cpu"), 1, 1),
+    "sequential": (("--n", "2000", "--certifier", "sequential", "--radii", "0,0.5"), 1, 2),
+    "two at once": (("--n", "400"), 2, 2),
 }
 SIGNALS = {signal.SIGKILL: 5, signal.SIGTERM: 3, signal.SIGINT: 2}
 PATIENCE = 12  # times that a run is killed; then it may end

@@ -97,7 +97,8 @@ def judge(status: int, folder: Path, words: Sequence[str], *, refuse: bool) -> O
         return Outcome("exit code", f"{code} {last}")
     if (folder / "imported-by-name").exists():
         return Outcome("code", "a file was imported, or a pickle's code run")
-    if [p.name for p in folder.parent.iterdir() if p.name not in ("out", "err", folder.name)]:
+    asked = any(".." in word for word in words)
+    if not asked and [p.name for p in folder.parent.iterdir() if p.name not in ("out", "err", folder.name)]:
         return Outcome("outside", "something was written outside the folder")
     if re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", out + err):
         return Outcome("escape", "a control character was printed")
