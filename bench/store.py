@@ -23,6 +23,8 @@ from bench.types import Execution, Row, RunSpec
 FORMAT = 1
 SEQUENTIAL = "sequential"  # the certifier whose n is registered, once
 RUN_FILE = "run.json"
+# What a second look at the same noise may change, and how many of its images are taken.
+_REGISTERED = ("n", "looks", "alpha", "alphas", "beta", "radii", "mode", "n0", "images", "subset", "subset_fingerprint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +175,8 @@ def differences(old: RunSpec, new: RunSpec) -> tuple[str, str]:
 def _refuse_extension(out: Path, spec: RunSpec) -> None:
     """Refuse a sequential spec that differs from a run with rows by nothing but when it looks and what it spends.
 
-    Other radii are no extension: the bounds of all looks hold at once, whichever of them are read.
+    Other radii are no extension: the bounds of all looks hold at once, whichever of them are read. More or fewer of the
+    same subset's images are none either, but do not hide one. What was looked at under another folder is not known.
     Raises: StoreError.
     """
     if spec.certifier != SEQUENTIAL or not out.is_dir():
@@ -182,12 +185,16 @@ def _refuse_extension(out: Path, spec: RunSpec) -> None:
         if not (folder / RUN_FILE).is_file():
             continue
         there = read_run(folder)
-        kept = {name: getattr(there.spec, name) for name in ("n", "looks", "alphas", "beta", "radii", "mode", "n0")}
-        if there.rows and replace(spec, **kept) == there.spec and there.spec.looks != spec.looks:
+        kept = {name: getattr(there.spec, name) for name in _REGISTERED}
+        same_images = there.spec.subset.partition(",")[0] == spec.subset.partition(",")[0]  # but for a limit
+        other_looks = (there.spec.looks, there.spec.alpha) != (spec.looks, spec.alpha)
+        if there.rows and same_images and other_looks and replace(spec, **kept) == there.spec:
+            alpha = ", alpha={:g}" if there.spec.alpha != spec.alpha else ""
+            old, new = (f"n={one.n}" + alpha.format(one.alpha) for one in (there.spec, spec))
             raise StoreError(
-                f"run {str(folder)!r} registered n={there.spec.n} on these images and this noise, and has spent its "
-                f"alpha on {len(there.rows)} of them; n={spec.n} cannot be looked at afterwards. Resume with "
-                f"n={there.spec.n}, or draw afresh by another --seed and report that run alone"
+                f"run {str(folder)!r} registered {old} on these images and this noise, and has spent its alpha on "
+                f"{len(there.rows)} of them; {new} cannot be looked at afterwards. Resume with {old}, or draw afresh "
+                "by another --seed and report that run alone"
             )
 
 

@@ -46,6 +46,69 @@ def test_a_plain_log_has_no_findings(tmp_path: Path) -> None:
     assert kinds(put(tmp_path, whole)) == {"noise_0.50": []}
 
 
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [
+        ("cifar10", "cifar10"),
+        ("certify_CIFAR-10_0.25", "cifar10"),
+        ("imagenet_resnet50", "imagenet"),
+        ("imagenet/imagenet-c", ""),
+        ("cifar10/cifar10c", ""),
+        ("cifar-10-c", ""),
+        ("cifar10.1", ""),
+        ("cifar10_1.00", "cifar10"),
+        ("cifar100", ""),
+        ("imagenetv2", ""),
+        ("imagenet-a", ""),
+        ("tiny-imagenet", ""),
+        ("imagenet32", ""),
+        ("mycifar10x", ""),
+    ],
+)
+def test_a_dataset_is_named_by_its_whole_name(name: str, dataset: str, tmp_path: Path) -> None:
+    rows = [(k * 20, k % 7, k % 7, 0.3, 1.0) for k in range(100)]
+    assert subset_of(read_log(put(tmp_path, rows, f"{name}/noise_0.50"))).dataset == dataset
+
+
+@pytest.mark.parametrize(("index", "label"), [(10_000, 1), (20, 10)])
+def test_rows_beyond_a_dataset_are_not_of_it(index: int, label: int, tmp_path: Path) -> None:
+    (each,) = audited(put(tmp_path, [(index, label, 1, 0.3, 1.0), (9_999, 1, 1, 0.4, 1.0)])).logs
+    assert each.subset.dataset == ""
+    assert "dataset" in [f.kind for f in each.findings]
+
+
+@pytest.mark.parametrize(
+    ("name", "column"), [("linf/cifar10/noise_0.50", "time"), ("cifar10/noise_0.50-l1", "time"), ("cifar10/a", "linf")]
+)
+def test_radii_of_another_norm_are_said(name: str, column: str, tmp_path: Path) -> None:
+    text = made.cohen(ROWS, time=lambda s: f"{s:.1f}").replace("time", column, 1)
+    (each,) = audited(made.put(tmp_path / name, text)).logs
+    assert "norm" in [f.kind for f in each.findings]
+
+
+def test_radii_of_0_to_255_are_told_by_their_unit(tmp_path: Path) -> None:
+    for name in ("cifar10/noise_0.25", "cifar10/plain"):
+        rows = [(k * 20, 1, 1, r, 1.0) for k, r in enumerate((64.0, 64.0, 64.0, 20.0))]
+        (each,) = audited(put(tmp_path, rows, name)).logs
+        assert each.reading.sampling is None
+        assert any("is not that of pixels in [0, 1]" in f.text for f in each.findings if f.kind == "unit")
+
+
+def test_radii_of_two_bounds_are_not_judged_by_the_grid_of_one(tmp_path: Path) -> None:
+    head, *lines = made.cohen(ROWS).splitlines()
+    text = "\n".join([f"{head}\tpABar\tpBBar", *(f"{line}\t0.9\t0.05" for line in lines)]) + "\n"
+    (each,) = audited(made.put(tmp_path / "cifar10" / "noise_0.50", text)).logs
+    assert each.reading.sampling is None
+    assert "'pBBar'" in each.reading.reason
+
+
+def test_an_audit_keeps_no_rows_and_says_how_sure_it_is(tmp_path: Path) -> None:
+    (each,) = audited(put(tmp_path, made.simulated(500, n=100_000, sigma=0.25), "cifar10/noise_0.25")).logs
+    assert (each.log.rows, each.images) == ((), 500)
+    assert each.reading.chance is not None
+    assert each.reading.chance < 1e-6
+
+
 def test_a_log_that_stops_early_is_incomplete(tmp_path: Path) -> None:
     (each,) = audited(put(tmp_path, ROWS[:427])).logs
     assert "427 of the 500 images of skip:20, index 0 to 8520" in [f.text for f in each.findings]

@@ -8,7 +8,7 @@ import pytest
 
 from bench.certificate import largest_radius
 from bench.errors import ReportError
-from bench.logs.grid import Radii, Sampling, count_ranges, on_grid
+from bench.logs.grid import Radii, Sampling, count_ranges, misfit, on_grid
 from bench.logs.records import ImportedRow, Precision, number, printed_radii
 from bench.logs.sampling import infer
 from bench.logs.scores import rounded_up, score
@@ -55,6 +55,23 @@ def test_a_log_without_saturation_tells_the_truth_or_nothing(seed: int) -> None:
     found = infer(rows(some), 0.5)
     assert found.sampling in (None, Sampling(10_000, 0.001, 0.5))
     assert (found.chance is None) == (found.sampling is None)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_honest_log_fits_its_sampling_and_is_given_no_other_name(seed: int) -> None:
+    """By scipy's own beta and normal quantiles, over customary and odd pairs, digits and difficulties."""
+    from scipy.stats import beta, norm
+
+    rng = np.random.default_rng(seed)
+    pairs = [(100, 0.001), (1_000, 0.01), (10_000, 0.001), (100_000, 0.001), (100_000, 0.01), (64_000, 0.001)]
+    n, alpha = pairs[seed % 6]
+    sigma, form = rng.choice([0.12, 0.25, 0.5, 1.0]), ("{:.3}", "{:.4f}", "{:.2f}", "{!r}")[seed % 4]
+    votes = rng.binomial(n, 1 - 10.0 ** rng.uniform(-7, -0.2, 120))
+    radii = sigma * norm.ppf(beta.ppf(alpha, votes, n - votes + 1))
+    log = rows([(k, 1, 1, float(r), 1.0) if r >= 0 else (k, 1, -1, 0.0, 1.0) for k, r in enumerate(radii)], form)
+    true = Sampling(n, alpha, float(sigma))
+    assert misfit(Radii.of(log), true) == ""
+    assert infer(log, float(sigma)).sampling in (None, true)
 
 
 def test_radii_below_the_coarse_part_of_the_grid_tell_nothing() -> None:

@@ -180,6 +180,80 @@ def test_a_bad_log_is_one_line_and_nothing_is_written(
     assert not Path("results").exists()
 
 
+def test_a_refused_log_stops_no_other_and_is_named(cli: Any) -> None:
+    made.put(Path("logs/cifar10/noise_0.25"), made.cohen(made.simulated(500, n=100_000, sigma=0.25)))
+    made.put(Path("logs/cifar10/noise_0.50"), made.cohen(ROWS) + "0\t1\n")
+    made.put(Path("logs/cifar10c/noise_0.50"), made.cohen(ROWS))
+    Path("logs/a.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b" " * 107 + b"IM" + b"\x0e\0\0\0\xff\xff\xff\x7f")
+    outcome = cli("import", "logs", "--out", "store", "--json")
+    assert outcome.code == 3
+    assert [entry["source"] for entry in outcome.json["imported"]] == ["logs/cifar10/noise_0.25"]
+    assert set(outcome.json["refused"]) == {"logs/cifar10/noise_0.50", "logs/cifar10c/noise_0.50", "logs/a.mat"}
+    assert len(list(Path("store").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "alpha", "sigma", "votes"),
+    [
+        (100_000, 0.001, 0.5, [99_999] * 6 + [99_000, 98_000, 97_000, 96_000]),  # a tie just below the end
+        (100_000, 0.001, 0.25, [99_999, 99_999, 99_999]),
+        (100, 0.01, 0.12, [99] * 12 + [80, 70]),
+        (1_000, 0.05, 1.0, [400] * 5),  # abstentions alone
+    ],
+)
+def test_an_honest_log_is_taken_under_its_true_sampling(
+    cli: Any, n: int, alpha: float, sigma: float, votes: list[int]
+) -> None:
+    radii = [made.radius(k, n, alpha, sigma) for k in votes]
+    rows = [(k * 20, 1, -1 if r is None else 1, r or 0.0, 1.0) for k, r in enumerate(radii)]
+    log = imported(cli, made.cohen(rows), f"cifar10/noise_{sigma}", n=n, alpha=alpha)
+    assert (read(log).origin.n, read(log).origin.alpha) == (n, alpha)
+
+
+def test_radii_printed_from_float32_are_on_their_grid(cli: Any) -> None:
+    import numpy as np
+
+    rows = [(i, y, p, r, s) for i, y, p, r, s in made.simulated(60, n=100_000, sigma=0.5)]
+    text = "\n".join(f"{i}\t{y}\t{p}\t{np.float32(r)!s}\t{int(y == p)}\t0:00:01" for i, y, p, r, _ in rows)
+    log = imported(cli, made.cohen([]) + text + "\n", n=100_000, alpha=0.001)
+    assert read(log).origin.rows == 60
+
+
+def test_radii_of_two_bounds_stand_in_a_table_of_their_own(cli: Any) -> None:
+    head, *lines = made.cohen(ROWS).splitlines()
+    text = "\n".join([f"{head}\tpABar\tpBBar", *(f"{line}\t0.9\t0.05" for line in lines)]) + "\n"
+    imported(cli)
+    assert read(imported(cli, text, "cifar10/two/noise_0.50", n=5_000, alpha=0.001)).origin.bound == "papb"
+    tables = imported_tables(find_imports([Path("store")]))
+    assert sorted("papb" in table.caption for table in tables) == [False, True]
+    assert ["papb" in table.caption for table in imported_tables(find_imports([Path("store")]), 0.0005)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cifar10/noise_64", ("--sigma", "64", "--n", "1000", "--alpha", "0.001"), "no noise level of pixels in"),
+        ("linf/cifar10/noise_0.50", ("--n", "100000", "--alpha", "0.001"), "its path says 'linf'"),
+        ("cifar10/noise_0.50", ("--dataset", "cifar10"), "index 10020 is beyond the 10000 images"),
+    ],
+)
+def test_what_a_log_cannot_be_is_refused(cli: Any, name: str, options: tuple[str, ...], message: str) -> None:
+    some = [row for row in made.simulated(40, n=100_000, sigma=0.5, certain=0.0) if row[3] < 0.9]
+    rows = [(10_020 if "beyond" in message and not k else k * 20, *row[1:]) for k, row in enumerate(some)]
+    outcome = cli("import", made.put(Path(name), made.cohen(rows)), *options)
+    assert (outcome.code, len(outcome.err.splitlines())) == (1, 1)
+    assert message in outcome.err
+
+
+def test_names_from_strangers_stay_within_the_store(cli: Any) -> None:
+    log = made.put(Path("noise_0.50"), made.cohen(ROWS))
+    outcome = cli("import", log, "--dataset", "../../up", "--method", "[red]/../x\n\x1b[2J", "--out", "store")
+    assert outcome.code == 0, outcome.err
+    (folder,) = Path("store").iterdir()
+    assert read(folder).origin.method == "[red]/../x\n\x1b[2J"
+    assert folder.name.isprintable()
+
+
 def test_a_folder_without_logs_is_one_line(cli: Any) -> None:
     made.put(Path("folder/README.md"), "words\n")
     for command in ("import", "audit"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import published_logs as made
 import pytest
 
 from bench.errors import BenchError, DataError
+from bench.logs.matlab import variables
 from bench.logs.reading import find_logs, read_log
 from bench.logs.records import NotALogError, Precision, number
 from bench.types import ABSTAIN
@@ -105,6 +107,48 @@ def test_a_matlab_file_of_something_else_is_no_log(tmp_path: Path) -> None:
         read_log(tmp_path / "other.mat")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["f8", "f4", "i2", "u1"])
+def test_matlab_arrays_are_read_as_scipy_writes_them(packed: bool, kind: str) -> None:
+    import io
+
+    import numpy as np
+    from scipy.io import savemat
+
+    values = np.random.default_rng(3).uniform(0, 90, (1, 37)).astype(kind)
+    file = io.BytesIO()
+    savemat(file, {"hard": values, "words": "text", "c": np.array([1j]), "grid": np.eye(3)}, do_compression=packed)
+    found = variables(file.getvalue())
+    assert np.array_equal(found["hard"], values)
+    assert np.array_equal(found["grid"], np.eye(3))
+    assert (found["words"], found["c"]) == (None, None)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_mutated_matlab_file_is_read_or_refused(packed: bool) -> None:
+    import io
+
+    import numpy as np
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(11)
+    file = io.BytesIO()
+    savemat(file, {"hard": rng.random(40), "soft": rng.random(40)}, do_compression=packed)
+    for _ in range(300):
+        data = bytearray(file.getvalue())
+        for at in rng.integers(0, len(data), 4):
+            data[at] = rng.integers(256)
+        with contextlib.suppress(ValueError):
+            variables(bytes(data[: rng.integers(100, len(data) + 1)]))
+
+
+def test_abstentions_of_a_matlab_file_may_be_nan(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    savemat(tmp_path / "macer.mat", {"hard": [0.5, -1.0, float("nan")]})
+    assert [r.correct for r in read_log(tmp_path / "macer.mat").rows] == [True, False, False]
+
+
 def test_a_damaged_matlab_file_is_one_line(tmp_path: Path) -> None:
     from scipy.io import savemat
 
@@ -113,6 +157,62 @@ def test_a_damaged_matlab_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "macer.mat").write_bytes(data[: len(data) - 20])
     with pytest.raises(DataError, match="damaged MATLAB"):
         read_log(tmp_path / "macer.mat")
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["{i}\t{y}\t-1\t-1.0\t0\t0:00:01", "{i}\t{y}\t-1.0\tnan\t0\t0:00:01", "{i}.0\t{y}.0\tnan\tNaN\t0\t0:00:01"],
+)
+def test_abstentions_of_a_table_program_are_abstentions(row: str, tmp_path: Path) -> None:
+    lines = [made.cohen([r]).splitlines()[1] for r in ROWS]
+    for k in range(3):
+        lines[k] = row.format(i=ROWS[k][0], y=ROWS[k][1])
+    log = read_log(made.put(tmp_path / "log", "\n".join([made.cohen([]).strip(), *lines]) + "\n"))
+    assert len(log.rows) == len(ROWS)
+    assert [(r.index, r.label, r.predict, r.certified, r.correct) for r in log.rows[:3]] == [
+        (ROWS[k][0], ROWS[k][1], ABSTAIN, False, False) for k in range(3)
+    ]
+    assert log.unpromised == 0
+
+
+@pytest.mark.parametrize("radius", ["-1", "-1.0", "nan"])
+def test_a_class_without_a_radius_is_an_abstention_and_counted(radius: str, tmp_path: Path) -> None:
+    text = made.cohen(ROWS) + f"900\t3\t3\t{radius}\t1\t0:00:01\n"
+    log = read_log(made.put(tmp_path / "log", text))
+    assert (log.rows[-1].predict, log.rows[-1].correct, log.rows[-1].certified) == (ABSTAIN, False, False)
+    assert log.unpromised == 1
+
+
+def test_no_message_advises_to_delete_rows(tmp_path: Path) -> None:
+    for k, tail in enumerate(("0\t3\t3\tinf\t1\t0:00:01\n", "7\t8\n", made.cohen(ROWS))):
+        with pytest.raises(DataError) as caught:
+            read_log(made.put(tmp_path / str(k), made.cohen(ROWS) + tail))
+        assert "delete" not in str(caught.value)
+
+
+def test_summary_lines_after_the_rows_are_read_past_and_kept(tmp_path: Path) -> None:
+    summary = "\n\nCleanACC = 415/500\n=====\nmean radius: 0.51\ttotal 3\n# done\n"
+    log = read_log(made.put(tmp_path / "log", made.cohen(ROWS) + summary))
+    assert log.rows == read_log(made.put(tmp_path / "plain", made.cohen(ROWS))).rows
+    assert log.after == ("CleanACC = 415/500", "=====", "mean radius: 0.51\ttotal 3", "# done")
+    assert log.torn == ""
+
+
+@pytest.mark.parametrize("tail", ["12\n", "12\t3\n", "mean\t3\t3\t0.5\t1\t0:00:01\n"])
+def test_what_may_be_a_row_is_no_summary(tail: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 42: expected"):
+        read_log(made.put(tmp_path / "log", made.cohen(ROWS) + tail))
+
+
+def test_words_between_rows_are_damage(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 42: expected 6 columns"):
+        read_log(made.put(tmp_path / "log", made.cohen(ROWS) + "accuracy 0.8\n" + made.cohen(ROWS, header=False)))
+
+
+@pytest.mark.parametrize("column", ["radius_linf", "l1_radius", "linf", "radius_l_inf"])
+def test_a_log_of_radii_of_another_norm_alone_is_none_of_ours(column: str, tmp_path: Path) -> None:
+    with pytest.raises(NotALogError, match=f"not l2, by its column '{column}'"):
+        read_log(made.put(tmp_path / "log", made.cohen(ROWS).replace("radius", column, 1)))
 
 
 def test_a_torn_last_line_is_no_row_and_is_told(tmp_path: Path) -> None:

@@ -135,5 +135,8 @@ def test_the_noise_correction_is_the_smallest_that_holds() -> None:
     for m in (100, 500, 1000):
         k = round(noise_correction(m, 0.001) * m)
         assert tail(k, m) <= 0.001 < tail(k - 1, m)
+    # 300 copies of one image fail together with it: at that level at most 3 of 201 distinct ones fail.
+    assert tail(3, 201) <= 0.001 < tail(2, 201)
+    assert noise_correction([1] * 200 + [300], 0.001) == (300 + 2) / 500
     # Without the factor 2 in Bernstein's root the correction at 10 000 images is 20.6 images: one too few.
     assert noise_correction(10_000, 0.001) == 21 / 10_000

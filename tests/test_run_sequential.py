@@ -257,8 +257,11 @@ def test_n_is_not_extended_once_samples_were_seen(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"registered n=2000 .* Resume with n=2000, or draw afresh") as caught:
         compute(plan(replace(few, n=4000))[0], tmp_path)
     assert "\n" not in str(caught.value)
-    assert len(list(tmp_path.iterdir())) == 1  # nothing was made for the refused one
-    for allowed in ({"seed": 1, "n": 4000}, {"radii": RADII[:2]}, {"mode": "deploy"}):
+    for hidden in ({"alpha": 0.002}, {"alpha": 0.002, "n": 4000}, {"limit": 2, "n": 4000}):
+        with pytest.raises(StoreError, match=r"registered n=2000.* cannot be looked at afterwards"):
+            compute(plan(replace(few, **hidden))[0], tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1  # nothing was made for the refused ones
+    for allowed in ({"seed": 1, "n": 4000}, {"radii": RADII[:2]}, {"mode": "deploy"}, {"limit": 2}):
         assert compute(plan(replace(few, **allowed))[0], tmp_path).done
     assert compute(plan(few)[0], tmp_path).rows == first.rows
 

@@ -242,7 +242,8 @@ def _of(images: int, total: int) -> str:
 
 def _notes(group: Group, width: float) -> list[str]:
     """What a reader of any table of the group must know."""
-    excess = units.points(max(noise_correction(len(run.rows), group.alpha) for run in group.runs), 2)
+    copies = [Counter(row.fingerprint for row in run.rows) for run in group.runs]
+    excess = units.points(max(noise_correction(list(each.values()), group.alpha) for each in copies), 2)
     notes = [
         f"images: {units.percent(CONFIDENCE, 0)} Wilson intervals, at most {units.points(width)} points wide",
         f"noise: a run's accuracies exceed the truth by more than {excess} points with probability at most {FAILURE:g}",
