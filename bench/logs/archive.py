@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from bench.errors import StoreError
 from bench.logs.grid import Sampling
 from bench.logs.records import ImportedRow
@@ -79,8 +77,7 @@ class Imported:
 def folder_name(origin: Origin) -> str:
     """The name of an import's folder."""
     dataset, method = (
-        "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in words)[:60]
-        for words in (origin.dataset, origin.method)
+        "".join(c if c.isalnum() or c in "-_." else "-" for c in name) for name in (origin.dataset, origin.method)
     )
     return f"imported-{dataset}-{method}-s{origin.sigma:g}-{origin.digest()[:10]}"
 
@@ -160,4 +157,4 @@ def _origin(record: Mapping[str, Any]) -> Origin:
     known = {field.name for field in fields(Origin)}
     if set(record) != known:
         raise ValueError(f"fields {sorted(set(record) ^ known)} are missing or unknown")
-    return msgspec.convert(record, Origin)
+    return Origin(**{**record, "layout": tuple(record["layout"]), "findings": tuple(record["findings"])})
