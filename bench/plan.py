@@ -15,15 +15,13 @@ from bench.data.checked import CheckedDataset
 from bench.data.subset import fingerprint_of, identities, parse_subset, take
 from bench.errors import BenchError, MethodError, UsageError, WeightsError
 from bench.execution.environment import check_precision
-from bench.limits import check_seed
+from bench.limits import SIDE, check_seed, check_within
 from bench.run import Job, build
 from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
 from bench.stopping import BETA, CERTIFIERS, register
 from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import ClassOrder, Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
-
-LARGEST_SIDE = 4096  # pixels: an image of this side takes 200 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,17 +151,8 @@ def check_request(request: RunRequest) -> None:
     check_precision(request.precision)
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be at least 1 image, got {request.limit}")
-    check_size(request.size)
+    check_within("--size", request.size, 1, SIDE)
     check_seed(request.seed)
-
-
-def check_size(size: int | None) -> None:
-    """Refuse a side that no image can have.
-
-    Raises: UsageError.
-    """
-    if size is not None and not 1 <= size <= LARGEST_SIDE:
-        raise UsageError(f"--size must be 1 to {LARGEST_SIDE} pixels, got {size}; leave it out for the method's own")
 
 
 def _check_certifier(request: RunRequest) -> None:

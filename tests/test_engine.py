@@ -232,6 +232,7 @@ def test_the_command_prints_and_stores_the_record(quick: None, tmp_path: Path) -
     assert f"record: {tmp_path}" in shown.stderr
 
 
+@borrowed(1)
 def test_the_record_is_kept_network_by_network_and_resumed(quick: None, tmp_path: Path, monkeypatch) -> None:
     words = ["bench", "--budget", "0.3", "--out", str(tmp_path), "--networks"]
     real = measuring.measure

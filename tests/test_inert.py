@@ -21,6 +21,7 @@ import torch
 from weights_files import refused, saved, state
 
 from bench.checkpoints import load_tensors
+from methods.training.keys import borrowed
 
 
 class Colour(enum.Enum):
@@ -115,6 +116,7 @@ class Calls:
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize("place", ["beside", "within"])
+@borrowed(1)
 def test_no_function_is_called_whatever_its_arguments(tmp_path, place, old):
     here = tmp_path / "exploded"
     bombs = [

@@ -270,6 +270,18 @@ def test_names_from_strangers_stay_within_the_store(cli: Any) -> None:
     assert folder.name.isprintable()
 
 
+@pytest.mark.parametrize(
+    "name", ["[red]noise_0.50", "noise_0.50\x1b[2J", "noise_0.50\n", "\u202enoise_0.50", "noise_0.50\udcff"]
+)
+def test_names_of_files_are_printed_and_not_obeyed(cli: Any, name: str) -> None:
+    made.put(Path("cifar10") / name, made.cohen(ROWS))
+    printed = [cli("audit", "cifar10").out, cli("import", "cifar10", "--out", "store").out]
+    for out in printed:
+        assert "".join(out.split("\n")).isprintable()
+        assert ("[red]" in out) == ("[red]" in name)
+    assert find_imports([Path("store")])[0].origin.source.isprintable()
+
+
 def test_a_folder_without_logs_is_one_line(cli: Any) -> None:
     made.put(Path("folder/README.md"), "words\n")
     for command in ("import", "audit"):

@@ -23,8 +23,9 @@ def whole(folder: Path, *, sequential: bool) -> Run:
         "looks": (500, 1000),
         "alphas": (0.0005, 0.0005),
         "n0": 0,
+        "mode": "table",
     }
-    spec = run([990, 700, 400], **(changes if sequential else {})).spec
+    spec = run([990, 700, 400], subset="first:3", **(changes if sequential else {})).spec
     stored = open_run(folder, spec, Execution(("cpu",), 100, LOCAL), {"packages": {"torch": "2.15.0"}})
     with RowWriter(stored.path) as writer:
         for index, votes in enumerate((990, 700, 400)):

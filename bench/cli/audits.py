@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.logs.audit import Audit, Audited, Best
+from bench.logs.records import printable
 from bench.logs.scores import Score
 from bench.report import units
 
@@ -52,10 +53,10 @@ def tables(found: Audit) -> Iterator[Table | Text]:
     if any(each.findings for each in found.logs):
         yield _findings(found, name)
     for text in found.damaged.values():
-        yield Text(f"! damaged: {text}")
+        yield Text(printable(f"! damaged: {text}"))
     if found.others:
         reasons = sorted(set(found.others.values()))
-        yield Text(f"{len(found.others)} other files left out: {'; '.join(reasons)}")
+        yield Text(printable(f"{len(found.others)} other files left out: {'; '.join(reasons)}"))
 
 
 def _log(each: Audited) -> dict[str, Any]:
@@ -100,8 +101,8 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
     """Paths without the folders that all of them share."""
     if len(paths) < 2:
         return {path: path.name for path in paths}
-    shared = os.path.commonpath([path.parent for path in paths])
-    return {path: os.path.relpath(path, shared) for path in paths}
+    shared = os.path.commonpath([path.absolute().parent for path in paths])
+    return {path: os.path.relpath(path.absolute(), shared) for path in paths}
 
 
 def _accuracies(found: Audit, logs: Sequence[Audited], name: dict[Path, str]) -> Table:
@@ -129,7 +130,7 @@ def _accuracies(found: Audit, logs: Sequence[Audited], name: dict[Path, str]) ->
         images = f"{each.images}" + (f" of {expected}" if short else "")
         strict = each.rebounded.fractions if each.rebounded else None
         table.add_row(
-            Text(name[each.log.path]),
+            Text(printable(name[each.log.path])),
             images,
             "?" if each.sigma is None else units.noise_level(each.sigma),
             units.count(sampling.n) if sampling else "?",
@@ -184,7 +185,9 @@ def _findings(found: Audit, name: dict[Path, str]) -> Table:
         table.add_column(column, overflow="fold")
     for each in found.logs:
         for k, finding in enumerate(each.findings):
-            table.add_row(Text("" if k else name[each.log.path]), finding.kind, Text(finding.text))
+            table.add_row(
+                Text("" if k else printable(name[each.log.path])), finding.kind, Text(printable(finding.text))
+            )
     return table
 
 

@@ -70,10 +70,9 @@ def import_(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Store published logs, marked as imported; those that cannot be are named, with exit code 3."""
-    from rich.text import Text
-
     from bench.errors import DataError, UsageError
     from bench.logs.importing import Stated, import_logs
+    from bench.logs.records import printable
     from bench.report.accuracy import natural_radii
 
     if n is not None and not 0 < n <= 10**9:
@@ -93,9 +92,9 @@ def import_(
             "or their folder"
         )
     for file, reason in others.items():
-        remark(f"left out {file}: {reason}")
+        remark(printable(f"left out {file}: {reason}"))
     for reason in refused.values():
-        remark(f"not imported: {reason}")
+        remark(printable(f"not imported: {reason}"))
     if json:
         print_json(
             {
@@ -106,9 +105,9 @@ def import_(
     for folder, o in () if json else written:
         by = "radii" if o.sampling_by == "radii" else "words given"
         words = f"{o.source}: {o.rows} images, {o.dataset} {o.subset}, sigma {o.sigma:g}, N={o.n}, alpha={o.alpha:g}"
-        stdout().print(Text(f"{words} (by the {by})  -> {folder}", overflow="ignore", no_wrap=True))
+        print(printable(f"{words} (by the {by})  -> {folder}"))
         for finding in o.findings:
-            remark(f"! {o.source}: {finding}")
+            remark(printable(f"! {o.source}: {finding}"))
     if not written:
         raise DataError(f"none of {len(refused)} logs is imported, for the reasons above; mend what they name")
     if refused:

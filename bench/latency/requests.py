@@ -11,8 +11,8 @@ from bench.errors import BenchError, DataError, MethodError, UsageError
 from bench.execution.environment import check_precision
 from bench.latency import paper
 from bench.latency.workload import FINGERPRINT
-from bench.limits import REPEATS, SAMPLES, SECONDS, check_seed, check_within, digits
-from bench.plan import assigned_params, assigned_roles, check_size, params_of, weights_of
+from bench.limits import REPEATS, SAMPLES, SECONDS, SIDE, check_seed, check_within, digits
+from bench.plan import assigned_params, assigned_roles, params_of, weights_of
 from bench.smoothing import NOISE_VERSION
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
 from bench.weights import identity
@@ -57,7 +57,7 @@ def check(request: LatencyRequest) -> None:
     """Refuse what cannot be timed, before anything is built."""
     check_samples(request.n0, request.n, request.alpha, request.sigma)
     check_precision(request.precision)
-    check_size(request.size)
+    check_within("--size", request.size, 1, SIDE)
     if request.repeats < 2:
         raise UsageError(f"--repeats {request.repeats}: expected at least 2, and 4 to compare two probes")
     check_within("--repeats", request.repeats, 2, REPEATS)

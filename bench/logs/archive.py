@@ -81,8 +81,7 @@ class Imported:
 def folder_name(origin: Origin) -> str:
     """The name of an import's folder."""
     dataset, method = (
-        "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in words)[:60]
-        for words in (origin.dataset, origin.method)
+        "".join(c if c.isalnum() or c in "-_." else "-" for c in name) for name in (origin.dataset, origin.method)
     )
     return f"imported-{dataset}-{method}-s{origin.sigma:g}-{origin.digest()[:10]}"
 

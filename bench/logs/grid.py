@@ -117,9 +117,10 @@ def beyond(radii: Radii, sigma: float) -> str:
     """Why the radii are no lengths in the unit of that noise level, or nothing where they may be."""
     if not len(radii) or radii.low[0] <= _LARGEST_Z * sigma:
         return ""
+    text = radii.texts[0]
     return (
-        f"its largest radius {radii.texts[0]} is {radii.low[0] / sigma:.3g} times sigma {sigma:g}, which no number of "
-        "votes reaches: the unit of its radii is not that of pixels in [0, 1] (0 to 255?), or its sigma is another"
+        f"its largest radius {text} is {float(text) / sigma:.3g} times sigma {sigma:g}, which no number of votes "
+        "reaches: the unit of its radii is not that of pixels in [0, 1] (0 to 255?), or its sigma is another"
     )
 
 

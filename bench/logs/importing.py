@@ -13,7 +13,7 @@ from bench.logs.audit import Audited, audit_one
 from bench.logs.grid import Radii, Sampling, beyond, misfit
 from bench.logs.layouts import second_bound
 from bench.logs.reading import each_log
-from bench.logs.records import Log, NotALogError, Precision, printed_radii
+from bench.logs.records import Log, NotALogError, Precision, printable, printed_radii
 from bench.logs.sampling import infer
 from bench.logs.subsets import KNOWN, subset_of
 
@@ -109,7 +109,7 @@ def origin_of(log: Log, stated: Stated, radii_of: Callable[[str], tuple[float, .
         )
     precision = Precision.of(printed_radii(log.rows))
     return Origin(
-        source=str(log.path),
+        source=printable(str(log.path)),
         sha256=log.sha256,
         layout=log.layout,
         method=stated.method or log.path.stem,

@@ -96,7 +96,7 @@ def read_log(path: Path, radius: float | None = None) -> Log:
                 torn = f"line {line_number} has {len(fields)} of {len(layout)} columns and no line end: it was cut off"
                 break
             raise _damaged(path, line_number, f"{len(layout)} columns ({' '.join(layout)})", f"{len(fields)}: {line!r}")
-        if line_number > 1 and layouts.named(line) is not None:
+        if line_number > 1 and "label" in line and layouts.named(line) is not None:
             raise _damaged(path, line_number, "a row", "a header again: two logs in one file", "give each its own file")
         record = {name: field.strip() for name, field in zip(layout, fields, strict=True)}
         if last and not whole_last and not _whole_time(record.get("time")):

@@ -21,8 +21,10 @@ ROUND_ALPHA = (0.1, *(round(m * 10.0**-e, e) for e in range(2, 5) for m in (5, 2
 _CUSTOMARY_N = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 _CUSTOMARY_ALPHA = (0.001, 0.01, 0.05)
 _MOST = 400  # distinct radii that are held against a grid, the largest first
-_CHANCE = 0.01  # an answer stands if no other round one is likelier than this beside it
-_BY_CHANCE = 0.02  # ... and if radii of no round grid would lie on it no more often than this,
+# Of 2640 simulated logs of 33 pairs (11 customary, 11 rare, 11 of odd N) none is given a wrong name by these; at 0.01
+# and 0.02 three are, all of pairs that are not customary.
+_CHANCE = 0.005  # an answer stands if no other round one is likelier than this beside it
+_BY_CHANCE = 0.01  # ... and if radii of no round grid would lie on it no more often than this,
 _AT_END = 0.1  # or than this where images pile up at its end: the end alone leaves few N to an alpha
 _RARE = 30  # times rarer than a customary one is another round N, or alpha, held to be before looking
 
@@ -81,8 +83,8 @@ def infer(
     if not seen:
         return _nothing(0, "no image is certified at a radius above 0")
     sigmas = (sigma,) if sigma is not None else FIELD_SIGMAS
-    if reason := beyond(radii, max(sigmas)):
-        return _nothing(seen, reason)
+    if beyond(radii, max(sigmas)):
+        return _nothing(seen, "its radii are of another unit, or sigma")
     tried = [
         Sampling(votes, level, s)
         for s in sigmas
@@ -105,7 +107,11 @@ def infer(
     # Another N, or no grid at all, is never ruled out by the round ones alone.
     piled = _ends(best.sampling, radii) and _pile(radii, 0.0) < -needed
     if best.evidence + best.pile + best.prior < math.log(1 / (_AT_END if piled else _BY_CHANCE)):
-        return _nothing(seen, "too few of its radii lie where the grids are coarser than their digits", fits=fits)
+        words = (
+            "too few of its radii lie where the grids are coarser than their digits to name the one round pair that is "
+            f"left (by chance 1 time in {math.exp(best.evidence):.2g})"
+        )
+        return _nothing(seen, words, fits=fits)
     return _named(best, radii)
 
 
