@@ -1,0 +1,53 @@
+"""Records and protocols that the layers share, and the errors that a user can mend; standard library only."""
+
+from bench.types.dataset import ClassOrder, Dataset, DatasetSource, Image
+from bench.types.method import (
+    Adjustable,
+    BaseClassifier,
+    Counted,
+    Method,
+    Noise,
+    Param,
+    Replayable,
+    Role,
+    Scalar,
+    Setting,
+    TrainRequest,
+    WeightsFile,
+    family,
+)
+from bench.types.outcome import ABSTAIN, FORCED, NOT_FINITE, WRONG, Certificate, Counts, Row
+from bench.types.run import EXECUTORS, LOCAL, RAY, SLURM, Execution, RunSpec
+
+__all__ = [
+    "ABSTAIN",
+    "Adjustable",
+    "BaseClassifier",
+    "Certificate",
+    "ClassOrder",
+    "Counted",
+    "Counts",
+    "Dataset",
+    "DatasetSource",
+    "EXECUTORS",
+    "Execution",
+    "FORCED",
+    "Image",
+    "LOCAL",
+    "Method",
+    "NOT_FINITE",
+    "Noise",
+    "Param",
+    "RAY",
+    "Replayable",
+    "Role",
+    "Row",
+    "RunSpec",
+    "SLURM",
+    "Scalar",
+    "Setting",
+    "TrainRequest",
+    "WRONG",
+    "WeightsFile",
+    "family",
+]
