@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.errors import WeightsError
 from bench.types import Scalar
+from bench.types.errors import WeightsError
 
 GROUP = "rrcm_bench.weights"
 _SAID: set[str] = set()  # what was said of the user's catalogue in this process

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from bench.errors import SpecError
-from bench.limits import ALPHA, SAMPLES, SIGMA, check_within
 from bench.types import ABSTAIN, Certificate, Counts
+from bench.types.errors import SpecError
+from bench.types.limits import ALPHA, SAMPLES, SIGMA, check_within
 
 BOUNDS = ("pa", "papb")
 # No published network is certified at a noise above 2, in pixels of [0, 1]; with 100 000 samples at alpha 0.001 its

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import WeightsError
 from bench.types import Scalar
+from bench.types.errors import WeightsError
 from bench.wrappers import MEANS, same_tensors, shapes_of, strip_prefixes, tidied
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.checkpoints import about, checkpoint_file, exists, read_checkpoint, sha256_of, with_key
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 from bench.wrappers import strip_prefixes
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from bench.certificate import smallest_n
-from bench.errors import SpecError
 from bench.sequential import check_grid, fewest_successes
 from bench.types import Counts
+from bench.types.errors import SpecError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.catalogue import Entry, catalogue, config_dir, find, user_catalogue
 from bench.checkpoints import checkpoint_file, exists, read_checkpoint, sha256_of, with_key
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 from bench.user_catalogue import check_entry, user_catalogue_lock, write_user_entry
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 
 Kind = Literal["safetensors", "torch zip", "torch legacy", "index"]
 

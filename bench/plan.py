@@ -13,15 +13,15 @@ from bench import registry, weights
 from bench.certificate import check_samples
 from bench.data.checked import CheckedDataset
 from bench.data.subset import fingerprint_of, identities, parse_subset, take
-from bench.errors import BenchError, MethodError, UsageError, WeightsError
 from bench.execution.environment import check_precision
-from bench.limits import SIDE, check_seed, check_within
 from bench.run import Job, build
 from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
 from bench.stopping import BETA, CERTIFIERS, register
 from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import ClassOrder, Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
+from bench.types.errors import BenchError, MethodError, UsageError, WeightsError
+from bench.types.limits import SIDE, check_seed, check_within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 from bench import registry
-from bench.errors import BenchError
 from bench.run import ImageCertifier, Job, build
 from bench.smoothing import NoiseKey, draw
 from bench.types import BaseClassifier, Param, Scalar
+from bench.types.errors import BenchError
 
 IMAGES, COPIES = 32, 2
 SECONDS = 20.0  # of looking at one choice: a method that takes minutes a copy is not looked at for hours

@@ -16,7 +16,6 @@ from bench import registry
 from bench.batching import CPU_BATCHES, auto_batch
 from bench.counting import count_units
 from bench.data.checked import CheckedDataset
-from bench.errors import DataError, DeviceError, MethodError, SpecError, StoreError, WeightsError
 from bench.execution.compiled import compiled
 from bench.execution.dispatch import dispatch
 from bench.execution.environment import environment, ready_process
@@ -43,6 +42,7 @@ from bench.types import (
     WeightsFile,
     family,
 )
+from bench.types.errors import DataError, DeviceError, MethodError, SpecError, StoreError, WeightsError
 from bench.weights import sha256_of
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.certificate import largest_radius, lower_bound, smallest_n, upper_bound
-from bench.errors import SpecError
 from bench.types import ABSTAIN, Certificate, Counts
+from bench.types.errors import SpecError
 
 FIRST_LOOK = 50  # fewer samples settle next to no image at the alpha of an early look
 # Hard images decide a table's cells, and only the last look matters to them; easy ones need few samples at any alpha.

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import DeviceError, MethodError
 from bench.philox import noisy, normals
 from bench.types import NOT_FINITE, BaseClassifier, Counts
+from bench.types.errors import DeviceError, MethodError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -10,7 +10,6 @@ from itertools import accumulate
 
 from bench.certificate import largest_radius
 from bench.curtailment import Curtailment, curtail, forced
-from bench.errors import SpecError
 from bench.sequential import (
     Decision,
     Design,
@@ -24,6 +23,7 @@ from bench.sequential import (
     target,
 )
 from bench.types import FORCED, WRONG, Counts, Row, RunSpec
+from bench.types.errors import SpecError
 
 CERTIFIERS = ("cohen", "sequential")
 BETA = 0.001

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.subset import span_of
-from bench.errors import StoreError
 from bench.records import FORMAT, read_record, read_row, read_spec, row_line, run_text, unlike
 from bench.stopping import fits
 from bench.types import Execution, Row, RunSpec
+from bench.types.errors import StoreError
 
 SEQUENTIAL = "sequential"  # the certifier whose n is registered, once
 RUN_FILE = "run.json"

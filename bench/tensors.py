@@ -10,8 +10,8 @@ from types import BuiltinMethodType, CodeType, FunctionType, MappingProxyType, M
 from typing import TYPE_CHECKING, Any
 
 from bench.checkpoints import load_tensors
-from bench.errors import WeightsError
 from bench.types import BaseClassifier, WeightsFile
+from bench.types.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import nn

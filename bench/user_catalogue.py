@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.catalogue import KEYS, Entry, check_name, entry_of, own_label, rows_of, user_catalogue
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 
 _NEEDED = ("method", "role", "dataset")
 _SHOWN = ("name", *_NEEDED, "basename", "key", "licence", "source", "note")

@@ -23,8 +23,8 @@ from bench.checkpoints import (
     with_key,
 )
 from bench.depot import State, add, cache_dir, locate, verify
-from bench.errors import UsageError, WeightsError
 from bench.types import Method, WeightsFile
+from bench.types.errors import UsageError, WeightsError
 from bench.user_catalogue import as_toml
 from bench.wrappers import shapes_of, strip_prefixes, under, unwrapped
 

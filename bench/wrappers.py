@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from bench.errors import MethodError
 from bench.types import BaseClassifier, Method, Noise, Param, Scalar, Setting
+from bench.types.errors import MethodError
 from methods.noisy import stage
 from methods.purification import (
     BY_TRACK,

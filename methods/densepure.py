@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.errors import MethodError
 from bench.types import BaseClassifier, Method, Noise, Param, Scalar, Setting
+from bench.types.errors import MethodError
 from methods.purification import (
     PUBLISHED,
     ROLES,

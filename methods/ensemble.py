@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.errors import MethodError, WeightsError
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, WeightsFile
+from bench.types.errors import MethodError, WeightsError
 from methods.nets.recognition import Shapes, classifier_arch
 from methods.noisy import ARCHITECTURES, crop_side, habitual_normaliser, normaliser_param, stage
 

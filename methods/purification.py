@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.errors import MethodError, WeightsError
 from bench.types import Param, Role, Scalar, Setting, WeightsFile
+from bench.types.errors import MethodError, WeightsError
 from methods.nets.backbones import backbone
 from methods.nets.recognition import Shapes, classifier_arch
 from methods.nets.scales import NAMES, STATISTICS, read, scale_of, shown

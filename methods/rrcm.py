@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import MethodError, WeightsError
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, TrainRequest, WeightsFile
+from bench.types.errors import MethodError, WeightsError
 from methods.nets.recognition import Shapes, vit_size
 from methods.nets.sizes import SIZES
 from methods.noisy import crop_side

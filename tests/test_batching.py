@@ -8,8 +8,8 @@ import pytest
 
 from bench import batching
 from bench.batching import CUDA_HALVINGS, fastest_below, largest_batch
-from bench.errors import DeviceError
 from bench.smoothing import SELECT, NoiseKey
+from bench.types.errors import DeviceError
 
 
 class Device:

@@ -55,7 +55,7 @@ def test_a_broken_catalogue_is_one_line_with_its_name(monkeypatch, tmp_path, tex
     refused(weights.catalogue, "'theirs'", "pointer:WHERE", word)
 
 
-@pytest.mark.parametrize("value", ["no_such_package:X", "bench.errors:NOTHING", "bench.errors:BenchError"])
+@pytest.mark.parametrize("value", ["no_such_package:X", "bench.types.errors:NOTHING", "bench.types.errors:BenchError"])
 def test_an_entry_point_that_leads_nowhere_is_one_line_with_its_name(monkeypatch, value):
     point = EntryPoint(name="theirs", value=value, group="rrcm_bench.weights")
     monkeypatch.setattr(catalogue_module, "entry_points", lambda group: [point])

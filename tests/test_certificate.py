@@ -20,8 +20,8 @@ from bench.certificate import (
     smallest_n,
     upper_bound,
 )
-from bench.errors import SpecError
 from bench.types import ABSTAIN, Counts
+from bench.types.errors import SpecError
 
 # One-sided Clopper-Pearson lower bounds, solved in 60-digit arithmetic.
 EXACT = [

@@ -19,7 +19,7 @@ from weights_files import (
 )
 
 from bench import weights
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 from methods.training.keys import borrowed
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from bench.cli.paths import at_home
 from bench.cli.requests import requests
-from bench.errors import UsageError
 from bench.plan import RunRequest, check_request
+from bench.types.errors import UsageError
 from bench.weights import catalogue
 
 

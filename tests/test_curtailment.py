@@ -9,8 +9,8 @@ import pytest
 
 from bench.certificate import certify
 from bench.curtailment import Curtailment, curtail, expected_copies, forced
-from bench.errors import SpecError
 from bench.types import Counts
+from bench.types.errors import SpecError
 
 SIGMA, ALPHA, N = 0.5, 0.01, 40
 RADII = (0.0, 0.2, 0.4, 2.0)  # the last is out of reach of 40 samples

@@ -15,7 +15,7 @@ import pytest
 
 from bench.data import cifar10
 from bench.data.cache import cache_dir, fetch_archive
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -12,7 +12,6 @@ import pytest
 
 from bench.data.checked import CheckedDataset
 from bench.data.subset import pixel_fingerprint
-from bench.errors import DataError, MethodError
 from bench.plan import RunRequest, plan
 from bench.registry import open_dataset
 from bench.report.grouping import groups
@@ -20,6 +19,7 @@ from bench.run import certify, make_remote, portable
 from bench.store import Run
 from bench.testing import ToyImages
 from bench.types import Execution, Image
+from bench.types.errors import DataError, MethodError
 
 SHAPE = (1, 4, 4)
 

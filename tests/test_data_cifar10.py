@@ -18,7 +18,7 @@ from bench.data import cifar10, cifar_batches
 from bench.data.cifar10 import CIFAR10
 from bench.data.cifar_batches import RECORD, find_batch, read_batch
 from bench.data.subset import parse_subset, subset_fingerprint
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 EXACT = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "cifar10"
 needs_exact = pytest.mark.skipif(not EXACT.is_dir(), reason="../shared is absent: no exact CIFAR-10 images to check")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.data.digits import DIGITS
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 
 def test_pixels_are_sixteenths_and_labels_follow_the_source() -> None:

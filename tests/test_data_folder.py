@@ -12,7 +12,7 @@ from PIL import Image
 from bench.data.class_order import file_word, read_class_order
 from bench.data.folder import FOLDER
 from bench.data.subset import subset_fingerprint
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 HISTOLOGY = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "histology_nct_crc"
 

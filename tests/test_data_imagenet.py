@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from bench.data.imagenet import IMAGENET, official_classes
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "imagenet"
 TAR = SHARED / "sample_center224_1000.tar"

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from bench.data.folder import FOLDER
-from bench.errors import DataError
 from bench.types import Dataset
+from bench.types.errors import DataError
 
 
 def pixels(count: int, side: int = 6, seed: int = 0) -> np.ndarray:

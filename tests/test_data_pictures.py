@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.data.pictures import Stored, decode, picture_size, resize_and_crop, to_pixels
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 
 def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:

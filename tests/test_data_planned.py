@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.errors import DataError
 from bench.plan import RunRequest, plan
 from bench.run import Job, open_dataset
+from bench.types.errors import DataError
 
 REQUEST = RunRequest(methods=("gaussian",), dataset="folder", sigmas=(0.5,), n=100, random_weights=True)
 

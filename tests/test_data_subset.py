@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.subset import parse_subset, pixel_fingerprint, subset_fingerprint, take
-from bench.errors import DataError
 from bench.testing import ToyImages
+from bench.types.errors import DataError
 
 
 @pytest.mark.parametrize(

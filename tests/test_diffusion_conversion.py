@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.cli import main
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 from methods.diffusion.conversion import as_unet_state, convert_guided, recognise_source
 from methods.diffusion.unets import build_unet
 from methods.diffusion.vit_conversion import convert_hf_vit, hf_vit
@@ -70,7 +70,7 @@ def convert(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 def toy(folder: Path) -> str:
     """A converter of a stranger's: a -> b, and nothing else."""
     (folder / "stranger.py").write_text(
-        "from bench.errors import WeightsError\n\n\n"
+        "from bench.types.errors import WeightsError\n\n\n"
         "def rename(state):\n"
         "    if set(state) != {'a'}:\n"
         "        raise WeightsError('expected a tensor a; give its file')\n"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.errors import MethodError
+from bench.types.errors import MethodError
 from methods.diffusion.denoising import one_shot, reverse
 from methods.diffusion.schedules import Schedule, Subsequence, level, schedule, subsequence
 

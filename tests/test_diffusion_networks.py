@@ -14,7 +14,7 @@ import torch
 from openai_layout import ADM_256, CIFAR10_50M, GUIDED_SMALL, IMPROVED_SMALL, filled
 from torch import Tensor
 
-from bench.errors import MethodError
+from bench.types.errors import MethodError
 from methods.diffusion.conversion import rename_openai
 from methods.diffusion.schedules import schedule
 from methods.diffusion.unets import UNETS, UNet, build_unet, unet_arch

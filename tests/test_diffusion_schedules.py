@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.errors import MethodError
+from bench.types.errors import MethodError
 from methods.diffusion.schedules import level, level_sigma, schedule, subsequence
 
 HERE = Path(__file__).resolve().parent

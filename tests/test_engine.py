@@ -23,10 +23,10 @@ from bench.engine.records import FORMAT, Flips, Measurement, Series, document, h
 from bench.engine.reference import plain_counts
 from bench.engine.session import begin
 from bench.engine.targets import targets
-from bench.errors import BenchError, DeviceError, SpecError, StoreError, UsageError
 from bench.latency.clock import clock_for
 from bench.latency.requests import Item, LatencyRequest, prepare
 from bench.testing.fakes import HalfSpace
+from bench.types.errors import BenchError, DeviceError, SpecError, StoreError, UsageError
 from methods.training.keys import borrowed
 
 RECORDS = Path(__file__).resolve().parents[1] / "results" / "bench"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
 from bench.execution.dispatch import ATTEMPTS, MAX_ASKED, Answer, Line, Pace, Parcel, dispatch
 from bench.execution.pools import pool
 from bench.flight import Counted, Flight, Unit
@@ -19,6 +18,7 @@ from bench.plan import RunRequest, plan
 from bench.run import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
 from bench.smoothing import ESTIMATE
 from bench.types import Counts, Execution, Row
+from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
 from methods.nets import hard_labels
 
 HERE = Path(__file__)

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from plane_runs import REQUEST, compute, timeless
 
-from bench.errors import BenchError, DeviceError, SpecError
 from bench.execution import on_ray
 from bench.plan import plan
 from bench.run import make_remote
 from bench.store import find_runs
 from bench.types import Execution, Row
+from bench.types.errors import BenchError, DeviceError, SpecError
 
 pytest.importorskip("ray", reason="ray is not installed: pip install 'rrcm-bench[ray]'")
 pytestmark = pytest.mark.global_rng("Ray draws ports and names: those of two suites at once must differ")

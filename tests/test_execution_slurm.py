@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from plane_runs import REQUEST, compute, timeless
 
-from bench.errors import BenchError, MethodError, UsageError
 from bench.execution import on_slurm, spool
 from bench.execution.dispatch import Parcel
 from bench.execution.on_slurm import parse_options
@@ -20,6 +19,7 @@ from bench.plan import plan
 from bench.smoothing import ESTIMATE
 from bench.store import find_runs
 from bench.types import Execution, Row
+from bench.types.errors import BenchError, MethodError, UsageError
 
 
 def jobs_here(count: int) -> Execution:

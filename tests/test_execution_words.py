@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench.cli.executions import execution_of
-from bench.errors import BenchError, DeviceError, UsageError
 from bench.types import Execution
+from bench.types.errors import BenchError, DeviceError, UsageError
 
 
 def test_without_words_a_run_is_computed_on_this_machine() -> None:

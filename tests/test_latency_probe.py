@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from bench.errors import DeviceError, SpecError
 from bench.latency.clock import Reading, overhead
 from bench.latency.doubts import doubts
 from bench.latency.probe import ProbePlan, measure, search, warm
 from bench.latency.records import Watch, agreement, clock_difference, nonlinearity, quantile, spread
+from bench.types.errors import DeviceError, SpecError
 
 PLAN = ProbePlan(n0=100, n=9900, batch=None, repeats=4, budget_s=1000.0)
 

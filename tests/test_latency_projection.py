@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import DeviceError, StoreError, UsageError
 from bench.latency import ledger, paper
 from bench.latency.devices import ceiling, observe, profile, profiles, recognise
 from bench.latency.projection import factors, leave_one_out, pairs, project, rates, speed_of_light
@@ -22,6 +21,7 @@ from bench.latency.records import (
     stage_seconds,
     utilisation,
 )
+from bench.types.errors import DeviceError, StoreError, UsageError
 
 GIGA = 1e9
 RRCM_B = Work(flops={"classify": 35.3 * GIGA}, bytes={}, pass_bytes={})

@@ -14,7 +14,6 @@ from torch import nn
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
 from bench.execution.graphs import RECORD_AFTER, Recording, Replayed, Untouched, replayed
 from bench.latency import ledger
 from bench.latency.clock import CudaClock, WallClock
@@ -29,6 +28,7 @@ from bench.latency.workload import Certification
 from bench.registry import method
 from bench.report.latency_tables import Timed, measured
 from bench.types import BaseClassifier, RunSpec
+from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
 from methods.training.keys import borrowed
 
 SMALL = LatencyRequest(dataset="digits", n=120, n0=10, budget_s=3.0, repeats=2, batch="32", random_weights=True)

@@ -7,11 +7,11 @@ import published_logs as made
 import pytest
 
 from bench.certificate import largest_radius
-from bench.errors import ReportError
 from bench.logs.grid import Radii, Sampling, count_ranges, misfit, on_grid
 from bench.logs.records import ImportedRow, Precision, number, printed_radii
 from bench.logs.sampling import infer
 from bench.logs.scores import rounded_up, score
+from bench.types.errors import ReportError
 
 
 def rows(made_rows: list[made.Row], form: str = "{:.3}") -> list[ImportedRow]:

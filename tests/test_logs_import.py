@@ -11,13 +11,13 @@ import published_logs as made
 import pytest
 
 from bench.cli import main
-from bench.errors import StoreError
 from bench.logs.archive import find_imports, read
 from bench.logs.reading import read_log
 from bench.report.build import build
 from bench.report.imported import imported_tables
 from bench.report.render import as_csv, markdown
 from bench.store import find_runs
+from bench.types.errors import StoreError
 
 
 class Outcome:

@@ -9,11 +9,11 @@ from pathlib import Path
 import published_logs as made
 import pytest
 
-from bench.errors import BenchError, DataError
 from bench.logs.matlab import variables
 from bench.logs.reading import find_logs, read_log
 from bench.logs.records import NotALogError, Precision, number
 from bench.types import ABSTAIN
+from bench.types.errors import BenchError, DataError
 
 ROWS = made.simulated(40)
 

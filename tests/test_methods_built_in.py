@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.errors import MethodError, WeightsError
 from bench.types import Method, Scalar, Setting, WeightsFile
+from bench.types.errors import MethodError, WeightsError
 from bench.weights import inspect
 from methods.denoised import DENOISED
 from methods.ensemble import BOOSTING

@@ -16,8 +16,8 @@ from diffusion_settings import SIGMA, NoNoise, copies_of_digits, own_noise, sett
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.errors import MethodError, WeightsError
 from bench.types import Method, Scalar, WeightsFile
+from bench.types.errors import MethodError, WeightsError
 from methods.dds import DDS
 from methods.denoised import DENOISED
 from methods.densepure import DENSEPURE

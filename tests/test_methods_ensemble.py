@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.errors import MethodError, UsageError, WeightsError
 from bench.testing import check_method
 from bench.types import Scalar, Setting, WeightsFile
+from bench.types.errors import MethodError, UsageError, WeightsError
 from bench.weights import resolve
 from methods.ensemble import BOOSTING
 from methods.nets.architectures import build_network

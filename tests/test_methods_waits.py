@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.errors import MethodError
 from bench.execution.graphs import CudaRecorder, Replayed, Untouched
 from bench.smoothing import ESTIMATE, NoiseKey, draw
 from bench.types import NOT_FINITE, BaseClassifier, Method, Scalar
+from bench.types.errors import MethodError
 from methods.dds import DDS
 from methods.denoised import DENOISED
 from methods.densepure import DENSEPURE

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.errors import MethodError, WeightsError
 from bench.types import Setting, WeightsFile
+from bench.types.errors import MethodError, WeightsError
 from methods.nets import recognition, scales
 from methods.nets.architectures import KNOWN, build_network
 from methods.nets.cifar_resnet import akamaster_resnet, cifar_resnet

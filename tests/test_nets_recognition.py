@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.errors import MethodError, WeightsError
 from bench.types import Setting, WeightsFile
+from bench.types.errors import MethodError, WeightsError
 from methods.nets.architectures import build_network
 from methods.nets.backbones import backbone
 from methods.nets.cifar_resnet import cifar_resnet

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.errors import MethodError
 from bench.smoothing import ESTIMATE, NoiseKey, draw
 from bench.types import NOT_FINITE, BaseClassifier, Setting
+from bench.types.errors import MethodError
 from methods.diffusion.unets import build_unet
 from methods.nets import tuning
 from methods.nets.architectures import build_network

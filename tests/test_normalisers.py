@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bench.errors import MethodError, UsageError, WeightsError
 from bench.plan import RunRequest, params_of, plan
 from bench.run import Job, build, open_dataset
 from bench.types import Method, WeightsFile
+from bench.types.errors import MethodError, UsageError, WeightsError
 from methods.dds import DDS
 from methods.nets.cifar_resnet import cifar_resnet
 from methods.nets.filling import seeded

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.errors import MethodError, PluginError
-from bench.plugins import blame, told_apart
 from bench.registry import dataset, installed_dataset, method
 from bench.report.thumbnails import thumbnails
 from bench.run import ImageCertifier
 from bench.store import read_run
+from bench.types.errors import MethodError, PluginError
+from bench.types.plugins import blame, told_apart
 
 HOW = {
     "raise ValueError('odd')": "ValueError: odd",
@@ -95,7 +95,7 @@ def test_a_module_beside_a_plugin_is_the_plugins(tmp_path: Path, monkeypatch) ->
 
 def test_a_failure_of_ours_and_ctrl_c_are_no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "bench.plugins._folders", set
+        "bench.types.plugins._folders", set
     )  # whichever plug-ins other tests have loaded from files beside this one
     with pytest.raises(ZeroDivisionError), told_apart():
         replace(1 / 0)  # type: ignore[type-var]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from store_runs import HOW, SPEC, filled, row, rows_file
 
-from bench.errors import StoreError
 from bench.store import RowWriter, open_run, read_run
 from bench.types import Counts
+from bench.types.errors import StoreError
 
 # ---- a row belongs to its run, and stays as it was written -----------------------------------------------------------
 

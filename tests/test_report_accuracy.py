@@ -6,10 +6,10 @@ from statistics import NormalDist
 import pytest
 from report_runs import row, run
 
-from bench.errors import ReportError
 from bench.report.accuracy import certified_accuracy, curve, natural_radii
 from bench.report.envelope import envelope
 from bench.report.statistics import noise_correction, wilson
+from bench.types.errors import ReportError
 
 # All of n votes agree: the lower bound is alpha ** (1 / n), whatever computes it.
 UNANIMOUS = NormalDist().inv_cdf(0.001 ** (1 / 1000))  # 2.46 in units of sigma

@@ -9,10 +9,10 @@ from report_runs import run
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.errors import ReportError
 from bench.report.compare import compare, comparison_table
 from bench.store import RowWriter, open_run
 from bench.types import Execution
+from bench.types.errors import ReportError
 
 
 def test_images_are_paired_by_fingerprint_not_by_order() -> None:

@@ -10,7 +10,6 @@ from report_runs import row, run
 from scipy.stats import binom
 
 from bench.data.digits import open_digits
-from bench.errors import MethodError, ReportError
 from bench.published import load
 from bench.report.accuracy import certified_accuracy
 from bench.report.comparison import ablation_figure, ablations, published_sizes, scaling_figure
@@ -25,6 +24,7 @@ from bench.report.tradeoff import Timed, latency_figure
 from bench.smoothing import ESTIMATE, NoiseKey, draw
 from bench.testing import Constant
 from bench.types import Noise
+from bench.types.errors import MethodError, ReportError
 from methods.training.schedules import ema_rate
 
 

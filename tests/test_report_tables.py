@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from report_runs import run
 
-from bench.errors import ReportError
 from bench.published import load
 from bench.report.build import FORMATS, build, write
 from bench.report.cells import Cell, Column, Table
@@ -22,6 +21,7 @@ from bench.report.escaping import latex as escape
 from bench.report.latex import latex
 from bench.report.render import as_csv, as_json, markdown, terminal
 from bench.report.tables import by_sigma_tables, envelope_tables
+from bench.types.errors import ReportError
 
 CIFAR = {"dataset": "cifar10", "shape": (3, 32, 32), "subset": "skip:20"}
 

@@ -14,11 +14,11 @@ import pytest
 
 from bench import registry
 from bench.cost import probe
-from bench.errors import DataError, MethodError, SpecError, UsageError
 from bench.plan import RunRequest, assigned_roles, plan
 from bench.run import Job, certify, open_dataset
 from bench.store import Run, find_runs
 from bench.types import Dataset, Execution, Row
+from bench.types.errors import DataError, MethodError, SpecError, UsageError
 
 TOY = f"{Path(__file__).with_name('toy_method.py')}:TOY"
 REQUEST = RunRequest(methods=(TOY,), dataset="digits", sigmas=(0.5,), n0=20, n=200, subset="first:6")

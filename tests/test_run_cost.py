@@ -13,10 +13,10 @@ import torch
 from diffusion_settings import setting
 
 from bench.cost import _counted, _flops, probe
-from bench.errors import DeviceError
 from bench.plan import RunRequest, plan
 from bench.run import Job, build, certify, make_worker, open_dataset
 from bench.types import Execution, Method, Row, Scalar
+from bench.types.errors import DeviceError
 from methods.dds import DDS
 from methods.densepure import DENSEPURE
 from methods.diffsmooth import DIFFSMOOTH

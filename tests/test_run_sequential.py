@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from bench.cost import probe
-from bench.errors import BenchError, ReportError, SpecError, StoreError, UsageError
 from bench.plan import RunRequest, plan
 from bench.report.accuracy import certified_accuracy, curve, promise
 from bench.report.grouping import groups
@@ -19,6 +18,7 @@ from bench.run import Job, certify
 from bench.stopping import design_of
 from bench.store import Run, find_runs, open_run, read_run
 from bench.types import FORCED, WRONG, Counts, Execution, Method, Row, RunSpec
+from bench.types.errors import BenchError, ReportError, SpecError, StoreError, UsageError
 
 RADII = (0.0, 0.25, 0.5, 0.75)
 HERE = Path(__file__)

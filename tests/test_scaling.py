@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from bench.certificate import lower_bound
 from bench.cli.app import app
-from bench.errors import BenchError, DataError, UsageError
 from bench.logs.reading import read_log
 from bench.operating import expected_samples
 from bench.report.scaling import efficiency_figure, hours_rows, markdown, record
@@ -22,6 +21,7 @@ from bench.scaling.forecast import QUOTED, costs_of_the_paper, forecast, given_c
 from bench.scaling.simulate import Costs, by_image, by_look, by_share, of_fixed_n
 from bench.sequential import look_sizes
 from bench.stopping import BETA, reachable_design
+from bench.types.errors import BenchError, DataError, UsageError
 
 RADII = (0.0, 0.5, 1.0, 1.5)
 SEVERAL = Costs(sample=0.001, batch=100)

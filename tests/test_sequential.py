@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.certificate import certify, largest_radius, lower_bound, upper_bound
-from bench.errors import SpecError
 from bench.sequential import (
     FINAL_SHARE,
     Design,
@@ -26,6 +25,7 @@ from bench.sequential import (
     target,
 )
 from bench.types import ABSTAIN, Counts
+from bench.types.errors import SpecError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_sequential.json").read_text())
 RADII = (0.0, 0.25, 0.5, 0.75)

@@ -10,9 +10,9 @@ import torch
 from scipy.stats import binom, kstest, norm
 
 from bench.certificate import certify
-from bench.errors import MethodError
 from bench.philox import integers, normals
 from bench.smoothing import ESTIMATE, SELECT, MethodNoise, NoiseKey, draw, sample
+from bench.types.errors import MethodError
 
 KEY = NoiseKey(0, "an image", 0.5, ESTIMATE)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from store_runs import HOW, SPEC, filled, row, rows_file
 
-from bench.errors import StoreError
 from bench.store import RowWriter, find_runs, open_run, read_run
 from bench.types import Counts, Execution
+from bench.types.errors import StoreError
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

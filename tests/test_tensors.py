@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.errors import MethodError, SpecError
 from bench.plan import RunRequest, plan
 from bench.run import certify
 from bench.tensors import leaves
 from bench.types import Execution
+from bench.types.errors import MethodError, SpecError
 from methods.training.keys import borrowed
 
 HOW = Execution(("cpu",), 20)

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import methods
-from bench.errors import BenchError, MethodError, TrainingError, UsageError, WeightsError
 from bench.types import Setting, TrainRequest, WeightsFile
+from bench.types.errors import BenchError, MethodError, TrainingError, UsageError, WeightsError
 from methods.dds import DDS, HABITS
 from methods.diffusion.schedules import level, level_sigma
 from methods.diffusion.unets import UNETS, build_unet, prediction_of, unet_arch

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bench.data.digits import DIGITS
-from bench.errors import TrainingError
 from bench.types import Image
+from bench.types.errors import TrainingError
 from methods.training.augment import Name, jitter_digits, mix
 from methods.training.feed import Batch, Feed
 from methods.training.keys import generator

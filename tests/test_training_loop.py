@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.errors import TrainingError
+from bench.types.errors import TrainingError
 from methods.training.keys import borrowed, generator, seed_of
 from methods.training.loop import CHECKPOINT, METRICS, Pace, Task, probe, run
 

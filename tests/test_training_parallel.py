@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from bench.cli import train
 from bench.cli.app import app
-from bench.errors import TrainingError, UsageError
+from bench.types.errors import TrainingError, UsageError
 from methods.training import arrangement, classical, rrcm
 from methods.training.keys import borrowed
 from methods.training.loop import CHECKPOINT, METRICS, Pace, Task, run

@@ -13,8 +13,8 @@ from interrupted import Stage, whole_and_parts
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from bench.errors import BenchError, UsageError, WeightsError
 from bench.types import Setting, TrainRequest, WeightsFile
+from bench.types.errors import BenchError, UsageError, WeightsError
 from bench.weights import inspect
 from methods.denoised import DENOISED
 from methods.ensemble import BOOSTING

@@ -12,8 +12,8 @@ from interrupted import whole_and_parts
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from bench.errors import BenchError, TrainingError, UsageError, WeightsError
 from bench.types import TrainRequest
+from bench.types.errors import BenchError, TrainingError, UsageError, WeightsError
 from methods.nets.sizes import SIZES
 from methods.training import classical, rrcm
 from methods.training.loop import CHECKPOINT, METRICS

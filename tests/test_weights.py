@@ -19,7 +19,7 @@ from weights_files import (
 )
 
 from bench import weights
-from bench.errors import UsageError
+from bench.types.errors import UsageError
 
 
 def test_a_given_file_is_hashed_and_recognised_by_its_shapes(tmp_path):

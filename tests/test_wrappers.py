@@ -16,8 +16,8 @@ from weights_files import (
 
 from bench import weights
 from bench.checkpoints import read_checkpoint
-from bench.errors import WeightsError
 from bench.types import Role
+from bench.types.errors import WeightsError
 from bench.wrappers import split_normaliser, tidied, under, unwrapped
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

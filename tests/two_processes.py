@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.errors import BenchError
 from bench.types import TrainRequest
+from bench.types.errors import BenchError
 from methods.training import boosting, classical, rrcm, smoothmix, teaching
 from methods.training.keys import borrowed, generator
 from methods.training.loop import Pace, Task, run

@@ -13,8 +13,8 @@ import torch
 from bench import catalogue as catalogue_module
 from bench import weights
 from bench.catalogue import Entry
-from bench.errors import WeightsError
 from bench.types import Method, Param, Role
+from bench.types.errors import WeightsError
 from bench.user_catalogue import as_toml
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -64,8 +64,8 @@ def _run() -> int:
 
 def _tell(error: Exception) -> NoReturn:
     """What went wrong, in one line, and out."""
-    from bench.errors import BenchError
-    from bench.plugins import in_use, kind_and_words
+    from bench.types.errors import BenchError
+    from bench.types.plugins import in_use, kind_and_words
 
     if os.environ.get("RRCM_BENCH_TRACEBACK") and not (isinstance(error, BenchError) and error.__cause__ is None):
         raise error

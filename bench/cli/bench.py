@@ -40,8 +40,8 @@ def bench(
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
     from bench.engine.records import document, held, save
     from bench.engine.session import begin
-    from bench.errors import DeviceError, MethodError
     from bench.execution.environment import device_name
+    from bench.types.errors import DeviceError, MethodError
 
     session = begin(
         networks, device=device, precision=precision, sigma=sigma, budget_s=budget, compile_passes=compile_passes

@@ -232,8 +232,8 @@ def weights_add(
 ) -> None:
     """Hash a checkpoint, copy it into the cache and add it to your catalogue."""
     from bench import registry
-    from bench.errors import UsageError
     from bench.plan import convert
+    from bench.types.errors import UsageError
     from bench.weights import add, read_checkpoint, said_by
 
     found = registry.method(method)

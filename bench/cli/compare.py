@@ -30,12 +30,12 @@ def compare(
 ) -> None:
     """Pair two runs image by image: exact McNemar, bootstrap intervals, Holm over the radii."""
     from bench.cli.requests import numbers
-    from bench.errors import ReportError
     from bench.logs.archive import FILE
     from bench.report.compare import compare as compare_runs
     from bench.report.compare import comparison_table
     from bench.report.render import terminal
     from bench.store import read_run
+    from bench.types.errors import ReportError
 
     chosen = None if radii is None else numbers(radii, "--radii", "0,0.5,1.0")
     for path in (run_a, run_b):

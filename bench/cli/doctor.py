@@ -38,9 +38,9 @@ def examine() -> dict[str, dict[str, Any]]:
 
     from bench import registry
     from bench.data.cache import cache_dir
-    from bench.errors import BenchError
     from bench.execution.environment import environment, parse_devices
-    from bench.plugins import told_apart
+    from bench.types.errors import BenchError
+    from bench.types.plugins import told_apart
     from bench.weights import catalogue, config_dir, verify
 
     env = environment(parse_devices("auto"), "fp32")

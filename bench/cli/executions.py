@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.errors import UsageError
-from bench.limits import SAMPLES, WORKERS, check_within, digits
 from bench.types import EXECUTORS, LOCAL, SLURM, Execution
+from bench.types.errors import UsageError
+from bench.types.limits import SAMPLES, WORKERS, check_within, digits
 
 CLUSTER_DEVICES = ("auto", "cpu", "cuda")
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from bench.cli.output import remark
 from bench.cli.requests import numbers
-from bench.errors import StoreError, UsageError
-from bench.limits import DEVICES, IMAGES, SAMPLES, SIGMA, check_within, digits
 from bench.report.accuracy import natural_radii
 from bench.scaling.forecast import Forecast, costs_of_the_paper, forecast, given_cost
+from bench.types.errors import StoreError, UsageError
+from bench.types.limits import DEVICES, IMAGES, SAMPLES, SIGMA, check_within, digits
 
 if TYPE_CHECKING:
     from rich.table import Table

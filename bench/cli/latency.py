@@ -72,8 +72,8 @@ def latency(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Time one certificate of each method: what was timed, on what, how sure it is."""
-    from bench.errors import UsageError
     from bench.latency.devices import profile
+    from bench.types.errors import UsageError
 
     if claims or backtest:
         show_published(claims=claims, backtest=backtest, json=json)
@@ -117,7 +117,6 @@ def compute(
 
     Raises: the refusal of a single row; DeviceError under --strict on another device than the one asked for.
     """
-    from bench.errors import BenchError, DeviceError
     from bench.execution.environment import device_name
     from bench.latency import ledger, session
     from bench.latency.devices import recognise
@@ -125,6 +124,7 @@ def compute(
     from bench.latency.requests import check
     from bench.report.latency_tables import Timed
     from bench.report.units import duration
+    from bench.types.errors import BenchError, DeviceError
 
     check(request)
     name = device_name(device)
@@ -167,8 +167,8 @@ def one_device(words: str) -> str:
 
     Raises: DeviceError for one that is not there, UsageError for several.
     """
-    from bench.errors import UsageError
     from bench.execution.environment import parse_devices
+    from bench.types.errors import UsageError
 
     devices = parse_devices(words)
     if len(devices) != 1:

@@ -29,10 +29,10 @@ def audit(
 ) -> None:
     """Find what is odd about published logs: N and alpha, missing images, unusual subsets, rounding, doubles."""
     from bench.cli.audits import record, tables
-    from bench.errors import DataError, UsageError
     from bench.logs.audit import audit as audit_logs
     from bench.logs.reading import each_log
     from bench.report.accuracy import natural_radii
+    from bench.types.errors import DataError, UsageError
 
     if not 0 < alpha < 0.5:
         raise UsageError(f"--alpha must lie in (0, 0.5), got {alpha!r}; the field uses 0.001")
@@ -70,10 +70,10 @@ def import_(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Store published logs, marked as imported; those that cannot be are named, with exit code 3."""
-    from bench.errors import DataError, UsageError
     from bench.logs.importing import Stated, import_logs
     from bench.logs.records import printable
     from bench.report.accuracy import natural_radii
+    from bench.types.errors import DataError, UsageError
 
     if n is not None and not 0 < n <= 10**9:
         raise UsageError(f"--n must lie in [1, 1e9], got {n}; the field uses 100 to 1 000 000")
@@ -116,7 +116,7 @@ def import_(
 
 
 def _radius(radius: float | None) -> float | None:
-    from bench.errors import UsageError
+    from bench.types.errors import UsageError
 
     if radius is not None and not 0 < radius < 1e6:
         raise UsageError(f"--radius must be above 0, an l2 length of pixels in [0, 1], got {radius!r}")

@@ -16,8 +16,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 
-from bench.plugins import told_apart
 from bench.report.escaping import terminal
+from bench.types.plugins import told_apart
 
 P = ParamSpec("P")
 

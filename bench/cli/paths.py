@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from bench.errors import UsageError
+from bench.types.errors import UsageError
 
 
 def at_home(given: Any) -> Any:

@@ -88,11 +88,11 @@ def report(
     ] = None,
 ) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
-    from bench.errors import UsageError
     from bench.latency.ledger import read
     from bench.logs.archive import find_imports
     from bench.report.build import build, write
     from bench.store import find_runs
+    from bench.types.errors import UsageError
 
     chosen = [
         form for form, on in (("tex", latex), ("md", markdown), ("csv", csv), ("json", json), ("html", html)) if on
@@ -132,8 +132,8 @@ def report(
 
 def _check(tables: tuple[Table, ...], tolerance: float) -> None:
     """Say which cells are not as published, and leave with 3 where there are any."""
-    from bench.errors import UsageError
     from bench.report.against import differences
+    from bench.types.errors import UsageError
 
     if not 0 <= tolerance <= 100:
         raise UsageError(f"--check expects a tolerance in points from 0 to 100, got {tolerance!r}")

@@ -183,10 +183,10 @@ def make_all(request: RunRequest) -> list[Job]:
     """Jobs of every installed method that can be run so; the others are named, with their reason."""
     from dataclasses import replace
 
-    from bench.errors import MethodError, WeightsError
     from bench.plan import plan
-    from bench.plugins import told_apart
     from bench.registry import method_names
+    from bench.types.errors import MethodError, WeightsError
+    from bench.types.plugins import told_apart
 
     jobs = []
     for name in method_names():

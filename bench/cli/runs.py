@@ -60,7 +60,7 @@ def pick(found: list[Run], digest: str, folder: Path) -> Run:
 
     Raises: StoreError for none or several.
     """
-    from bench.errors import StoreError
+    from bench.types.errors import StoreError
 
     matches = [run for run in found if run.spec.digest().startswith(digest.lower())]
     if len(matches) == 1:

@@ -35,7 +35,6 @@ def strips(
     """Draw images clean, as their first noisy copy, and as each method's classifier is given them."""
     from bench.cli.requests import numbers
     from bench.data.class_order import read_class_order
-    from bench.errors import UsageError
     from bench.execution.environment import parse_devices
     from bench.plan import RunRequest, plan
     from bench.report.build import Report, write
@@ -43,6 +42,7 @@ def strips(
     from bench.report.strips import MOST, denoised_strip, offers_pixels, strip_figure
     from bench.report.units import noise_level
     from bench.run import build, open_dataset
+    from bench.types.errors import UsageError
 
     if not 1 <= images <= MOST:
         raise UsageError(f"--images must be 1 to {MOST}, got {images}; a figure of more would show nothing")

@@ -15,7 +15,7 @@ import typer
 from bench.cli import complete
 from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
-from bench.plugins import told_apart
+from bench.types.plugins import told_apart
 
 # Seconds that a process waits with its complaint: torchrun ends all once one has failed, so that a line of the first
 # one, which all have come to, is not told by each.
@@ -25,7 +25,7 @@ LISTENING = 5.0
 @contextmanager
 def _one_voice() -> Iterator[None]:
     """Among several processes the first one speaks; another only where it alone has failed."""
-    from bench.errors import BenchError
+    from bench.types.errors import BenchError
 
     rank = os.environ.get("RANK", "0")
     try:
@@ -87,10 +87,10 @@ def train(
     """
     from bench import registry
     from bench.data.class_order import read_class_order
-    from bench.errors import UsageError
     from bench.execution.environment import parse_devices
-    from bench.limits import SIGMA, check_seed, check_within
     from bench.types import TrainRequest
+    from bench.types.errors import UsageError
+    from bench.types.limits import SIGMA, check_seed, check_within
 
     check_within("--sigma", sigma, *SIGMA)
     check_seed(seed)
@@ -149,7 +149,7 @@ def _own(device: str) -> str:
     """
     import torch
 
-    from bench.errors import UsageError
+    from bench.types.errors import UsageError
 
     local = os.environ.get("LOCAL_RANK", "0")
     if os.environ.get("WORLD_SIZE", "1") == "1" or device == "cpu" or not torch.cuda.is_available():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 LARGEST = 16_000_000_000  # bytes that one array of a compressed .npz may unpack to
 # (images, labels) in lower case; those of a split first, for a file that has both.

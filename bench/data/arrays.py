@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from bench.data.subset import pixel_fingerprint
-from bench.errors import DataError
 from bench.types import Image
+from bench.types.errors import DataError
 
 Octets = np.ndarray[Any, np.dtype[np.uint8]]
 

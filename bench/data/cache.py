@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 CACHE, DOWNLOAD = "RRCM_BENCH_CACHE", "RRCM_BENCH_DOWNLOAD"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.data.subset import pixel_fingerprint
-from bench.errors import DataError
 from bench.types import Dataset, Image
+from bench.types.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

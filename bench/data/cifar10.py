@@ -15,8 +15,8 @@ from bench.data.cache import CACHE, DOWNLOAD, cache_dir, fetch_archive, may_down
 from bench.data.cifar_batches import BATCH, FOLDERS, RECORD, Batch, find_batch, read_archived, read_batch
 from bench.data.packed_files import read_packed
 from bench.data.pictures import Labelled, decode
-from bench.errors import DataError
 from bench.types import DatasetSource
+from bench.types.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 MD5 = "c58f30108f718f92721af3b95e74349a"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.data.arrays import Octets
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")  # what the two official archives hold
 BATCH = 10_000  # records of a complete batch

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 if TYPE_CHECKING:
     from bench.types import ClassOrder, Dataset, DatasetSource

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.arrays import ArrayDataset
-from bench.errors import DataError
 from bench.types import DatasetSource
+from bench.types.errors import DataError
 
 TRAIN = 1_297  # the first ones; the 500 after them are the test set
 TOTAL = 1_797

@@ -11,8 +11,8 @@ from bench.data.arrays import ArrayDataset
 from bench.data.class_order import ordered_classes
 from bench.data.packed_files import FORMS, read_packed, splits_of
 from bench.data.pictures import Encoded, Labelled, PictureDataset, Stored, class_files, picture_size, visible_folders
-from bench.errors import DataError
 from bench.types import ClassOrder, Dataset, DatasetSource
+from bench.types.errors import DataError
 
 SPLITS = ("train", "val", "test")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bench.data.imagenet_layout import Layout, read_layout
 from bench.data.pictures import PictureDataset, picture_size
-from bench.errors import DataError
 from bench.types import DatasetSource
+from bench.types.errors import DataError
 
 RESIZED = 256  # short side before the crop
 CROPS = (224, 256)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Lines "filename wnid" or "filename label"; the last one is Kaggle's.

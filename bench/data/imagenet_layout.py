@@ -13,7 +13,7 @@ from bench.data.packed_files import packed_files, read_packed
 from bench.data.parquet import Cell
 from bench.data.pictures import Encoded, Labelled, Stored, class_files, visible, visible_folders
 from bench.data.tars import is_webdataset, read_shards, stored_in, tar_members
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 OFFICIAL_TAR = "ILSVRC2012_img_val.tar"
 KAGGLE = ("ILSVRC", "Data", "CLS-LOC")  # the folders around Kaggle's train and val; its labels lie beside the first

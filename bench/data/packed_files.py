@@ -10,7 +10,7 @@ from bench.data.array_files import Arrays, read_arrays
 from bench.data.parquet import read_parquet
 from bench.data.pictures import SUFFIXES, Labelled, visible, visible_folders
 from bench.data.tars import is_webdataset, read_shards, tar_members
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 FORMS = "Parquet, webdataset shards (.tar), .npz or .npy"
 READERS: dict[str, Callable[[Sequence[Path]], Labelled]] = {".parquet": read_parquet, ".tar": read_shards}

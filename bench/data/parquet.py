@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.pictures import LARGEST, Labelled
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 IMAGES = ("image", "img", "images", "picture")
 LABELS = ("label", "labels", "fine_label", "target", "class")

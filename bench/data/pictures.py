@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bench.data.subset import pixel_fingerprint
-from bench.errors import DataError
 from bench.types import Image
+from bench.types.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

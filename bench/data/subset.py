@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

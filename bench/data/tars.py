@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from bench.data.pictures import LARGEST, SUFFIXES, Labelled, Stored
-from bench.errors import DataError
+from bench.types.errors import DataError
 
 LABEL = "cls"  # suffix of the member that holds an image's class: its number or its name
 _LONGEST = 1000  # bytes of a class

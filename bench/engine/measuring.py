@@ -15,7 +15,6 @@ from bench.engine.kernels import kernel_shares
 from bench.engine.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
 from bench.engine.reference import plain_counts
 from bench.engine.targets import Built, Target, build
-from bench.errors import DeviceError
 from bench.execution.compiled import Compiled, compiled
 from bench.execution.environment import set_precision
 from bench.execution.graphs import RECORD_AFTER, replayed
@@ -27,6 +26,7 @@ from bench.registry import method
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, autocast, draw
 from bench.store import RowWriter
 from bench.types import BaseClassifier, Counts, Row
+from bench.types.errors import DeviceError
 
 if TYPE_CHECKING:
     from torch import Tensor

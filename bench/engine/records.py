@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.engine.peaks import Peak
-from bench.errors import StoreError
 from bench.latency.records import quantile, spread
 from bench.types import Scalar
+from bench.types.errors import StoreError
 
 FORMAT = 1
 DEFAULT_BATCH = 1000  # of the plain loop in the first public script

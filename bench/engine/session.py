@@ -11,9 +11,9 @@ from bench.engine.measuring import measure
 from bench.engine.peaks import Peak, peaks
 from bench.engine.records import Measurement
 from bench.engine.targets import Target, targets
-from bench.errors import SpecError, UsageError
 from bench.execution.environment import check_precision, environment, parse_devices, ready_process
-from bench.limits import SECONDS, SIGMA, check_within
+from bench.types.errors import SpecError, UsageError
+from bench.types.limits import SECONDS, SIGMA, check_within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.errors import UsageError, WeightsError
 from bench.latency.requests import Item, LatencyRequest, prepare
 from bench.types import BaseClassifier, RunSpec, Scalar, Setting
+from bench.types.errors import UsageError, WeightsError
 
 _FILE = Path(__file__).with_name("targets.toml")
 

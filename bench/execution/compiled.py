@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.errors import FAULTS
 from bench.execution.graphs import RECORD_AFTER, Around, Untouched, kind_of
 from bench.types import BaseClassifier, Noise
+from bench.types.errors import FAULTS
 
 if TYPE_CHECKING:
     from torch import Tensor

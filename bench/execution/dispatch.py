@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
-from bench.errors import DataError, DeviceError
 from bench.flight import Counted, Flight, Unit
 from bench.types import Row, RunSpec
+from bench.types.errors import DataError, DeviceError
 
 MAX_ASKED = 2  # parcels a worker has: one in the making and one that waits, so that none idles
 # Long beside a parcel's way to a worker and back (milliseconds), short beside the patience of a user.

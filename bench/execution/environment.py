@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.errors import DeviceError, SpecError
 from bench.execution.memory import keep_memory
-from bench.limits import digits
+from bench.types.errors import DeviceError, SpecError
+from bench.types.limits import digits
 
 PACKAGES = (
     "rrcm-bench",

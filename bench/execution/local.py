@@ -11,9 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from bench.errors import DeviceError
-from bench.plugins import told_apart
 from bench.types import Execution, Row
+from bench.types.errors import DeviceError
+from bench.types.plugins import told_apart
 
 MAX_ASKED = 2  # one row in the making and one more asked for: no process idles, little is lost by Ctrl-C
 

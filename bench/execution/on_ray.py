@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, DeviceError
 from bench.execution.dispatch import MAX_ASKED, Answer, Parcel
 from bench.execution.station import Maker, Station
-from bench.limits import digits
 from bench.types import Execution
+from bench.types.errors import BenchError, DeviceError
+from bench.types.limits import digits
 
 OBJECT_STORE_BYTES = 100 * 2**20  # counts alone go through it; by default it would be a third of the memory
 TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105  a name

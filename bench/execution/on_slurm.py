@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.errors import DeviceError, UsageError
 from bench.execution.dispatch import MAX_ASKED, Answer, Parcel
 from bench.execution.spool import (
     BEAT_SECONDS,
@@ -29,8 +28,9 @@ from bench.execution.spool import (
     write_parcel,
 )
 from bench.execution.station import Maker
-from bench.limits import digits
 from bench.types import Execution
+from bench.types.errors import DeviceError, UsageError
+from bench.types.limits import digits
 
 WAIT_SECONDS = 0.05
 LOOK_SECONDS = 2.0  # between two looks at who lives

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.errors import UsageError
 from bench.execution import dispatch
 from bench.execution.station import Maker
 from bench.types import EXECUTORS, RAY, SLURM, Execution
+from bench.types.errors import UsageError
 
 
 class StaffedPool(dispatch.Pool, Protocol):

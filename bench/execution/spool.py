@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import errors
-from bench.errors import BenchError
 from bench.execution.dispatch import Parcel
 from bench.execution.station import Maker, Station
 from bench.flight import Counted, Unit
 from bench.locks import is_dead
-from bench.types import Counts
+from bench.types import Counts, errors
+from bench.types.errors import BenchError
 
 BEAT_SECONDS = 2.0
 # A shared file system may show a change this late; beyond it, no change means no life.

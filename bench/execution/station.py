@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from bench.execution.environment import device_name, package_version
 from bench.flight import Counted, Unit
-from bench.plugins import told_apart
+from bench.types.plugins import told_apart
 
 
 class Counter(Protocol):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import FAULTS
 from bench.latency.records import STAGES, Work
 from bench.latency.stages import denoisers, marked
 from bench.philox import normals
 from bench.smoothing import MethodNoise, NoiseKey
 from bench.types import BaseClassifier
+from bench.types.errors import FAULTS
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bench.errors import DeviceError
+from bench.types.errors import DeviceError
 
 _FILE = Path(__file__).with_name("devices.toml")
 # Of the product that shows a device's peak: on a CPU short enough to fall between two of another program's turns.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench.errors import StoreError
 from bench.latency.records import FORMAT, LatencyRecord
+from bench.types.errors import StoreError
 
 
 def append(path: Path, records: Sequence[LatencyRecord]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import published
-from bench.errors import UsageError
 from bench.types import Scalar
+from bench.types.errors import UsageError
 
 _FILE = Path(__file__).with_name("paper.toml")
 TABLES = {1: "table1", 2: "table2"}

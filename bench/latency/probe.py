@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from bench.errors import DeviceError, SpecError
 from bench.latency.clock import Clock, Reading
 from bench.latency.records import Watch, spread
 from bench.latency.sensors import Sensor
 from bench.latency.workload import Workload
+from bench.types.errors import DeviceError, SpecError
 
 STEADY = 0.03  # the last forward passes of a warm-up lie this close together
 STEADY_PASSES = 5

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench.limits import SAMPLES
+from bench.types.limits import SAMPLES
 
 FORMAT = 1
 _MOST_SECONDS = 1e9  # thirty years

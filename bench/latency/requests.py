@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from bench import registry
 from bench.certificate import check_samples
-from bench.errors import BenchError, DataError, MethodError, UsageError
 from bench.execution.environment import check_precision
 from bench.latency import paper
 from bench.latency.workload import FINGERPRINT
-from bench.limits import REPEATS, SAMPLES, SECONDS, SIDE, check_seed, check_within, digits
 from bench.plan import assigned_params, assigned_roles, params_of, weights_of
 from bench.smoothing import NOISE_VERSION
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
+from bench.types.errors import BenchError, DataError, MethodError, UsageError
+from bench.types.limits import REPEATS, SAMPLES, SECONDS, SIDE, check_seed, check_within, digits
 from bench.weights import identity
 
 CERTIFIER = "cohen"  # the whole of N is always drawn: what a sequential certifier saves depends on the images

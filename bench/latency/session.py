@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from bench import registry
-from bench.errors import BenchError, DeviceError, MethodError, SpecError, WeightsError
 from bench.execution.environment import device_name, environment, ready_process
 from bench.latency import peak
 from bench.latency.clock import Clock, clock_for, overhead
@@ -20,8 +19,9 @@ from bench.latency.records import DeviceFacts, LatencyRecord, Work
 from bench.latency.requests import Item, LatencyRequest, batch_of, check, prepare
 from bench.latency.sensors import Sensor, sensor_for
 from bench.latency.workload import Certification
-from bench.plugins import told_apart
 from bench.types import BaseClassifier, Method, RunSpec
+from bench.types.errors import BenchError, DeviceError, MethodError, SpecError, WeightsError
+from bench.types.plugins import told_apart
 
 LEAST_PASSES = 3  # before the repeats: two to find that the batch fits, one to warm up
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from bench.errors import StoreError
-from bench.limits import ALPHA, SAMPLES, SIGMA
 from bench.logs.grid import Sampling
 from bench.logs.records import ImportedRow
+from bench.types.errors import StoreError
+from bench.types.limits import ALPHA, SAMPLES, SIGMA
 
 FORMAT = 1
 _DIGITS = 400  # of a printed radius at most: as many as a float has, written out

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.certificate import check_samples
-from bench.errors import DataError, SpecError
 from bench.logs.archive import Origin, write
 from bench.logs.audit import Audited, audit_one
 from bench.logs.grid import Radii, Sampling, beyond, misfit
@@ -16,6 +15,7 @@ from bench.logs.reading import each_log
 from bench.logs.records import Log, NotALogError, Precision, printable, printed_radii
 from bench.logs.sampling import infer
 from bench.logs.subsets import KNOWN, subset_of
+from bench.types.errors import DataError, SpecError
 
 # Said by fields of the record, computed again on reading, or about other logs.
 _ELSEWHERE = ("alpha", "sampling", "incomplete", "subset", "rounding", "torn", "unit")

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
-from bench.errors import DataError
 from bench.logs import layouts, matlab
 from bench.logs.records import ImportedRow, Log, NotALogError, number
 from bench.types import ABSTAIN
+from bench.types.errors import DataError
 
 _LARGEST = 1 << 28  # bytes: a hundred times a log of all of ImageNet's validation images
 

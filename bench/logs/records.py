@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from bench.errors import DataError
 from bench.types import ABSTAIN
+from bench.types.errors import DataError
 
 _LARGEST = 1e9  # l2; far beyond any image
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.errors import ReportError
 from bench.logs.grid import Sampling, count_ranges
 from bench.logs.records import ImportedRow, Precision, number, printed_radii
+from bench.types.errors import ReportError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

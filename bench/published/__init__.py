@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench.errors import ReportError
+from bench.types.errors import ReportError
 
 GROUPS = ("classical", "diffusion", "rrcm")
 _FOLDER = Path(__file__).parent

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from bench.errors import ReportError
 from bench.published import ABSENT, text_of
+from bench.types.errors import ReportError
 
 _FOLDER = Path(__file__).with_name("sheets")
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"text": str, "count": int, "fraction": (int, float)}

@@ -11,11 +11,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from bench.certificate import BOUNDS, certify
-from bench.errors import ReportError
-from bench.limits import ALPHA
 from bench.stopping import CERTIFIERS, verdict
 from bench.store import Run
 from bench.types import ABSTAIN, Certificate, Row, RunSpec, family
+from bench.types.errors import ReportError
+from bench.types.limits import ALPHA
 
 # The radii of the field's tables (Lei et al., ICLR 2025, Tables 1 and 2); digits as far as sigma 0.5 reaches.
 _NATURAL: dict[str, tuple[float, float]] = {"imagenet": (0.5, 2.5), "cifar10": (0.25, 1.0), "digits": (0.25, 1.5)}

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.errors import ReportError
 from bench.published import PublishedRow, PublishedTable
 from bench.report import units
 from bench.report.accuracy import name
@@ -14,6 +13,7 @@ from bench.report.cells import Table
 from bench.report.tables import FROM_BELOW
 from bench.store import Run
 from bench.types import Scalar
+from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from bench.logs.archive import Imported

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.certificate import BOUNDS
-from bench.errors import ReportError
-from bench.limits import ALPHA
 from bench.published import PublishedTable
 from bench.report.against import beside
 from bench.report.cells import Table, numbered
@@ -25,6 +23,8 @@ from bench.report.quoted import ENVELOPES, published_table
 from bench.report.render import as_csv, as_json, markdown
 from bench.report.tables import by_sigma_tables, envelope_tables
 from bench.store import Run
+from bench.types.errors import ReportError
+from bench.types.limits import ALPHA
 
 if TYPE_CHECKING:
     from bench.latency.records import LatencyRecord

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.errors import ReportError
-from bench.limits import ALPHA
 from bench.report import units
 from bench.report.accuracy import name, table_radii
 from bench.report.cells import Cell, Column, Line, Table, Unit
@@ -16,6 +14,8 @@ from bench.report.paired import DRAWS, LEVEL, POWER, Discordance, benjamini_hoch
 from bench.report.paired import mcnemar as mcnemar_p
 from bench.report.verdicts import Verdicts, common, of_run
 from bench.store import Run
+from bench.types.errors import ReportError
+from bench.types.limits import ALPHA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

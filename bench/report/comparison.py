@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import ReportError
 from bench.published import PublishedRow, load
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest
@@ -19,6 +18,7 @@ from bench.report.figures import ACCURACY, blank, style
 from bench.report.grouping import Group
 from bench.report.statistics import CONFIDENCE, wilson
 from bench.store import Run
+from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

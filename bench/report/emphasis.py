@@ -8,13 +8,13 @@ from functools import cache
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.errors import ReportError
 from bench.report import units
 from bench.report.cells import Cell, Source, Table
 from bench.report.paired import LEVEL, POWER, Discordance, detectable, holm, mcnemar, two_proportions
 from bench.report.tables import FROM_BELOW
 from bench.report.verdicts import Verdicts, common, of_log, of_run
 from bench.store import Run
+from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from bench.logs.archive import Imported

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.errors import ReportError
 from bench.report.accuracy import certified_accuracy, digest, name
 from bench.store import Run
+from bench.types.errors import ReportError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

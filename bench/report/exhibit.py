@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.errors import ReportError
 from bench.published import PublishedTable
 from bench.report import units
 from bench.report.accuracy import curve, digest, name, promise
@@ -20,6 +19,7 @@ from bench.report.statistics import CONFIDENCE, wilson
 from bench.report.thumbnails import Thumbnails, thumbnails
 from bench.store import Run
 from bench.types import Row
+from bench.types.errors import ReportError
 
 _CLASSES = 4  # votes shown by class; the rest are one number: a page of 500 images x 10 methods stays small
 _FEW = 300  # images, below which an interval is wider than most differences between methods

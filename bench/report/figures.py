@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import ReportError
 from bench.report import units
 from bench.report.accuracy import Curve, curve, digest
 from bench.report.escaping import terminal
 from bench.report.grouping import Group, variants
 from bench.report.statistics import CONFIDENCE, wilson
+from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.errors import ReportError
 from bench.published import PublishedTable
 from bench.report.cells import slug
 from bench.report.grouping import Group
 from bench.report.samples import varies
+from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

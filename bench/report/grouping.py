@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from bench import registry
 from bench.certificate import off_scale
-from bench.errors import BenchError, ReportError
 from bench.report import units
 from bench.report.accuracy import digest, name, natural_radii
 from bench.store import Run
 from bench.types import RunSpec
+from bench.types.errors import BenchError, ReportError
 
 # What a bound assumes of the runner-up; the two are never mixed.
 BOUND_WORDS = {"pa": "bound pa (p_B = 1 - p_A)", "papb": "bound papb (p_A and p_B at alpha/2 each)"}

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from bench.errors import ReportError
 from bench.report import units
 from bench.report.cells import Cell, Table
 from bench.report.exhibit import Exhibit
+from bench.types.errors import ReportError
 
 
 def page(title: str, tables: Sequence[Table], pictures: Mapping[str, bytes], exhibit: Exhibit | None = None) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import ReportError
 from bench.published import load
 from bench.report.against import beside
 from bench.report.cells import Table
 from bench.report.grids import grid_tables, raw_tables, trained_at
 from bench.report.sheets import sheet_table
 from bench.store import Run
+from bench.types.errors import ReportError
 
 SHEETS = ("table3", "table4", "table5", "table6")
 GRIDS = {

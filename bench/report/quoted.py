@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench.errors import ReportError
 from bench.published import PublishedTable, load
 from bench.report import units
 from bench.report.cells import Cell, Column, Line, Table, Unit, slug
 from bench.report.grouping import Group
+from bench.types.errors import ReportError
 
 # l2 radii in other pixels are other radii: rows of another size do not stand beside the published ones.
 _SHAPE: dict[str, tuple[int, int, int]] = {

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import ReportError
 from bench.report import units
 from bench.report.accuracy import digest
 from bench.report.figures import blank, put_legend, style
 from bench.store import Run
+from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

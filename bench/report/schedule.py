@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.errors import ReportError
 from bench.report.figures import blank, put_legend, style
+from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from bench.errors import ReportError
 from bench.published.sheets import Sheet, load_sheet
 from bench.registry import methods
 from bench.report.cells import Cell, Column, Line, Source, Table
+from bench.types.errors import ReportError
 
 FEATURES = "features.json"  # of a feature probe, in a folder of its own
 _MADE = {

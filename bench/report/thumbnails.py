@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.data.class_order import open_source
-from bench.errors import BenchError
-from bench.plugins import told_apart
 from bench.registry import installed_dataset
 from bench.store import Run
 from bench.types import Dataset
+from bench.types.errors import BenchError
+from bench.types.plugins import told_apart
 
 if TYPE_CHECKING:
     import numpy as np

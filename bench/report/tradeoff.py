@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import ReportError
 from bench.published import PublishedRow, PublishedTable
 from bench.report import units
 from bench.report.figures import ACCURACY, COLOURS, blank, put_legend
 from bench.report.placement import Box, Point, nearest, place
+from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.errors import ReportError
 from bench.report.accuracy import certified_accuracy, name
 from bench.store import Run
+from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from bench.logs.archive import Imported

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench import published
-from bench.errors import UsageError
 from bench.latency import paper
-from bench.limits import COST
 from bench.scaling.demand import Demand, draw, pick
 from bench.scaling.simulate import Costs, Simulated, by_image, by_look, by_share, of_fixed_n
+from bench.types.errors import UsageError
+from bench.types.limits import COST
 
 if TYPE_CHECKING:
     import numpy as np

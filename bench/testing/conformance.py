@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import FAULTS
 from bench.execution.graphs import Untouched
 from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey
 from bench.tensors import networks
 from bench.types import BaseClassifier
+from bench.types.errors import FAULTS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.data.subset import pixel_fingerprint
-from bench.errors import DataError
 from bench.types import Image, Noise
+from bench.types.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

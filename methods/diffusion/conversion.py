@@ -12,7 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 from methods.diffusion.architectures import UNETS, Shapes, recognise_source
 from methods.diffusion.sources import check_source, shapes_of
 from methods.diffusion.vit_conversion import convert_hf_vit

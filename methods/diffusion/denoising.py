@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.errors import MethodError
+from bench.types.errors import MethodError
 from methods.diffusion.schedules import Subsequence
 from methods.diffusion.unets import UNet
 

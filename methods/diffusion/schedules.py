@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.errors import MethodError
+from bench.types.errors import MethodError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

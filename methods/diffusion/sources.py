@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 from methods.diffusion.architectures import Source, recognise_source
 
 

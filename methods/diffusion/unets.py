@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.errors import MethodError, WeightsError
+from bench.types.errors import MethodError, WeightsError
 from methods.diffusion.architectures import UNETS, UNetRecord, unet_arch
 from methods.diffusion.schedules import Schedule, schedule
 

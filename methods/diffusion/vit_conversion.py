@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 from methods.diffusion.sources import check_source, shapes_of
 
 _HF_VIT = "vit_base_patch16_224_hf"  # timm's ViT-B/16 but for the eps of its norms

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.errors import MethodError
+from bench.types.errors import MethodError
 from methods.nets.cifar_resnet import akamaster_resnet, cifar_resnet
 
 KNOWN = (

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.errors import WeightsError
 from bench.types import Setting, WeightsFile
+from bench.types.errors import WeightsError
 from bench.weights import about, read_checkpoint, under, unwrapped
 from methods.nets.architectures import temper
 from methods.nets.recognition import Shapes, described, side_of

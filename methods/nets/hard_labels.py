@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from bench.errors import MethodError
 from bench.types import NOT_FINITE, BaseClassifier, Noise, Scalar
+from bench.types.errors import MethodError
 from methods.nets.tuning import tune
 
 AT_ONCE = ("cpu", "meta")  # devices that have no work in hand which a look at a number would wait for

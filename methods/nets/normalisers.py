@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.errors import MethodError
+from bench.types.errors import MethodError
 from methods.nets.scales import scale_of
 
 

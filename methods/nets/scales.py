@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bench.errors import MethodError
 from bench.types import Scalar
+from bench.types.errors import MethodError
 
 Scale = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel, or of all: (0.5,)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import TrainingError
+from bench.types.errors import TrainingError
 from methods.training import parallel
 from methods.training.loop import Task
 from methods.training.parallel import World

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from bench.checkpoints import load_tensors
-from bench.errors import UsageError
 from bench.types import TrainRequest
+from bench.types.errors import UsageError
 from methods.nets.architectures import build_network
 from methods.nets.normalisers import Normaliser
 from methods.training.classical import check_copies, consistent_objective, noisy_objective

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.errors import UsageError
 from bench.types import TrainRequest
+from bench.types.errors import UsageError
 from methods.training import losses
 from methods.training.feed import Batch
 from methods.training.settings import Classical

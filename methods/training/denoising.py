@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.checkpoints import load_tensors, sha256_of_network, strip_prefixes
-from bench.errors import UsageError, WeightsError
 from bench.types import TrainRequest, WeightsFile
+from bench.types.errors import UsageError, WeightsError
 from bench.weights import resolve
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import DENOISERS, build_denoiser

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import UsageError
 from bench.types import TrainRequest
+from bench.types.errors import UsageError
 from methods.diffusion.denoising import one_shot
 from methods.diffusion.schedules import level, level_sigma
 from methods.diffusion.unets import UNet, build_unet

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from bench.checkpoints import load_tensors, sha256_of_network, strip_prefixes
-from bench.errors import WeightsError
+from bench.types.errors import WeightsError
 
 PROJECTOR = "projection_head."
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, isfinite
 
-from bench.errors import TrainingError
+from bench.types.errors import TrainingError
 
 
 def export(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import TrainingError
 from bench.types import Dataset
+from bench.types.errors import TrainingError
 from methods.training.augment import Name, View, batch_views, colour_views
 from methods.training.keys import borrowed, generator
 from methods.training.share import Share

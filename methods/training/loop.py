@@ -27,7 +27,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from bench.errors import TrainingError
+from bench.types.errors import TrainingError
 from methods.training import parallel
 from methods.training.parallel import ALONE, World
 from methods.training.progress import Progress

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.errors import UsageError
 from bench.types import TrainRequest
+from bench.types.errors import UsageError
 from methods.training.feed import Batch
 from methods.training.losses import at_least_float32
 from methods.training.settings import Macer

@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from bench.data.subset import parse_subset
-from bench.errors import UsageError
 from bench.types import TrainRequest
+from bench.types.errors import UsageError
 from bench.weights import resolve
 from methods.nets.architectures import build_network
 from methods.nets.filling import fill

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from bench.errors import TrainingError
+from bench.types.errors import TrainingError
 from methods.training.losses import at_least_float32
 
 BUCKET = 2**23  # values of one all-reduce: few calls, and little memory on top

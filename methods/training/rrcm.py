@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import UsageError
 from bench.types import TrainRequest
+from bench.types.errors import UsageError
 from methods.nets.normalisers import Normaliser
 from methods.nets.sizes import SIZES
 from methods.nets.vit import TimeTokenClassifier, TimeTokenViT, karras_grid, nearest_time

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from bench.errors import UsageError
 from bench.types import TrainRequest
+from bench.types.errors import UsageError
 from methods.training import attacks
 from methods.training.feed import Batch
 from methods.training.keys import generator

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.errors import UsageError
 from bench.types import TrainRequest
+from bench.types.errors import UsageError
 from methods.training import attacks, losses
 from methods.training.feed import Batch
 from methods.training.keys import generator

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
-from bench.errors import DataError, DeviceError, UsageError
 from bench.types import Dataset, DatasetSource, TrainRequest
+from bench.types.errors import DataError, DeviceError, UsageError
 from methods.training import parallel
 from methods.training.arrangement import EXECUTION, arrange
 from methods.training.augment import THREE_VIEWS

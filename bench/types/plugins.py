@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from types import CodeType
 
-from bench.errors import BenchError, PluginError
+from bench.types.errors import BenchError, PluginError
 
 GROUPS = ("rrcm_bench.methods", "rrcm_bench.datasets", "rrcm_bench.converters", "rrcm_bench.weights")
 FILE_MODULE = "rrcm_bench_file_"  # how the names of modules begin that are loaded from a file

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 
-from bench.errors import UsageError
+from bench.types.errors import UsageError
 
 SAMPLES = 10**9  # of an image, in either stage, and of a forward pass
 SIGMA = (1e-6, 1e6)  # l2; float32 noise beyond is nothing, or infinite
