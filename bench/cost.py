@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bench.batching import auto_batch
-from bench.curtailment import curtail, expected_copies
+from bench.certification.curtailment import curtail, expected_copies
+from bench.certification.operating_characteristic import simulate
+from bench.certification.stopping_rule import BETA, design_of, register
 from bench.execution.environment import ready_process
-from bench.operating import simulate
 from bench.run import Job, build, open_dataset
 from bench.smoothing import SELECT, NoiseKey, autocast, draw
-from bench.stopping import BETA, design_of, register
 from bench.types import BaseClassifier, Counts, Dataset, RunSpec
 from bench.types.errors import FAULTS, SpecError
 

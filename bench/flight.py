@@ -9,9 +9,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from bench.sequential import Decision
+from bench.certification.sequential import Decision
+from bench.certification.stopping_rule import stop
 from bench.smoothing import ESTIMATE, SELECT
-from bench.stopping import stop
 from bench.types import Counts, Row, RunSpec
 
 NOTHING = Counts((), 0)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry, weights
-from bench.certificate import check_samples
+from bench.certification.bounds import check_samples
+from bench.certification.sequential import MODES
+from bench.certification.stopping_rule import BETA, CERTIFIERS, register
 from bench.data.checked import CheckedDataset
 from bench.data.subset import fingerprint_of, identities, parse_subset, take
 from bench.execution.environment import check_precision
 from bench.run import Job, build
-from bench.sequential import MODES
 from bench.smoothing import NOISE_VERSION
-from bench.stopping import BETA, CERTIFIERS, register
 from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import ClassOrder, Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
 from bench.types.errors import BenchError, MethodError, UsageError, WeightsError

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from bench.sequential import MODES
-from bench.stopping import CERTIFIERS
+from bench.certification.sequential import MODES
+from bench.certification.stopping_rule import CERTIFIERS
 from bench.types import FORCED, WRONG, Counts, Row, RunSpec, Scalar
 
 FORMAT = 1

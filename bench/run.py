@@ -14,6 +14,7 @@ from typing import Any
 
 from bench import registry
 from bench.batching import CPU_BATCHES, auto_batch
+from bench.certification.stopping_rule import fits
 from bench.counting import count_units
 from bench.data.checked import CheckedDataset
 from bench.execution.compiled import compiled
@@ -27,7 +28,6 @@ from bench.locks import drawing
 from bench.packing import Packer
 from bench.records import unlike
 from bench.smoothing import NOISE_VERSION, placed, sample
-from bench.stopping import fits
 from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
 from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.certificate import lower_bound
+from bench.certification.bounds import lower_bound
 from bench.types import ABSTAIN
 
 Row = tuple[int, int, int, float, float]  # index, label, predict, radius, seconds

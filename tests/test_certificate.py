@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, norm
 from statsmodels.stats.proportion import proportion_confint
 
-from bench.certificate import (
+from bench.certification.bounds import (
     certify,
     check_samples,
     largest_radius,

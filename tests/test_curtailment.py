@@ -7,8 +7,8 @@ from functools import cache
 
 import pytest
 
-from bench.certificate import certify
-from bench.curtailment import Curtailment, curtail, expected_copies, forced
+from bench.certification.bounds import certify
+from bench.certification.curtailment import Curtailment, curtail, expected_copies, forced
 from bench.types import Counts
 from bench.types.errors import SpecError
 

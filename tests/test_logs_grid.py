@@ -6,7 +6,7 @@ import numpy as np
 import published_logs as made
 import pytest
 
-from bench.certificate import largest_radius
+from bench.certification.bounds import largest_radius
 from bench.logs.grid import Radii, Sampling, count_ranges, misfit, on_grid
 from bench.logs.records import ImportedRow, Precision, number, printed_radii
 from bench.logs.sampling import infer

@@ -12,8 +12,8 @@ import pytest
 from scipy.special import betaincinv
 from scipy.stats import binom
 
-from bench.operating import crossing, exact_size, expected_samples, operating, simulate
-from bench.sequential import Design, design, fewest_successes, look_sizes, start, step
+from bench.certification.operating_characteristic import crossing, exact_size, expected_samples, operating, simulate
+from bench.certification.sequential import Design, design, fewest_successes, look_sizes, start, step
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_sequential.json").read_text())
 ALPHA, N = 0.001, 100_000

@@ -12,11 +12,11 @@ import torch
 from report_runs import run as run_by_hand
 from scipy.special import ndtri
 
+from bench.certification.stopping_rule import register
 from bench.counting import Lane, count_units, passes_ahead
 from bench.flight import Counted, Unit
 from bench.packing import WAITING, YOUNG_BATCHES, Packer
 from bench.smoothing import ESTIMATE, NoiseKey, PackedNoise, Segment, draw, draw_packed
-from bench.stopping import register
 from bench.types import Image, Row, RunSpec
 from bench.types.errors import DeviceError, MethodError
 

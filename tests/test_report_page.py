@@ -13,6 +13,7 @@ import pytest
 from headless_chromium import BINARY, Chromium
 from report_runs import row, run
 
+from bench.certification.stopping_rule import register, stop
 from bench.data.digits import open_digits
 from bench.report.accuracy import certified_accuracy, natural_radii
 from bench.report.build import build
@@ -20,7 +21,6 @@ from bench.report.exhibit import exhibit
 from bench.report.html import page
 from bench.report.statistics import wilson
 from bench.report.thumbnails import data_uri, thumbnails
-from bench.stopping import register, stop
 from bench.store import Run
 from bench.types import Counts
 

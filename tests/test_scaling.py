@@ -11,16 +11,16 @@ import pytest
 from published_logs import cohen, put, radius
 from typer.testing import CliRunner
 
-from bench.certificate import lower_bound
+from bench.certification.bounds import lower_bound
+from bench.certification.operating_characteristic import expected_samples
+from bench.certification.sequential import look_sizes
+from bench.certification.stopping_rule import BETA, reachable_design
 from bench.cli.app import app
 from bench.logs.reading import read_log
-from bench.operating import expected_samples
 from bench.report.scaling import efficiency_figure, hours_rows, markdown, record
 from bench.scaling.demand import Demand, as_toml, draw, from_logs, known, pick, recovered
 from bench.scaling.forecast import QUOTED, costs_of_the_paper, forecast, given_cost
 from bench.scaling.simulate import Costs, by_image, by_look, by_share, of_fixed_n
-from bench.sequential import look_sizes
-from bench.stopping import BETA, reachable_design
 from bench.types.errors import BenchError, DataError, UsageError
 
 RADII = (0.0, 0.5, 1.0, 1.5)

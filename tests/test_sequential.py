@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.certificate import certify, largest_radius, lower_bound, upper_bound
-from bench.sequential import (
+from bench.certification.bounds import certify, largest_radius, lower_bound, upper_bound
+from bench.certification.sequential import (
     FINAL_SHARE,
     Design,
     certificate,
@@ -230,7 +230,7 @@ def test_the_largest_radius_is_in_reach_and_nothing_beyond() -> None:
 
 def test_importing_it_loads_no_heavy_library() -> None:
     code = (
-        "import sys, bench.sequential, bench.operating, bench.curtailment\n"
+        "import sys, bench.certification.sequential, bench.certification.operating_characteristic, bench.certification.curtailment\n"
         "print(sorted({'numpy', 'scipy', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

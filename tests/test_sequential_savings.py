@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from bench.certificate import lower_bound
-from bench.curtailment import curtail, expected_copies
-from bench.operating import operating
-from bench.sequential import design
+from bench.certification.bounds import lower_bound
+from bench.certification.curtailment import curtail, expected_copies
+from bench.certification.operating_characteristic import operating
+from bench.certification.sequential import design
 
 N, ALPHA = 100_000, 0.001
 # The radii of the rRCM paper's Tables 1 and 2, as far as each sigma reaches.

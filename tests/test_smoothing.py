@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import binom, kstest, norm
 
-from bench.certificate import certify
+from bench.certification.bounds import certify
 from bench.philox import integers, normals
 from bench.smoothing import ESTIMATE, SELECT, MethodNoise, NoiseKey, draw, sample
 from bench.types.errors import MethodError

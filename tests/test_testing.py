@@ -13,7 +13,7 @@ import torch
 from scipy.stats import binom, norm
 from torch import Tensor, nn
 
-from bench.certificate import certify
+from bench.certification.bounds import certify
 from bench.smoothing import sample
 from bench.testing import Constant, HalfSpace, RandomClassifier, ToyImages, check_method
 from bench.types import ABSTAIN, Noise

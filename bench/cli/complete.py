@@ -33,7 +33,7 @@ def precisions(incomplete: str) -> list[str]:
 
 def certifiers(incomplete: str) -> list[str]:
     """Certifiers of a run."""
-    from bench.stopping import CERTIFIERS
+    from bench.certification.stopping_rule import CERTIFIERS
 
     return [name for name in CERTIFIERS if name.startswith(incomplete)]
 

@@ -74,7 +74,7 @@ def remark(text: str) -> None:
 
 def doubt_lengths(sigmas: Iterable[float], radii: Iterable[float] = ()) -> None:
     """A loud line on each length that may be meant in pixels of 0 to 255."""
-    from bench.certificate import off_scale
+    from bench.certification.bounds import off_scale
 
     for line in off_scale(sigmas, radii):
         remark(f"! {line}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.certificate import certify
+from bench.certification.bounds import certify
 from bench.execution.graphs import RECORD_AFTER, Replayed, replayed
 from bench.latency import peak
 from bench.latency.clock import Clock

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.certificate import check_samples
+from bench.certification.bounds import check_samples
 from bench.logs.archive import Origin, write
 from bench.logs.audit import Audited, audit_one
 from bench.logs.grid import Radii, Sampling, beyond, misfit

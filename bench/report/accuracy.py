@@ -10,8 +10,8 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from bench.certificate import BOUNDS, certify
-from bench.stopping import CERTIFIERS, verdict
+from bench.certification.bounds import BOUNDS, certify
+from bench.certification.stopping_rule import CERTIFIERS, verdict
 from bench.store import Run
 from bench.types import ABSTAIN, Certificate, Row, RunSpec, family
 from bench.types.errors import ReportError

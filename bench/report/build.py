@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.certificate import BOUNDS
+from bench.certification.bounds import BOUNDS
 from bench.published import PublishedTable
 from bench.report.against import beside
 from bench.report.cells import Table, numbered

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench import registry
-from bench.certificate import off_scale
+from bench.certification.bounds import off_scale
 from bench.report import units
 from bench.report.accuracy import digest, name, natural_radii
 from bench.store import Run

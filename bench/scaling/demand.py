@@ -13,12 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.certification.operating_characteristic import operating
+from bench.certification.stopping_rule import BETA, reachable_design
 from bench.logs.audit import reading_of
 from bench.logs.grid import count_ranges
 from bench.logs.reading import find_logs
 from bench.logs.records import Log
-from bench.operating import operating
-from bench.stopping import BETA, reachable_design
 from bench.types.errors import DataError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.certificate import largest_radius, lower_bound, smallest_n, upper_bound
+from bench.certification.bounds import largest_radius, lower_bound, smallest_n, upper_bound
 from bench.types import ABSTAIN, Certificate, Counts
 from bench.types.errors import SpecError
 
@@ -112,7 +112,7 @@ def design(sigma: float, radii: Sequence[float], n: int, alpha: float, beta: flo
 def fewest_successes(n: int, alpha: float, *, sigma: float, radius: float) -> int:
     """The smallest count out of n that certifies the radius; n + 1 where none does.
 
-    Decides as `bench.certificate.certify` does, to the last bit: radii are compared, not probabilities.
+    Decides as `bench.certification.bounds.certify` does, to the last bit: radii are compared, not probabilities.
     """
     from scipy.special import ndtri
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.sequential import Decision, Design, copies_to_next_look, start, step
+from bench.certification.sequential import Decision, Design, copies_to_next_look, start, step
 
 if TYPE_CHECKING:
     import numpy as np

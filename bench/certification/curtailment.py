@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bench.certificate import smallest_n
-from bench.sequential import check_grid, fewest_successes
+from bench.certification.bounds import smallest_n
+from bench.certification.sequential import check_grid, fewest_successes
 from bench.types import Counts
 from bench.types.errors import SpecError
 
@@ -27,10 +27,10 @@ class Curtailment:
 
 
 def curtail(sigma: float, radii: Sequence[float], n: int, alpha: float) -> Curtailment:
-    """The counts that force the verdicts of `bench.certificate.certify` at these radii.
+    """The counts that force the verdicts of `bench.certification.bounds.certify` at these radii.
 
     The verdicts are those of all n samples, always; the radius between grid points is not known when stopped early.
-    Raises: SpecError as `bench.sequential.design`; a radius out of reach of n is not refused, its verdict is forced.
+    Raises: SpecError as `bench.certification.sequential.design`; a radius out of reach of n is not refused, its verdict is forced.
     """
     grid = check_grid(sigma, radii, alpha)
     if n < smallest_n(alpha):

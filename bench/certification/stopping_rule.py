@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
-from bench.certificate import largest_radius
-from bench.curtailment import Curtailment, curtail, forced
-from bench.sequential import (
+from bench.certification.bounds import largest_radius
+from bench.certification.curtailment import Curtailment, curtail, forced
+from bench.certification.sequential import (
     Decision,
     Design,
     check_grid,
