@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.counting import Lane, Part, passes_ahead
 from bench.flight import Flight, Unit
-from bench.smoothing import placed
+from bench.smoothing.voting import placed
 from bench.types import BaseClassifier, Image, Row, RunSpec
 
 if TYPE_CHECKING:

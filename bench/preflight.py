@@ -12,7 +12,7 @@ from itertools import chain, zip_longest
 
 from bench import registry
 from bench.run import ImageCertifier, Job, build
-from bench.smoothing import NoiseKey, draw
+from bench.smoothing.voting import NoiseKey, draw
 from bench.types import BaseClassifier, Param, Scalar
 from bench.types.errors import BenchError
 

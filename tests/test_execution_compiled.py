@@ -17,7 +17,7 @@ from bench.execution.compiled import Compiled, by_torch, compiled
 from bench.execution.graphs import RECORD_AFTER, Replayed, replayed
 from bench.plan import RunRequest, plan
 from bench.run import make_worker
-from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw
+from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey, draw
 from bench.types import Noise
 from methods.nets.hard_labels import HardLabels
 from methods.training.keys import borrowed

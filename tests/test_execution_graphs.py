@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.execution.graphs import MOST, RECORD_AFTER, CudaRecorder, Recording, Replayed, Untouched, replayed
-from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, draw
+from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey, draw
 from bench.types import BaseClassifier, Noise
 from methods.training.keys import borrowed
 

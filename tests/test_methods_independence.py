@@ -24,7 +24,7 @@ from diffusion_settings import (
 )
 from torch import Tensor
 
-from bench.smoothing import ESTIMATE, SELECT, NoiseKey, draw, sample
+from bench.smoothing.voting import ESTIMATE, SELECT, NoiseKey, draw, sample
 from bench.testing.conformance import check_method
 from bench.types import Method, Scalar
 from methods.dds import DDS

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.smoothing import ESTIMATE, NoiseKey, draw
+from bench.smoothing.voting import ESTIMATE, NoiseKey, draw
 from bench.types import NOT_FINITE, BaseClassifier, Setting
 from bench.types.errors import MethodError
 from methods.diffusion.unets import build_unet

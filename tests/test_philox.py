@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench import philox
-from bench.philox import _on_device, device_integers, integers, noisy, normals
+from bench.smoothing import philox
+from bench.smoothing.philox import _on_device, device_integers, integers, noisy, normals
 
 KEY = (0xFEDCBA9876543210 << 64) + 0x8123456789ABCDEF
 # Copies and values: one counter block, an odd number of them, a padded one, an image, one larger than a chunk.
@@ -103,20 +103,20 @@ def test_two_programs_threads_do_not_mix_their_streams() -> None:
 
 INTERPRETED = """
 import torch
-from bench import philox, philox_kernel
+from bench.smoothing import philox, philox_triton
 CASES = ((philox.PROBE_KEY[0], 3, 10**9, 3, 64), (2**128 - 1, 0, 2**33, 2, 48), (7, 1, 0, 1, 16))
 for key, draw, first, copies, values in CASES:
     plain, fused = torch.empty(copies, values), torch.empty(copies, values)
     philox._on_device(plain, key, draw, first, None, 1.0)
-    philox_kernel.fill(fused, key, draw, first, None, 1.0)
+    philox_triton.fill(fused, key, draw, first, None, 1.0)
     assert (plain - fused).abs().max() <= 1e-6, (plain - fused).abs().max()
     x = torch.linspace(0, 1, values)
-    philox_kernel.fill(fused, key, 0, first, x, 0.5)
+    philox_triton.fill(fused, key, 0, first, x, 0.5)
     assert (philox.noisy(x, 0.5, key, first, copies) - fused).abs().max() <= 1e-6
-assert philox_kernel.works(plain, key, draw, first)
-assert not philox_kernel.works(plain + 1e-4, key, draw, first)
+assert philox_triton.works(plain, key, draw, first)
+assert not philox_triton.works(plain + 1e-4, key, draw, first)
 try:
-    philox_kernel.fill(torch.empty(1, 24), 0, 0, 0, None, 1.0)
+    philox_triton.fill(torch.empty(1, 24), 0, 0, 0, None, 1.0)
 except ValueError as error:
     assert "multiple of 16, got 24" in str(error)
 else:
@@ -135,7 +135,7 @@ COMPILED = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from bench.philox_kernel import LANES, WARPS, _fill
+from bench.smoothing.philox_triton import LANES, WARPS, _fill
 TYPES = {"out": "*fp32", "x": "*fp32", "groups": "i32", "sigma": "fp32", "shifted": "constexpr", "lanes": "constexpr"}
 TYPES |= dict.fromkeys(("k0", "k1", "draw", "first"), "u64")
 for shifted in (True, False):

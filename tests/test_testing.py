@@ -14,7 +14,7 @@ from scipy.stats import binom, norm
 from torch import Tensor, nn
 
 from bench.certification.bounds import certify
-from bench.smoothing import sample
+from bench.smoothing.voting import sample
 from bench.testing import Constant, HalfSpace, RandomClassifier, ToyImages, check_method
 from bench.types import ABSTAIN, Noise
 

@@ -13,8 +13,8 @@ from bench.latency import peak
 from bench.latency.clock import Clock
 from bench.latency.records import STAGES
 from bench.latency.stages import denoisers, marked
-from bench.philox import integers
-from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey, autocast, draw, sample
+from bench.smoothing.philox import integers
+from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey, autocast, draw, sample
 from bench.types import BaseClassifier, Counts, RunSpec
 
 if TYPE_CHECKING:

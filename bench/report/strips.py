@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from bench.philox import normals
 from bench.report import units
 from bench.report.figures import blank
-from bench.smoothing import ESTIMATE, MethodNoise, NoiseKey
+from bench.smoothing.philox import normals
+from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey
 from bench.types import BaseClassifier, Image, Noise
 from bench.types.errors import MethodError, ReportError
 

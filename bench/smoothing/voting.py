@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.philox import noisy, normals
+from bench.smoothing.philox import noisy, normals
 from bench.types import NOT_FINITE, BaseClassifier, Counts
 from bench.types.errors import DeviceError, MethodError
 

@@ -121,7 +121,7 @@ def _fill(out: Tensor, key: int, draw: int, first: int, x: Tensor | None, sigma:
     if out.device.type == "cpu":
         _on_host(rows, key, draw, first, x, sigma)
     elif out.device.type == "cuda" and values % (2 * WORDS) == 0 and _kernel(str(out.device)):
-        from bench.philox_kernel import fill
+        from bench.smoothing.philox_triton import fill
 
         fill(rows, key, draw, first, x, sigma)
     else:
@@ -237,7 +237,7 @@ def _kernel(device: str) -> bool:
 
     if find_spec("triton") is None:
         return False
-    from bench.philox_kernel import works
+    from bench.smoothing.philox_triton import works
 
     plain = torch.empty(PROBE, device=device)
     _on_device(plain, *PROBE_KEY, None, 1.0)

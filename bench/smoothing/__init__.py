@@ -1,0 +1,1 @@
+"""The only place that makes smoothing noise and counts votes."""
