@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.smoothing.voting import SELECT, NoiseKey, draw, half
+from bench.smoothing.noise import SELECT, NoiseKey
+from bench.smoothing.voting import draw, half
 from bench.types import BaseClassifier, RunSpec
 
 if TYPE_CHECKING:

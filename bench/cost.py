@@ -13,7 +13,8 @@ from bench.certification.operating_characteristic import simulate
 from bench.certification.stopping_rule import BETA, design_of, register
 from bench.execution.environment import ready_process
 from bench.run import Job, build, open_dataset
-from bench.smoothing.voting import SELECT, NoiseKey, autocast, draw
+from bench.smoothing.noise import SELECT, NoiseKey
+from bench.smoothing.voting import autocast, draw
 from bench.types import BaseClassifier, Counts, Dataset, RunSpec
 from bench.types.errors import FAULTS, SpecError
 
@@ -180,7 +181,7 @@ def _counted(classifier: BaseClassifier, job: Job, device: str) -> int | None:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from bench.smoothing.voting import MethodNoise
+    from bench.smoothing.noise import MethodNoise
 
     counter = FlopCounterMode(display=False)
     x = torch.zeros(1, *job.spec.shape, device=device)

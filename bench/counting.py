@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bench.flight import NOTHING, Counted, Unit
-from bench.smoothing.voting import NoiseKey, Segment, Votes, draw_packed, half, placed
+from bench.smoothing.noise import NoiseKey
+from bench.smoothing.voting import Segment, Votes, draw_packed, half, placed
 from bench.types import BaseClassifier, Counts, Dataset, Image, RunSpec
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from bench.certification.sequential import Decision
 from bench.certification.stopping_rule import stop
-from bench.smoothing.voting import ESTIMATE, SELECT
+from bench.smoothing.noise import ESTIMATE, SELECT
 from bench.types import Counts, Row, RunSpec
 
 NOTHING = Counts((), 0)

@@ -17,7 +17,7 @@ from bench.data.checked import CheckedDataset
 from bench.data.subset import fingerprint_of, identities, parse_subset, take
 from bench.execution.environment import check_precision
 from bench.run import Job, build
-from bench.smoothing.voting import NOISE_VERSION
+from bench.smoothing.noise import NOISE_VERSION
 from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import ClassOrder, Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
 from bench.types.errors import BenchError, MethodError, UsageError, WeightsError

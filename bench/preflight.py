@@ -12,7 +12,8 @@ from itertools import chain, zip_longest
 
 from bench import registry
 from bench.run import ImageCertifier, Job, build
-from bench.smoothing.voting import NoiseKey, draw
+from bench.smoothing.noise import NoiseKey
+from bench.smoothing.voting import draw
 from bench.types import BaseClassifier, Param, Scalar
 from bench.types.errors import BenchError
 

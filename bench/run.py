@@ -27,7 +27,8 @@ from bench.flight import Counted, Unit
 from bench.locks import drawing
 from bench.packing import Packer
 from bench.records import unlike
-from bench.smoothing.voting import NOISE_VERSION, placed, sample
+from bench.smoothing.noise import NOISE_VERSION
+from bench.smoothing.voting import placed, sample
 from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
 from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import (

@@ -117,7 +117,8 @@ def build(setting: Setting) -> BaseClassifier:
     draw once a batch is not offered, for copies that share it are no independent draws.
     Raises: MethodError for settings that do not go together, WeightsError for weights that do not fit.
     """
-    from bench.smoothing.voting import NoiseKey, normals
+    from bench.smoothing.noise import NoiseKey
+    from bench.smoothing.philox import normals
     from methods.diffusion.schedules import level
 
     local_sigma, m = float(setting.params["local_sigma"]), int(setting.params["local_noises"])

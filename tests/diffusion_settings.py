@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.data.digits import DIGITS
+from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import normals
-from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey
 from bench.types import Method, Scalar, Setting, WeightsFile
 from methods.diffusion.unets import build_unet
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench import batching
 from bench.batching import CUDA_HALVINGS, fastest_below, largest_batch
-from bench.smoothing.voting import SELECT, NoiseKey
+from bench.smoothing.noise import SELECT, NoiseKey
 from bench.types.errors import DeviceError
 
 

@@ -17,7 +17,8 @@ from bench.execution.compiled import Compiled, by_torch, compiled
 from bench.execution.graphs import RECORD_AFTER, Replayed, replayed
 from bench.plan import RunRequest, plan
 from bench.run import make_worker
-from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey, draw
+from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
+from bench.smoothing.voting import draw
 from bench.types import Noise
 from methods.nets.hard_labels import HardLabels
 from methods.training.keys import borrowed

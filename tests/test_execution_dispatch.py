@@ -16,7 +16,7 @@ from bench.execution.pools import pool
 from bench.flight import Counted, Flight, Unit
 from bench.plan import RunRequest, plan
 from bench.run import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
-from bench.smoothing.voting import ESTIMATE
+from bench.smoothing.noise import ESTIMATE
 from bench.types import Counts, Execution, Row
 from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
 from methods.nets import hard_labels

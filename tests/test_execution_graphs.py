@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from bench.execution.graphs import MOST, RECORD_AFTER, CudaRecorder, Recording, Replayed, Untouched, replayed
-from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey, draw
+from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
+from bench.smoothing.voting import draw
 from bench.types import BaseClassifier, Noise
 from methods.training.keys import borrowed
 

@@ -16,7 +16,7 @@ from bench.execution.dispatch import Parcel
 from bench.execution.on_slurm import parse_options
 from bench.flight import Unit
 from bench.plan import plan
-from bench.smoothing.voting import ESTIMATE
+from bench.smoothing.noise import ESTIMATE
 from bench.store import find_runs
 from bench.types import Execution, Row
 from bench.types.errors import BenchError, MethodError, UsageError

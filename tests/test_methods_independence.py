@@ -24,7 +24,8 @@ from diffusion_settings import (
 )
 from torch import Tensor
 
-from bench.smoothing.voting import ESTIMATE, SELECT, NoiseKey, draw, sample
+from bench.smoothing.noise import ESTIMATE, SELECT, NoiseKey
+from bench.smoothing.voting import draw, sample
 from bench.testing.conformance import check_method
 from bench.types import Method, Scalar
 from methods.dds import DDS

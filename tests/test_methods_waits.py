@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.execution.graphs import CudaRecorder, Replayed, Untouched
-from bench.smoothing.voting import ESTIMATE, NoiseKey, draw
+from bench.smoothing.noise import ESTIMATE, NoiseKey
+from bench.smoothing.voting import draw
 from bench.types import NOT_FINITE, BaseClassifier, Method, Scalar
 from bench.types.errors import MethodError
 from methods.dds import DDS

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.smoothing.voting import ESTIMATE, NoiseKey, draw
+from bench.smoothing.noise import ESTIMATE, NoiseKey
+from bench.smoothing.voting import draw
 from bench.types import NOT_FINITE, BaseClassifier, Setting
 from bench.types.errors import MethodError
 from methods.diffusion.unets import build_unet

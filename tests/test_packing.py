@@ -16,7 +16,8 @@ from bench.certification.stopping_rule import register
 from bench.counting import Lane, count_units, passes_ahead
 from bench.flight import Counted, Unit
 from bench.packing import WAITING, YOUNG_BATCHES, Packer
-from bench.smoothing.voting import ESTIMATE, NoiseKey, PackedNoise, Segment, draw, draw_packed
+from bench.smoothing.noise import ESTIMATE, NoiseKey, PackedNoise
+from bench.smoothing.voting import Segment, draw, draw_packed
 from bench.types import Image, Row, RunSpec
 from bench.types.errors import DeviceError, MethodError
 

@@ -21,7 +21,8 @@ from bench.report.samples import samples_figure, varies
 from bench.report.schedule import schedule_figure, target_rate
 from bench.report.strips import denoised_strip, strip_figure
 from bench.report.tradeoff import Timed, latency_figure
-from bench.smoothing.voting import ESTIMATE, NoiseKey, draw
+from bench.smoothing.noise import ESTIMATE, NoiseKey
+from bench.smoothing.voting import draw
 from bench.testing import Constant
 from bench.types import Noise
 from bench.types.errors import MethodError, ReportError

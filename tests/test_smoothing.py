@@ -10,8 +10,9 @@ import torch
 from scipy.stats import binom, kstest, norm
 
 from bench.certification.bounds import certify
+from bench.smoothing.noise import ESTIMATE, SELECT, MethodNoise, NoiseKey
 from bench.smoothing.philox import integers, normals
-from bench.smoothing.voting import ESTIMATE, SELECT, MethodNoise, NoiseKey, draw, sample
+from bench.smoothing.voting import draw, sample
 from bench.types.errors import MethodError
 
 KEY = NoiseKey(0, "an image", 0.5, ESTIMATE)

@@ -22,8 +22,9 @@ from bench.latency.clock import Clock, clock_for
 from bench.latency.counting import countable
 from bench.latency.workload import FINGERPRINT
 from bench.registry import method
+from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import noisy
-from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey, autocast, draw
+from bench.smoothing.voting import autocast, draw
 from bench.store import RowWriter
 from bench.types import BaseClassifier, Counts, Row
 from bench.types.errors import DeviceError

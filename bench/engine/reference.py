@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.smoothing.voting import MethodNoise
+from bench.smoothing.noise import MethodNoise
 from bench.types import BaseClassifier
 
 if TYPE_CHECKING:

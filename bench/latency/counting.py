@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.latency.records import STAGES, Work
 from bench.latency.stages import denoisers, marked
+from bench.smoothing.noise import MethodNoise, NoiseKey
 from bench.smoothing.philox import normals
-from bench.smoothing.voting import MethodNoise, NoiseKey
 from bench.types import BaseClassifier
 from bench.types.errors import FAULTS
 

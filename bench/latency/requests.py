@@ -11,7 +11,7 @@ from bench.execution.environment import check_precision
 from bench.latency import paper
 from bench.latency.workload import FINGERPRINT
 from bench.plan import assigned_params, assigned_roles, params_of, weights_of
-from bench.smoothing.voting import NOISE_VERSION
+from bench.smoothing.noise import NOISE_VERSION
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
 from bench.types.errors import BenchError, DataError, MethodError, UsageError
 from bench.types.limits import REPEATS, SAMPLES, SECONDS, SIDE, check_seed, check_within, digits

@@ -13,8 +13,9 @@ from bench.latency import peak
 from bench.latency.clock import Clock
 from bench.latency.records import STAGES
 from bench.latency.stages import denoisers, marked
+from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import integers
-from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey, autocast, draw, sample
+from bench.smoothing.voting import autocast, draw, sample
 from bench.types import BaseClassifier, Counts, RunSpec
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bench.report import units
 from bench.report.figures import blank
+from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import normals
-from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey
 from bench.types import BaseClassifier, Image, Noise
 from bench.types.errors import MethodError, ReportError
 

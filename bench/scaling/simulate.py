@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.execution.dispatch import DRIVER_SECONDS, MAX_ASKED, Line, Pace, cut_for
 from bench.flight import Unit
-from bench.smoothing.voting import ESTIMATE
+from bench.smoothing.noise import ESTIMATE
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.execution.graphs import Untouched
-from bench.smoothing.voting import ESTIMATE, MethodNoise, NoiseKey
+from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.tensors import networks
 from bench.types import BaseClassifier
 from bench.types.errors import FAULTS
