@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bench import registry, weights
+from bench import registry
 from bench.certification.bounds import check_samples
 from bench.certification.sequential import MODES
 from bench.certification.stopping_rule import BETA, CERTIFIERS, register
@@ -22,6 +22,7 @@ from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import ClassOrder, Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
 from bench.types.errors import BenchError, MethodError, UsageError, WeightsError
 from bench.types.limits import SIDE, check_seed, check_within
+from bench.weights import resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ def plan(request: RunRequest) -> list[Job]:
             spec = RunSpec(
                 method=registry.identity(name, method.name),
                 params=params,
-                weights={r.name: weights.identity(files[r.name]) if files else "random" for r in method.roles},
+                weights={r.name: resolve.identity(files[r.name]) if files else "random" for r in method.roles},
                 dataset=dataset.name,
                 split=dataset.split,
                 subset=words,
@@ -232,7 +233,7 @@ def weights_of(
         if given:
             raise UsageError(f"--random-weights and --weights {', '.join(given)} exclude each other; give one of them")
         return {}
-    return weights.resolve(method, dataset, sigma, given, download=download)
+    return resolve.resolve(method, dataset, sigma, given, download=download)
 
 
 def params_of(

@@ -18,7 +18,7 @@ from bench.types import ClassOrder, DatasetSource, Method
 from bench.types.errors import BenchError, DataError, MethodError, WeightsError
 
 if TYPE_CHECKING:
-    from bench.conversion import Converter
+    from bench.weights.convert import Converter
 
 METHODS, DATASETS = "rrcm_bench.methods", "rrcm_bench.datasets"
 CONVERTERS = "rrcm_bench.converters"

@@ -44,7 +44,7 @@ from bench.types import (
     family,
 )
 from bench.types.errors import DataError, DeviceError, MethodError, SpecError, StoreError, WeightsError
-from bench.weights import sha256_of
+from bench.weights.resolve import sha256_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from functools import partial
 from types import BuiltinMethodType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bench.checkpoints import load_tensors
 from bench.types import BaseClassifier, WeightsFile
 from bench.types.errors import WeightsError
+from bench.weights.checkpoints import load_tensors
 
 if TYPE_CHECKING:
     from torch import nn

@@ -93,7 +93,7 @@ def member_tensors(file: WeightsFile, count: int | None = None) -> list[dict[str
 
     Raises: WeightsError for a file that packs no several networks, or lacks one.
     """
-    from bench.weights import load_tensors, unwrapped
+    from bench.weights.resolve import load_tensors, unwrapped
     from methods.nets.filling import network_tensors
 
     if file.parts:

@@ -22,10 +22,10 @@ from weights_files import (
     state,
 )
 
-from bench import catalogue as catalogue_module
-from bench import depot, weights
-from bench.catalogue import Entry
-from bench.user_catalogue import as_toml
+from bench.weights import cache, resolve
+from bench.weights import catalogue as catalogue_module
+from bench.weights.catalogue import Entry
+from bench.weights.user_catalogue import as_toml
 
 
 @pytest.mark.parametrize(
@@ -52,31 +52,31 @@ from bench.user_catalogue import as_toml
 def test_a_broken_catalogue_is_one_line_with_its_name(monkeypatch, tmp_path, text, word):
     head = '[[weights]]\nname = "a"\nmethod = "toy"\nrole = "network"\ndataset = "digits"\n'
     installed(monkeypatch, tmp_path / "package", text=text if "weights" in text or "other" in text else head + text)
-    refused(weights.catalogue, "'theirs'", "pointer:WHERE", word)
+    refused(resolve.catalogue, "'theirs'", "pointer:WHERE", word)
 
 
 @pytest.mark.parametrize("value", ["no_such_package:X", "bench.types.errors:NOTHING", "bench.types.errors:BenchError"])
 def test_an_entry_point_that_leads_nowhere_is_one_line_with_its_name(monkeypatch, value):
     point = EntryPoint(name="theirs", value=value, group="rrcm_bench.weights")
     monkeypatch.setattr(catalogue_module, "entry_points", lambda group: [point])
-    refused(weights.catalogue, "'theirs'", value)
+    refused(resolve.catalogue, "'theirs'", value)
 
 
 def test_no_catalogue_has_two_defaults_for_one_place(monkeypatch, tmp_path):
     file = saved(tmp_path / "a.pth", state())
     one, two = entry(file, name="one"), entry(file, name="two")
     installed(monkeypatch, tmp_path / "package", one, two)
-    refused(weights.catalogue, "'one'", "'two'", "default = false")
+    refused(resolve.catalogue, "'one'", "'two'", "default = false")
     installed(monkeypatch, tmp_path / "package", one, replace(two, default=False))
-    assert [known.name for known in weights.catalogue()] == ["one", "two"]
+    assert [known.name for known in resolve.catalogue()] == ["one", "two"]
 
 
 def test_one_name_for_two_files_is_refused(monkeypatch, tmp_path):
     words = {"method": "toy", "role": "network", "dataset": "digits", "sigma": 0.25, "params": {}}
-    weights.add("toy/digits/0.25", saved(tmp_path / "1.pth", state()), **words)
+    resolve.add("toy/digits/0.25", saved(tmp_path / "1.pth", state()), **words)
     other = saved(tmp_path / "2.pth", state(4))
     installed(monkeypatch, tmp_path / "package", entry(other, url="https://example.org/2.pth"))
-    refused(weights.catalogue, "toy/digits/0.25", "theirs", "rename or remove one")
+    refused(resolve.catalogue, "toy/digits/0.25", "theirs", "rename or remove one")
 
 
 def test_an_entry_written_is_the_entry_read(tmp_path):
@@ -129,28 +129,28 @@ WORDS = {"method": "toy", "role": "network", "dataset": "digits", "sigma": 0.25,
 )
 def test_what_could_not_be_read_again_is_not_added(tmp_path, change):
     file = saved(tmp_path / "1.pth", state())
-    refused(lambda: weights.add("mine", file, **{**WORDS, **change}), "'mine'")
+    refused(lambda: resolve.add("mine", file, **{**WORDS, **change}), "'mine'")
     assert not catalogue_module.user_catalogue().exists()
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_broken_entry_is_said_once_and_costs_no_other(tmp_path, caplog):
     file = saved(tmp_path / "1.pth", state())
-    weights.add("sound", file, **WORDS)
+    resolve.add("sound", file, **WORDS)
     text = catalogue_module.user_catalogue().read_text()
     bad = '\n[[weights]]\nname = "bad"\nmethod = "toy"\nrole = "network"\ndataset = "other"\nsigma = nan\n'
     own(bad + text + bad.replace('"bad"', '"sound"').replace("nan", "1.0"))
     for _ in range(3):
-        assert [known.name for known in weights.catalogue()] == ["sound"]
+        assert [known.name for known in resolve.catalogue()] == ["sound"]
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
     assert "'bad'" in said[0]
     assert "same place" in said[1]
-    assert weights.resolve(TOY, "digits", 0.25, {}, download=False)["network"].name == "sound"
+    assert resolve.resolve(TOY, "digits", 0.25, {}, download=False)["network"].name == "sound"
     # Where the broken one may have been meant, nothing else takes its place.
-    refused(lambda: weights.resolve(TOY, "other", 1.0, {}, download=False), "'bad'", "--weights network=PATH")
-    weights.add("more", saved(tmp_path / "2.pth", state(4)), **{**WORDS, "sigma": 0.5})
-    assert [known.name for known in weights.catalogue()] == ["sound", "more"]
+    refused(lambda: resolve.resolve(TOY, "other", 1.0, {}, download=False), "'bad'", "--weights network=PATH")
+    resolve.add("more", saved(tmp_path / "2.pth", state(4)), **{**WORDS, "sigma": 0.5})
+    assert [known.name for known in resolve.catalogue()] == ["sound", "more"]
 
 
 @pytest.mark.parametrize("text", ["[[weights", "weights = 3", "a = " + "[" * 5000, "\ufeff\x00"])
@@ -159,19 +159,19 @@ def test_a_catalogue_that_is_none_stops_only_what_needs_it(tmp_path, monkeypatch
     file = saved(tmp_path / "1.pth", state())
     installed(monkeypatch, tmp_path / "package", entry(file, file="../1.pth".removeprefix("../")))
     saved(tmp_path / "package" / "1.pth", state())
-    assert [known.name for known in weights.catalogue()] == ["toy/digits/0.25"]
+    assert [known.name for known in resolve.catalogue()] == ["toy/digits/0.25"]
     assert str(path) in caplog.text
-    assert weights.resolve(TOY, "digits", 0.25, {"network": str(file)}, download=False)
-    refused(lambda: weights.resolve(TOY, "digits", 0.25, {}, download=False), str(path), "mend or remove")
-    refused(lambda: weights.add("mine", file, **WORDS), str(path), "mend or remove")
+    assert resolve.resolve(TOY, "digits", 0.25, {"network": str(file)}, download=False)
+    refused(lambda: resolve.resolve(TOY, "digits", 0.25, {}, download=False), str(path), "mend or remove")
+    refused(lambda: resolve.add("mine", file, **WORDS), str(path), "mend or remove")
     assert path.read_text(encoding="utf-8") == text
 
 
 def test_entries_that_are_added_at_once_all_survive(tmp_path):
     files = [saved(tmp_path / f"{i}.pth", state(i + 1)) for i in range(8)]
     with ThreadPoolExecutor(8) as pool:  # each lock is an open file of its own: threads wait as processes do
-        added = list(pool.map(lambda i: weights.add(f"w{i}", files[i], **WORDS), range(8)))
-    assert {known.name for known in weights.catalogue()} == {f"w{i}" for i in range(8)}
+        added = list(pool.map(lambda i: resolve.add(f"w{i}", files[i], **WORDS), range(8)))
+    assert {known.name for known in resolve.catalogue()} == {f"w{i}" for i in range(8)}
     assert sum(known.default for known in added) == 1
 
 
@@ -181,7 +181,7 @@ def test_a_catalogue_that_is_a_link_stays_one(tmp_path):
     home = catalogue_module.user_catalogue()
     home.parent.mkdir(parents=True)
     home.symlink_to(real)
-    weights.add("mine", saved(tmp_path / "1.pth", state()), **WORDS)
+    resolve.add("mine", saved(tmp_path / "1.pth", state()), **WORDS)
     assert home.is_symlink()
     assert real.read_text().startswith("# mine\n\n[[weights]]")
 
@@ -199,9 +199,9 @@ def test_the_built_in_catalogue_is_sound_and_its_shipped_files_are_whole():
         assert known.sha256 or known.page, known.name
         if known.file:
             file = known.folder / known.file
-            assert weights.sha256_of(file) == known.sha256, known.name
+            assert resolve.sha256_of(file) == known.sha256, known.name
             assert file.stat().st_size == known.bytes, known.name
-            weights.load_tensors(file)
+            resolve.load_tensors(file)
 
 
 def test_the_third_party_files_are_those_of_the_catalogue(monkeypatch):
@@ -210,12 +210,12 @@ def test_the_third_party_files_are_those_of_the_catalogue(monkeypatch):
     monkeypatch.setenv("RRCM_BENCH_WEIGHTS", str(SHARED))
     listed = [e for e in catalogue_module._read("built-in", BUILT_IN) if e.url]
     assert len({e.url for e in listed}) == 4
-    hashes = {weights.sha256_of(file) for file in SHARED.iterdir()}
+    hashes = {resolve.sha256_of(file) for file in SHARED.iterdir()}
     for known in listed:
-        path = depot.locate(known, download=False)
+        path = cache.locate(known, download=False)
         assert path is not None, known.name
         assert path.stat().st_size == known.bytes
         assert set(known.also) < hashes
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert weights.load_tensors(path)[0]
+            assert resolve.load_tensors(path)[0]

@@ -10,7 +10,7 @@ from bench.cli.paths import at_home
 from bench.cli.requests import requests
 from bench.plan import RunRequest, check_request
 from bench.types.errors import UsageError
-from bench.weights import catalogue
+from bench.weights.resolve import catalogue
 
 
 @pytest.fixture

@@ -17,20 +17,20 @@ from weights_files import (
     state,
 )
 
-from bench import weights
-from bench.checkpoints import load_tensors, read_checkpoint, sha256_of, with_key
-from bench.weights import identity
+from bench.weights import resolve
+from bench.weights.checkpoints import load_tensors, read_checkpoint, sha256_of, with_key
+from bench.weights.resolve import identity
 
 RAW, MEAN = state(), {name: tensor + 1 for name, tensor in state().items()}
 
 
 def resolved(path, key=""):
     text = f"{path}#{key}" if key else str(path)
-    return weights.resolve(TOY, "digits", 0.25, {"network": text}, download=False)["network"]
+    return resolve.resolve(TOY, "digits", 0.25, {"network": text}, download=False)["network"]
 
 
 def is_mean(file):
-    tensors = weights.unwrapped(load_tensors(file.path, file.key)[0], lambda shapes: "fc.weight" in shapes)[0]
+    tensors = resolve.unwrapped(load_tensors(file.path, file.key)[0], lambda shapes: "fc.weight" in shapes)[0]
     assert tensors.keys() == MEAN.keys()
     return all(torch.equal(tensor, MEAN[name]) for name, tensor in tensors.items())
 
@@ -139,21 +139,21 @@ def test_a_container_that_holds_itself_is_no_endless_search(tmp_path):
 def test_added_weights_keep_the_choice(tmp_path):
     path = saved(tmp_path / "a.pth", {"model": RAW, "model_ema": MEAN})
     words = {"method": "toy", "role": "network", "dataset": "digits", "sigma": 0.25, "params": {}}
-    added = weights.add("mean", path, **words)
-    other = weights.add("raw", type(path)(f"{path}#model"), **{**words, "sigma": 0.5})
+    added = resolve.add("mean", path, **words)
+    other = resolve.add("raw", type(path)(f"{path}#model"), **{**words, "sigma": 0.5})
     assert (added.key, other.key) == ("model_ema", "model")
-    assert is_mean(weights.resolve(TOY, "digits", 0.25, {}, download=False)["network"])
-    assert not is_mean(weights.resolve(TOY, "digits", 0.5, {}, download=False)["network"])
+    assert is_mean(resolve.resolve(TOY, "digits", 0.25, {}, download=False)["network"])
+    assert not is_mean(resolve.resolve(TOY, "digits", 0.5, {}, download=False)["network"])
     assert identity(resolved(path, "model")) == f"{added.sha256}#model"
     assert identity(resolved("raw")) == f"{added.sha256}#model"
-    refused(lambda: weights.add("mean", type(path)(f"{path}#model"), **words), "another network in it")
+    refused(lambda: resolve.add("mean", type(path)(f"{path}#model"), **words), "another network in it")
 
 
 def test_a_list_of_networks_is_an_ensemble_where_a_role_takes_many(tmp_path):
     many = replace(TOY, roles=(replace(TOY.roles[0], many=True),))
     for content, key in (([RAW, MEAN], "*"), ({"models": [RAW, MEAN], "epoch": 3}, "models.*")):
         path = saved(tmp_path / "a.pth", content)
-        file = weights.resolve(many, "digits", 0.25, {"network": str(path)}, download=False)["network"]
+        file = resolve.resolve(many, "digits", 0.25, {"network": str(path)}, download=False)["network"]
         assert identity(file) == f"{sha256_of(path)}#{key}"
         tensors, _ = load_tensors(file.path, file.key)
         assert tensors.keys() == {f"{i}.{name}" for i in (0, 1) for name in MEAN}

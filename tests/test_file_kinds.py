@@ -16,7 +16,7 @@ import pytest
 import torch
 from weights_files import refused, saved, state
 
-from bench.checkpoints import load_tensors, sha256_of
+from bench.weights.checkpoints import load_tensors, sha256_of
 
 
 def zip_of(path, members, compression=zipfile.ZIP_STORED):

@@ -20,7 +20,7 @@ import pytest
 import torch
 from weights_files import refused, saved, state
 
-from bench.checkpoints import load_tensors
+from bench.weights.checkpoints import load_tensors
 from methods.training.keys import borrowed
 
 

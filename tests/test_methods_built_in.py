@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.types import Method, Scalar, Setting, WeightsFile
 from bench.types.errors import MethodError, WeightsError
-from bench.weights import inspect
+from bench.weights.resolve import inspect
 from methods.denoised import DENOISED
 from methods.ensemble import BOOSTING
 from methods.nets.architectures import build_network

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench.testing import check_method
 from bench.types import Scalar, Setting, WeightsFile
 from bench.types.errors import MethodError, UsageError, WeightsError
-from bench.weights import resolve
+from bench.weights.resolve import resolve
 from methods.ensemble import BOOSTING
 from methods.nets.architectures import build_network
 from methods.nets.consensus import AGGREGATES, Ensemble

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.types import Method, Setting
-from bench.weights import resolve
+from bench.weights.resolve import resolve
 from methods.nets.architectures import build_network
 from methods.noisy import GAUSSIAN, MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
 

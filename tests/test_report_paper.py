@@ -14,7 +14,6 @@ from report_runs import run
 from typer.testing import CliRunner
 
 import bench.report.grids as grids
-from bench.catalogue import Entry
 from bench.cli.app import app
 from bench.published import load
 from bench.report.against import differences
@@ -27,6 +26,7 @@ from bench.report.sheets import sheet_table
 from bench.store import RowWriter, Run, open_run
 from bench.types import Execution
 from bench.types.errors import ReportError
+from bench.weights.catalogue import Entry
 
 CIFAR = {"dataset": "cifar10", "shape": (3, 32, 32), "subset": "skip:20", "n": 100_000}
 IMAGENET = {"dataset": "imagenet", "shape": (3, 224, 224), "subset": "skip:100", "n": 100_000}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from bench.types import Setting, TrainRequest, WeightsFile
 from bench.types.errors import BenchError, UsageError, WeightsError
-from bench.weights import inspect
+from bench.weights.resolve import inspect
 from methods.denoised import DENOISED
 from methods.ensemble import BOOSTING
 from methods.nets.architectures import build_network

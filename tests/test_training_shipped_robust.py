@@ -11,7 +11,7 @@ from torch import Tensor
 from bench import registry
 from bench.data.digits import DIGITS
 from bench.types import BaseClassifier, Scalar, Setting
-from bench.weights import resolve
+from bench.weights.resolve import resolve
 from methods.training.keys import borrowed
 
 SIGMAS = (0.25, 0.5, 1.0)

@@ -14,11 +14,11 @@ from weights_files import (
     state,
 )
 
-from bench import weights
-from bench.checkpoints import read_checkpoint
 from bench.types import Role
 from bench.types.errors import WeightsError
-from bench.wrappers import split_normaliser, tidied, under, unwrapped
+from bench.weights import resolve
+from bench.weights.checkpoints import read_checkpoint
+from bench.weights.wrappers import split_normaliser, tidied, under, unwrapped
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 SAID = ",".join(f"{v:.9g}" for v in MEAN.tolist()) + "/" + ",".join(f"{v:.9g}" for v in STD.tolist())
@@ -91,7 +91,7 @@ def test_a_normaliser_in_front_is_taken_off_and_told(tmp_path, names, network, s
         found = read_checkpoint(path)
         assert found.normaliser == found.meta["normaliser"] == SAID
         assert unwrapped(found.tensors, known)[0].keys() == state().keys()
-        file = weights.resolve(TOY, "digits", 0.25, {"network": str(path)}, download=False)["network"]
+        file = resolve.resolve(TOY, "digits", 0.25, {"network": str(path)}, download=False)["network"]
         assert file.params["normaliser"] == SAID
 
 
@@ -106,7 +106,7 @@ def test_a_robustness_library_wrapper_is_its_network_and_its_normaliser(tmp_path
     for part in ("normalizer.", "attacker.normalize."):
         model |= {f"module.{part}new_mean": MEAN.reshape(3, 1, 1), f"module.{part}new_std": STD.reshape(3, 1, 1)}
     path = saved(tmp_path / "a.pth", {"model": model, "optimizer": {"state": {}}, "epoch": 3})
-    file = weights.resolve(TOY, "digits", 0.25, {"network": str(path)}, download=False)["network"]
+    file = resolve.resolve(TOY, "digits", 0.25, {"network": str(path)}, download=False)["network"]
     assert file.params == {"arch": "width3", "normaliser": SAID}
 
 
@@ -155,5 +155,5 @@ def test_a_normaliser_is_never_dropped_where_the_method_has_no_place_for_it(tmp_
     without = replace(TOY, params=TOY.params[:1])
     denoiser = replace(TOY, roles=(Role("denoiser", "-"),))
     for method, role in ((without, "network"), (denoiser, "denoiser")):
-        call = lambda m=method, r=role: weights.resolve(m, "digits", 0.25, {r: str(path)}, download=False)  # noqa: E731
+        call = lambda m=method, r=role: resolve.resolve(m, "digits", 0.25, {r: str(path)}, download=False)  # noqa: E731
         refused(call, "come with a normaliser", SAID)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import catalogue as catalogue_module
-from bench import weights
-from bench.catalogue import Entry
 from bench.types import Method, Param, Role
 from bench.types.errors import WeightsError
-from bench.user_catalogue import as_toml
+from bench.weights import catalogue as catalogue_module
+from bench.weights import resolve
+from bench.weights.catalogue import Entry
+from bench.weights.user_catalogue import as_toml
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = PROJECT.parent / "shared" / "data" / "checkpoints"
@@ -73,7 +73,7 @@ def entry(path=None, **changes):
         dataset="digits",
         sigma=0.25,
         params={"arch": "small"},
-        **({} if path is None else {"sha256": weights.sha256_of(path), "bytes": path.stat().st_size}),
+        **({} if path is None else {"sha256": resolve.sha256_of(path), "bytes": path.stat().st_size}),
     )
     return replace(known, **changes)
 

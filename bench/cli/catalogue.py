@@ -47,7 +47,7 @@ def methods(
 
 def method_record(name: str, method: Method) -> dict[str, Any]:
     """A method as plain values."""
-    from bench.weights import catalogue
+    from bench.weights.resolve import catalogue
 
     return {
         "name": name,
@@ -186,7 +186,7 @@ def check(
 
 def weights_list(json: Annotated[bool, JSON_OPTION] = False) -> None:
     """List the weights that the catalogues know, and whether they are on this machine."""
-    from bench.weights import verify
+    from bench.weights.resolve import verify
 
     states = verify()
     if json:
@@ -200,7 +200,7 @@ def weights_verify(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Hash the files of known weights and compare with the catalogue."""
-    from bench.weights import verify
+    from bench.weights.resolve import verify
 
     states = verify(names or ())
     if json:
@@ -234,7 +234,7 @@ def weights_add(
     from bench import registry
     from bench.plan import convert
     from bench.types.errors import UsageError
-    from bench.weights import add, read_checkpoint, said_by
+    from bench.weights.resolve import add, read_checkpoint, said_by
 
     found = registry.method(method)
     if role not in [r.name for r in found.roles]:

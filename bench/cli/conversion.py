@@ -33,7 +33,7 @@ def weights_convert(
 ) -> None:
     """Rewrite a published checkpoint under the names that the methods here know."""
     from bench import registry
-    from bench.conversion import convert_file
+    from bench.weights.convert import convert_file
 
     done = convert_file(source, target, converter, registry.converter(converter), force=force)
     for note in done.notes:

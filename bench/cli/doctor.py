@@ -41,7 +41,7 @@ def examine() -> dict[str, dict[str, Any]]:
     from bench.execution.environment import environment, parse_devices
     from bench.types.errors import BenchError
     from bench.types.plugins import told_apart
-    from bench.weights import catalogue, config_dir, verify
+    from bench.weights.resolve import catalogue, config_dir, verify
 
     env = environment(parse_devices("auto"), "fp32")
     packages = env.pop("packages")

@@ -123,7 +123,7 @@ def _placed(table: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
     """The table with every path as it is meant: beside a plan in that folder, else from where the command runs."""
 
     def names() -> frozenset[str]:
-        from bench.catalogue import catalogue
+        from bench.weights.catalogue import catalogue
 
         return frozenset(entry.name for entry in catalogue())
 

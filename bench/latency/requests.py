@@ -15,7 +15,7 @@ from bench.smoothing.noise import NOISE_VERSION
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
 from bench.types.errors import BenchError, DataError, MethodError, UsageError
 from bench.types.limits import REPEATS, SAMPLES, SECONDS, SIDE, check_seed, check_within, digits
-from bench.weights import identity
+from bench.weights.resolve import identity
 
 CERTIFIER = "cohen"  # the whole of N is always drawn: what a sequential certifier saves depends on the images
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.catalogue import catalogue
 from bench.published import PublishedTable
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest, name
@@ -15,6 +14,7 @@ from bench.report.quoted import misfit, quoted
 from bench.report.statistics import wilson
 from bench.report.tables import FROM_BELOW
 from bench.store import Run
+from bench.weights.catalogue import catalogue
 
 
 def trained_at(runs: Sequence[Run]) -> Mapping[str, float]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.types import Setting, WeightsFile
 from bench.types.errors import WeightsError
-from bench.weights import about, read_checkpoint, under, unwrapped
+from bench.weights.resolve import about, read_checkpoint, under, unwrapped
 from methods.nets.architectures import temper
 from methods.nets.recognition import Shapes, described, side_of
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.checkpoints import load_tensors
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
+from bench.weights.checkpoints import load_tensors
 from methods.nets.architectures import build_network
 from methods.nets.normalisers import Normaliser
 from methods.training.classical import check_copies, consistent_objective, noisy_objective

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.checkpoints import load_tensors, sha256_of_network, strip_prefixes
 from bench.types import TrainRequest, WeightsFile
 from bench.types.errors import UsageError, WeightsError
-from bench.weights import resolve
+from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_prefixes
+from bench.weights.resolve import resolve
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import DENOISERS, build_denoiser
 from methods.nets.filling import fill

@@ -13,7 +13,7 @@ from torch import nn
 from bench.data.subset import parse_subset
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
-from bench.weights import resolve
+from bench.weights.resolve import resolve
 from methods.nets.architectures import build_network
 from methods.nets.filling import fill
 from methods.nets.normalisers import Normaliser

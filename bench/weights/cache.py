@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.catalogue import Entry, catalogue, config_dir, find, user_catalogue
-from bench.checkpoints import checkpoint_file, exists, read_checkpoint, sha256_of, with_key
 from bench.types.errors import WeightsError
-from bench.user_catalogue import check_entry, user_catalogue_lock, write_user_entry
+from bench.weights.catalogue import Entry, catalogue, config_dir, find, user_catalogue
+from bench.weights.checkpoints import checkpoint_file, exists, read_checkpoint, sha256_of, with_key
+from bench.weights.user_catalogue import check_entry, user_catalogue_lock, write_user_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.catalogue import KEYS, Entry, check_name, entry_of, own_label, rows_of, user_catalogue
 from bench.types.errors import WeightsError
+from bench.weights.catalogue import KEYS, Entry, check_name, entry_of, own_label, rows_of, user_catalogue
 
 _NEEDED = ("method", "role", "dataset")
 _SHOWN = ("name", *_NEEDED, "basename", "key", "licence", "source", "note")

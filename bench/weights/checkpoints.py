@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.containers import network_of
-from bench.file_kinds import check_regular, damaged, kind_of
-from bench.inert import asked_names, code_among, inert_classes
 from bench.types import Scalar
 from bench.types.errors import WeightsError
-from bench.wrappers import shapes_of, split_normaliser, strip_prefixes, tidied
+from bench.weights.containers import network_of
+from bench.weights.file_kinds import check_regular, damaged, kind_of
+from bench.weights.inert import asked_names, code_among, inert_classes
+from bench.weights.wrappers import shapes_of, split_normaliser, strip_prefixes, tidied
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.checkpoints import about, checkpoint_file, exists, read_checkpoint, sha256_of, with_key
 from bench.types.errors import WeightsError
-from bench.wrappers import strip_prefixes
+from bench.weights.checkpoints import about, checkpoint_file, exists, read_checkpoint, sha256_of, with_key
+from bench.weights.wrappers import strip_prefixes
 
 if TYPE_CHECKING:
     from torch import Tensor

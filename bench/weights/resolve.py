@@ -9,8 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.catalogue import Entry, catalogue, closest, config_dir, find, user_problems
-from bench.checkpoints import (
+from bench.types import Method, WeightsFile
+from bench.types.errors import UsageError, WeightsError
+from bench.weights.cache import State, add, cache_dir, locate, verify
+from bench.weights.catalogue import Entry, catalogue, closest, config_dir, find, user_problems
+from bench.weights.checkpoints import (
     Checkpoint,
     about,
     checkpoint_file,
@@ -22,11 +25,8 @@ from bench.checkpoints import (
     sha256_of_list,
     with_key,
 )
-from bench.depot import State, add, cache_dir, locate, verify
-from bench.types import Method, WeightsFile
-from bench.types.errors import UsageError, WeightsError
-from bench.user_catalogue import as_toml
-from bench.wrappers import shapes_of, strip_prefixes, under, unwrapped
+from bench.weights.user_catalogue import as_toml
+from bench.weights.wrappers import shapes_of, strip_prefixes, under, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.types import Scalar
 from bench.types.errors import WeightsError
-from bench.wrappers import MEANS, same_tensors, shapes_of, strip_prefixes, tidied
+from bench.weights.wrappers import MEANS, same_tensors, shapes_of, strip_prefixes, tidied
 
 if TYPE_CHECKING:
     from torch import Tensor
