@@ -256,7 +256,7 @@ def test_a_claim_is_re_derived_only_where_every_row_it_needs_is_there() -> None:
 
 
 def test_the_plan_has_every_row_that_the_paper_itself_timed() -> None:
-    from bench.published import load
+    from bench.published.tables import load
 
     for table in (1, 2):
         timed = {row.key for row in load(f"table{table}").rows if row.latency_measured.startswith("measured")}

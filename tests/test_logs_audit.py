@@ -11,10 +11,10 @@ import published_logs as made
 import pytest
 
 from bench.cli import main
-from bench.logs.audit import Audit, audit
-from bench.logs.reading import find_logs, read_log
-from bench.logs.subsets import sigma_of, subset_of
-from bench.published import load
+from bench.published.logs.audit import Audit, audit
+from bench.published.logs.reading import find_logs, read_log
+from bench.published.logs.subsets import sigma_of, subset_of
+from bench.published.tables import load
 from bench.report.accuracy import natural_radii
 
 RADII = {"imagenet": (0.0, 0.5, 1.0, 1.5, 2.0, 2.5), "cifar10": (0.0, 0.25, 0.5, 0.75, 1.0)}

@@ -7,10 +7,10 @@ import published_logs as made
 import pytest
 
 from bench.certification.bounds import largest_radius
-from bench.logs.grid import Radii, Sampling, count_ranges, misfit, on_grid
-from bench.logs.records import ImportedRow, Precision, number, printed_radii
-from bench.logs.sampling import infer
-from bench.logs.scores import rounded_up, score
+from bench.published.logs.infer_sampling import Radii, Sampling, count_ranges, misfit, on_grid
+from bench.published.logs.records import ImportedRow, Precision, number, printed_radii
+from bench.published.logs.sampling import infer
+from bench.published.logs.scores import rounded_up, score
 from bench.types.errors import ReportError
 
 

@@ -11,8 +11,8 @@ import published_logs as made
 import pytest
 
 from bench.cli import main
-from bench.logs.archive import find_imports, read
-from bench.logs.reading import read_log
+from bench.published.logs.reading import read_log
+from bench.published.logs.store import find_imports, read
 from bench.report.build import build
 from bench.report.imported import imported_tables
 from bench.report.render import as_csv, markdown

@@ -9,9 +9,9 @@ from pathlib import Path
 import published_logs as made
 import pytest
 
-from bench.logs.matlab import variables
-from bench.logs.reading import find_logs, read_log
-from bench.logs.records import NotALogError, Precision, number
+from bench.published.logs.matlab import variables
+from bench.published.logs.reading import find_logs, read_log
+from bench.published.logs.records import NotALogError, Precision, number
 from bench.types import ABSTAIN
 from bench.types.errors import BenchError, DataError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.published import load, names, parse
+from bench.published.tables import load, names, parse
 from bench.types.errors import ReportError
 
 PAPER = Path(__file__).resolve().parents[1] / ".." / "shared" / "paper" / "paper_tables.json"

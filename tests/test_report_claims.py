@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.published import load
+from bench.published.tables import load
 from bench.report.claims import bold_statistics, findings
 from bench.report.derivations import bold_cells, largest_gain, mean_gain
 

@@ -10,7 +10,7 @@ from report_runs import row, run
 from scipy.stats import binom
 
 from bench.data.digits import open_digits
-from bench.published import load
+from bench.published.tables import load
 from bench.report.accuracy import certified_accuracy
 from bench.report.comparison import ablation_figure, ablations, published_sizes, scaling_figure
 from bench.report.figures import as_bytes, bounds, curve_figure

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import bench.report.grids as grids
 from bench.cli.app import app
-from bench.published import load
+from bench.published.tables import load
 from bench.report.against import differences
 from bench.report.build import build
 from bench.report.cells import Cell, Table

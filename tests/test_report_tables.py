@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from report_runs import run
 
-from bench.published import load
+from bench.published.tables import load
 from bench.report.build import FORMATS, build, write
 from bench.report.cells import Cell, Column, Table
 from bench.report.escaping import latex as escape

@@ -16,7 +16,7 @@ from bench.certification.operating_characteristic import expected_samples
 from bench.certification.sequential import look_sizes
 from bench.certification.stopping_rule import BETA, reachable_design
 from bench.cli.app import app
-from bench.logs.reading import read_log
+from bench.published.logs.reading import read_log
 from bench.report.scaling import efficiency_figure, hours_rows, markdown, record
 from bench.scaling.demand import Demand, as_toml, draw, from_logs, known, pick, recovered
 from bench.scaling.forecast import QUOTED, costs_of_the_paper, forecast, given_cost

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.logs.audit import Audit, Audited, Best
-from bench.logs.records import printable
-from bench.logs.scores import Score
+from bench.published.logs.audit import Audit, Audited, Best
+from bench.published.logs.records import printable
+from bench.published.logs.scores import Score
 from bench.report import units
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ def compare(
 ) -> None:
     """Pair two runs image by image: exact McNemar, bootstrap intervals, Holm over the radii."""
     from bench.cli.requests import numbers
-    from bench.logs.archive import FILE
+    from bench.published.logs.store import FILE
     from bench.report.compare import compare as compare_runs
     from bench.report.compare import comparison_table
     from bench.report.render import terminal

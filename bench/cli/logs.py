@@ -29,8 +29,8 @@ def audit(
 ) -> None:
     """Find what is odd about published logs: N and alpha, missing images, unusual subsets, rounding, doubles."""
     from bench.cli.audits import record, tables
-    from bench.logs.audit import audit as audit_logs
-    from bench.logs.reading import each_log
+    from bench.published.logs.audit import audit as audit_logs
+    from bench.published.logs.reading import each_log
     from bench.report.accuracy import natural_radii
     from bench.types.errors import DataError, UsageError
 
@@ -70,8 +70,8 @@ def import_(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Store published logs, marked as imported; those that cannot be are named, with exit code 3."""
-    from bench.logs.importing import Stated, import_logs
-    from bench.logs.records import printable
+    from bench.published.logs.importing import Stated, import_logs
+    from bench.published.logs.records import printable
     from bench.report.accuracy import natural_radii
     from bench.types.errors import DataError, UsageError
 

@@ -89,7 +89,7 @@ def report(
 ) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
     from bench.latency.ledger import read
-    from bench.logs.archive import find_imports
+    from bench.published.logs.store import find_imports
     from bench.report.build import build, write
     from bench.store import find_runs
     from bench.types.errors import UsageError

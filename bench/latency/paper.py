@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench import published
+from bench.published import tables
 from bench.types import Scalar
 from bench.types.errors import UsageError
 
@@ -57,7 +57,7 @@ def rows(table: int) -> tuple[PaperRow, ...]:
     if table not in TABLES:
         raise UsageError(f"--table {table}: expected {' or '.join(map(str, TABLES))}, the tables with latencies")
     name = TABLES[table]
-    source = published.load(name)
+    source = tables.load(name)
     found = []
     for row in _record()["row"]:
         if row["table"] != name:
@@ -83,7 +83,7 @@ def rows(table: int) -> tuple[PaperRow, ...]:
 
 def dataset(table: int) -> str:
     """The table's dataset."""
-    return published.load(TABLES[table]).dataset
+    return tables.load(TABLES[table]).dataset
 
 
 def batch(dataset: str, method: str) -> int:
@@ -104,7 +104,7 @@ def claims() -> tuple[Claim, ...]:
     """Every claim, with the ratios of the published seconds at equal N."""
     found = []
     for row in _record()["claim"]:
-        table = published.load(row["table"])
+        table = tables.load(row["table"])
         base = table.row(row["base"])
         over = [table.row(key) for key in row["over"]]
         # A ratio of seconds at different N would be no ratio of methods.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.published import PublishedRow, PublishedTable
+from bench.published.tables import PublishedRow, PublishedTable
 from bench.report import units
 from bench.report.accuracy import name
 from bench.report.cells import Table
@@ -16,7 +16,7 @@ from bench.types import Scalar
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
-    from bench.logs.archive import Imported
+    from bench.published.logs.store import Imported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

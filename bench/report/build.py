@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.certification.bounds import BOUNDS
-from bench.published import PublishedTable
+from bench.published.tables import PublishedTable
 from bench.report.against import beside
 from bench.report.cells import Table, numbered
 from bench.report.emphasis import emphasise
@@ -28,7 +28,7 @@ from bench.types.limits import ALPHA
 
 if TYPE_CHECKING:
     from bench.latency.records import LatencyRecord
-    from bench.logs.archive import Imported
+    from bench.published.logs.store import Imported
     from bench.report.exhibit import Exhibit
     from bench.report.tradeoff import Timed
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any
 
-from bench.published import load
+from bench.published.tables import load
 from bench.report import units
 from bench.report.cells import Cell, Column, Line, Table
 from bench.report.derivations import BoldCell, bold_cells

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.published import PublishedRow, load
+from bench.published.tables import PublishedRow, load
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest
 from bench.report.cells import Source

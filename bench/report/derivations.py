@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.published import PublishedRow, PublishedTable, load
+from bench.published.tables import PublishedRow, PublishedTable, load
 from bench.report.paired import two_proportions
 
 

@@ -17,7 +17,7 @@ from bench.store import Run
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
-    from bench.logs.archive import Imported
+    from bench.published.logs.store import Imported
 
 MODES = ("significant", "best", "none")
 

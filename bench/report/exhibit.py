@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.published import PublishedTable
+from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import curve, digest, name, promise
 from bench.report.grouping import Group, Variant, groups, variants

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.published import PublishedTable
+from bench.published.tables import PublishedTable
 from bench.report.cells import slug
 from bench.report.grouping import Group
 from bench.report.samples import varies

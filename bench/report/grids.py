@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.published import PublishedTable
+from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest, name
 from bench.report.cells import Cell, Column, Line, Table, Unit, slug

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.logs.archive import Imported
-from bench.logs.scores import Score, score
+from bench.published.logs.scores import Score, score
+from bench.published.logs.store import Imported
 from bench.report import units
 from bench.report.accuracy import natural_radii
 from bench.report.cells import Cell, Column, Line, Table, Unit, numbered, slug

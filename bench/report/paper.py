@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.published import load
+from bench.published.tables import load
 from bench.report.against import beside
 from bench.report.cells import Table
 from bench.report.grids import grid_tables, raw_tables, trained_at

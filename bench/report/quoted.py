@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.published import PublishedTable, load
+from bench.published.tables import PublishedTable, load
 from bench.report import units
 from bench.report.cells import Cell, Column, Line, Table, Unit, slug
 from bench.report.grouping import Group

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from bench.published.sheets import Sheet, load_sheet
+from bench.published.specification import Sheet, load_sheet
 from bench.registry import methods
 from bench.report.cells import Cell, Column, Line, Source, Table
 from bench.types.errors import ReportError

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.published import PublishedTable
+from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import Accuracy, certified_accuracy, digest, name
 from bench.report.cells import Cell, Column, Line, Table, Unit, numbered, slug

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.latency.records import LatencyRecord, certificate_seconds
-from bench.published import PublishedTable
+from bench.published.tables import PublishedTable
 from bench.report.cells import Cell, Column, Line, Table
 from bench.report.envelope import envelope, in_common
 from bench.report.grouping import Group, variants

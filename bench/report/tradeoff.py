@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.published import PublishedRow, PublishedTable
+from bench.published.tables import PublishedRow, PublishedTable
 from bench.report import units
 from bench.report.figures import ACCURACY, COLOURS, blank, put_legend
 from bench.report.placement import Box, Point, nearest, place

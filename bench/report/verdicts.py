@@ -11,7 +11,7 @@ from bench.store import Run
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
-    from bench.logs.archive import Imported
+    from bench.published.logs.store import Imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def of_log(log: Imported, radii: Sequence[float]) -> Verdicts:
 
     No image where the log printed no index: nothing then says which images two logs share.
     """
-    from bench.logs.scores import score  # numpy, which a report without logs can do without
+    from bench.published.logs.scores import score  # numpy, which a report without logs can do without
 
     origin = log.origin
     found: dict[str, Verdict] = {}

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.certification.operating_characteristic import operating
 from bench.certification.stopping_rule import BETA, reachable_design
-from bench.logs.audit import reading_of
-from bench.logs.grid import count_ranges
-from bench.logs.reading import find_logs
-from bench.logs.records import Log
+from bench.published.logs.audit import reading_of
+from bench.published.logs.infer_sampling import count_ranges
+from bench.published.logs.reading import find_logs
+from bench.published.logs.records import Log
 from bench.types.errors import DataError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import published
 from bench.latency import paper
+from bench.published import tables
 from bench.scaling.demand import Demand, draw, pick
 from bench.scaling.simulate import Costs, Simulated, by_image, by_look, by_share, of_fixed_n
 from bench.types.errors import UsageError
@@ -79,7 +79,7 @@ class Forecast:
 
 def costs_of_the_paper(table: int = TABLE) -> tuple[MethodCost, ...]:
     """Seconds a sample of every row with a latency, as the paper has them on its device; nothing measured here."""
-    source = published.load(paper.TABLES[table])
+    source = tables.load(paper.TABLES[table])
     found = []
     for row in source.rows:
         if row.latency_s is None or row.n is None or row.key.endswith("-10k"):  # the same network twice

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
-from bench.logs import layouts, matlab
-from bench.logs.records import ImportedRow, Log, NotALogError, number
+from bench.published.logs import layouts, matlab
+from bench.published.logs.records import ImportedRow, Log, NotALogError, number
 from bench.types import ABSTAIN
 from bench.types.errors import DataError
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.logs.grid import Sampling, count_ranges
-from bench.logs.records import ImportedRow, Precision, number, printed_radii
+from bench.published.logs.infer_sampling import Sampling, count_ranges
+from bench.published.logs.records import ImportedRow, Precision, number, printed_radii
 from bench.types.errors import ReportError
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from bench.published import ABSENT, text_of
+from bench.published.tables import ABSENT, text_of
 from bench.types.errors import ReportError
 
 _FOLDER = Path(__file__).with_name("sheets")

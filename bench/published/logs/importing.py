@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.certification.bounds import check_samples
-from bench.logs.archive import Origin, write
-from bench.logs.audit import Audited, audit_one
-from bench.logs.grid import Radii, Sampling, beyond, misfit
-from bench.logs.layouts import second_bound
-from bench.logs.reading import each_log
-from bench.logs.records import Log, NotALogError, Precision, printable, printed_radii
-from bench.logs.sampling import infer
-from bench.logs.subsets import KNOWN, subset_of
+from bench.published.logs.audit import Audited, audit_one
+from bench.published.logs.infer_sampling import Radii, Sampling, beyond, misfit
+from bench.published.logs.layouts import second_bound
+from bench.published.logs.reading import each_log
+from bench.published.logs.records import Log, NotALogError, Precision, printable, printed_radii
+from bench.published.logs.sampling import infer
+from bench.published.logs.store import Origin, write
+from bench.published.logs.subsets import KNOWN, subset_of
 from bench.types.errors import DataError, SpecError
 
 # Said by fields of the record, computed again on reading, or about other logs.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from bench.logs.records import NotALogError
+from bench.published.logs.records import NotALogError
 
 _SAME = {"index": "idx", "original_idx": "idx", "prediction": "predict"} | dict.fromkeys(
     ("radius_l2", "l2_radius", "radius(l2)"), "radius"

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from bench.logs.grid import Radii, beyond, on_grid
-from bench.logs.layouts import other_norm, second_bound
-from bench.logs.records import Log, Precision, printed_radii
-from bench.logs.sampling import FIELD_SIGMAS, Reading, infer
-from bench.logs.scores import Score, rounded_up, score
-from bench.logs.subsets import Subset, sigma_of, subset_of
+from bench.published.logs.infer_sampling import Radii, beyond, on_grid
+from bench.published.logs.layouts import other_norm, second_bound
+from bench.published.logs.records import Log, Precision, printed_radii
+from bench.published.logs.sampling import FIELD_SIGMAS, Reading, infer
+from bench.published.logs.scores import Score, rounded_up, score
+from bench.published.logs.subsets import Subset, sigma_of, subset_of
 
 STATED_ALPHA = 0.001  # what the field's papers say they used
 _DOUBTFUL = 1e-4  # a path is believed unless radii say otherwise with less chance of being wrong than this

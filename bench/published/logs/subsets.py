@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from bench.logs.records import Log
+from bench.published.logs.records import Log
 
 _SIZES = {("imagenet", "test"): 50_000, ("imagenet", "train"): 1_281_167, ("cifar10", "test"): 10_000}
 _SIZES["cifar10", "train"] = 50_000

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.logs.grid import Array, Radii, Sampling, beyond
-from bench.logs.records import ImportedRow
+from bench.published.logs.infer_sampling import Array, Radii, Sampling, beyond
+from bench.published.logs.records import ImportedRow
 
 FIELD_SIGMAS = (0.12, 0.25, 0.5, 0.75, 1.0)
 ROUND_N = tuple(m * 10**e for e in range(2, 7) for m in (1, 2, 5))

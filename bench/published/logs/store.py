@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from bench.logs.grid import Sampling
-from bench.logs.records import ImportedRow
+from bench.published.logs.infer_sampling import Sampling
+from bench.published.logs.records import ImportedRow
 from bench.types.errors import StoreError
 from bench.types.limits import ALPHA, SAMPLES, SIGMA
 

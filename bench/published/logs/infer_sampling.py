@@ -1,7 +1,7 @@
 """Which radii N votes can give at an alpha, and the counts behind printed ones: near saturation the grid is coarse.
 
 The radius of an image with k of N votes is sigma * Phi^-1(CP_lower(k, N, alpha)) with a whole k (Cohen et al. 2019,
-Section 3.2.2). Which N and alpha a log is of is told in bench/logs/sampling.py.
+Section 3.2.2). Which N and alpha a log is of is told in bench/published/logs/sampling.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.logs.records import ImportedRow, Precision, number, printed_radii
+from bench.published.logs.records import ImportedRow, Precision, number, printed_radii
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
