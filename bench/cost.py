@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bench.batching import auto_batch
 from bench.certification.curtailment import curtail, expected_copies
 from bench.certification.operating_characteristic import simulate
 from bench.certification.stopping_rule import BETA, design_of, register
-from bench.execution.environment import ready_process
-from bench.run import Job, build, open_dataset
+from bench.runs.batch_size import auto_batch
+from bench.runs.certify import Job, build, open_dataset
+from bench.runs.execution.environment import ready_process
 from bench.smoothing.noise import SELECT, NoiseKey
 from bench.smoothing.voting import autocast, draw
 from bench.types import BaseClassifier, Counts, Dataset, RunSpec

@@ -84,7 +84,7 @@ def votes(out: Path) -> tuple[dict[int, object], int]:
     """What each image's row says, but for its time; and how many whole rows there are."""
     from dataclasses import replace
 
-    from bench.store import find_runs
+    from bench.runs.store import find_runs
 
     (run,) = find_runs([out])
     lines = sum(path.read_bytes().count(b"\n") for path in run.path.glob("rows*.jsonl"))

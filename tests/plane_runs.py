@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bench.plan import RunRequest
-from bench.run import Job, certify
-from bench.store import Run
+from bench.runs.certify import Job, certify
+from bench.runs.request import RunRequest
+from bench.runs.store import Run
 from bench.types import Execution, Row
 
 REQUEST = RunRequest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types import Counts, Row, RunSpec
 
 RIGHT, WRONG = 3, 5

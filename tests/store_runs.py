@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.store import RowWriter, open_run
+from bench.runs.store import RowWriter, open_run
 from bench.types import Counts, Execution, Row, RunSpec
 
 SPEC = RunSpec(

@@ -310,7 +310,7 @@ def test_a_plan_of_other_types_is_one_clear_line(cli, tmp_path: Path, text: str,
 def test_a_bug_is_said_to_be_one_and_shows_no_traceback(cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("rrcm_bench_file_")]:  # of other tests
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr("bench.store.find_runs", {}.__getitem__)
+    monkeypatch.setattr("bench.runs.store.find_runs", {}.__getitem__)
     found = cli("runs")
     assert found.code == 1
     assert "internal error" in found.err

@@ -8,7 +8,7 @@ import pytest
 
 from bench.cli.paths import at_home
 from bench.cli.requests import requests
-from bench.plan import RunRequest, check_request
+from bench.runs.request import RunRequest, check_request
 from bench.types.errors import UsageError
 from bench.weights.resolve import catalogue
 

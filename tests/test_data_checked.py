@@ -12,11 +12,11 @@ import pytest
 
 from bench.data.checked import CheckedDataset
 from bench.data.subset import pixel_fingerprint
-from bench.plan import RunRequest, plan
-from bench.registry import open_dataset
 from bench.report.grouping import groups
-from bench.run import certify, make_remote, portable
-from bench.store import Run
+from bench.runs.certify import certify, make_remote, portable
+from bench.runs.registry import open_dataset
+from bench.runs.request import RunRequest, plan
+from bench.runs.store import Run
 from bench.testing import ToyImages
 from bench.types import Execution, Image
 from bench.types.errors import DataError, MethodError

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.plan import RunRequest, plan
-from bench.run import Job, open_dataset
+from bench.runs.certify import Job, open_dataset
+from bench.runs.request import RunRequest, plan
 from bench.types.errors import DataError
 
 REQUEST = RunRequest(methods=("gaussian",), dataset="folder", sigmas=(0.5,), n=100, random_weights=True)

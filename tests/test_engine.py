@@ -13,7 +13,6 @@ import torch
 from scipy.stats import binom
 from typer.testing import CliRunner
 
-from bench import registry
 from bench.cli.app import app
 from bench.engine import measuring, peaks
 from bench.engine.kernels import kernel_class
@@ -25,6 +24,7 @@ from bench.engine.session import begin
 from bench.engine.targets import targets
 from bench.latency.clock import clock_for
 from bench.latency.requests import Item, LatencyRequest, prepare
+from bench.runs import registry
 from bench.testing.fakes import HalfSpace
 from bench.types.errors import BenchError, DeviceError, SpecError, StoreError, UsageError
 from methods.training.keys import borrowed

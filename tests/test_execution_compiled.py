@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.execution import compiled as compiling
-from bench.execution.compiled import Compiled, by_torch, compiled
-from bench.execution.graphs import RECORD_AFTER, Replayed, replayed
-from bench.plan import RunRequest, plan
-from bench.run import make_worker
+from bench.runs.certify import make_worker
+from bench.runs.execution import torch_compile as compiling
+from bench.runs.execution.cuda_graphs import RECORD_AFTER, Replayed, replayed
+from bench.runs.execution.torch_compile import Compiled, by_torch, compiled
+from bench.runs.request import RunRequest, plan
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import Noise

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.execution.dispatch import ATTEMPTS, MAX_ASKED, Answer, Line, Pace, Parcel, dispatch
-from bench.execution.pools import pool
-from bench.flight import Counted, Flight, Unit
-from bench.plan import RunRequest, plan
-from bench.run import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
+from bench.runs.certify import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
+from bench.runs.execution.dispatch import ATTEMPTS, MAX_ASKED, Answer, Line, Pace, Parcel, dispatch
+from bench.runs.execution.pools import pool
+from bench.runs.image_state import Counted, Flight, Unit
+from bench.runs.request import RunRequest, plan
 from bench.smoothing.noise import ESTIMATE
 from bench.types import Counts, Execution, Row
 from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError

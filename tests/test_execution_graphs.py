@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.execution.graphs import MOST, RECORD_AFTER, CudaRecorder, Recording, Replayed, Untouched, replayed
+from bench.runs.execution.cuda_graphs import MOST, RECORD_AFTER, CudaRecorder, Recording, Replayed, Untouched, replayed
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import BaseClassifier, Noise

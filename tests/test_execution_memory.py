@@ -10,7 +10,7 @@ import pytest
 PAGES = """
 import resource, sys
 import torch
-from bench.execution.memory import keep_memory
+from bench.runs.execution.memory import keep_memory
 if sys.argv[1] == "kept" and not keep_memory():
     sys.exit(3)
 def faults():

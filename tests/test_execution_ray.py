@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from plane_runs import REQUEST, compute, timeless
 
-from bench.execution import on_ray
-from bench.plan import plan
-from bench.run import make_remote
-from bench.store import find_runs
+from bench.runs.certify import make_remote
+from bench.runs.execution import ray
+from bench.runs.request import plan
+from bench.runs.store import find_runs
 from bench.types import Execution, Row
 from bench.types.errors import BenchError, DeviceError, SpecError
 
@@ -71,7 +71,7 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
 ) -> None:
     job = plan(replace(REQUEST, params=SLOW))[0]
     lost: list[int] = []
-    bury = on_ray.RayPool._bury
+    bury = ray.RayPool._bury
 
     def counted(pool, seat):
         answers = bury(pool, seat)
@@ -79,7 +79,7 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
         return answers
 
     nodes, rows = [add_node(cluster)], []  # the second worker has no place yet
-    send = on_ray.RayPool.send
+    send = ray.RayPool.send
 
     def struck(pool, parcel):
         send(pool, parcel)
@@ -87,8 +87,8 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             nodes.extend([add_node(cluster), add_node(cluster)])
 
-    monkeypatch.setattr(on_ray.RayPool, "_bury", counted)
-    monkeypatch.setattr(on_ray.RayPool, "send", struck)
+    monkeypatch.setattr(ray.RayPool, "_bury", counted)
+    monkeypatch.setattr(ray.RayPool, "send", struck)
 
     def stop(row: Row) -> None:
         rows.append(row.index)
@@ -116,7 +116,7 @@ def test_what_a_worker_refuses_is_told_in_its_own_line(cluster) -> None:
     other = replace(job, spec=replace(job.spec, noise="another version's"))
     with (
         pytest.raises(SpecError, match="install the same version of rrcm-bench on every machine") as caught,
-        on_ray.ray_pool(partial(make_remote, other), on_ray_workers(1)) as pool,
+        ray.ray_pool(partial(make_remote, other), on_ray_workers(1)) as pool,
     ):
         pool.ready()
     cluster.remove_node(node)
@@ -129,7 +129,7 @@ def test_what_a_worker_refuses_is_told_in_its_own_line(cluster) -> None:
 def test_a_cluster_without_a_place_is_told(
     cluster, device: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray, "PLACE_SECONDS", 1.0)
+    monkeypatch.setattr(ray, "PLACE_SECONDS", 1.0)
     with pytest.raises(DeviceError, match=words) as caught:
         compute(plan(REQUEST)[0], tmp_path, Execution((device,), 50, "ray", 1))
     assert "\n" not in str(caught.value)
@@ -149,5 +149,5 @@ def test_the_folder_of_a_killed_driver_is_removed_and_no_other(tmp_path: Path) -
     kept = [f"rrcm-ray-{os.getpid()}-abc", "rrcm-ray-abc", "other"]
     for name in (*kept, f"rrcm-ray-{gone.pid}-abc"):
         (tmp_path / name).mkdir()
-    on_ray._sweep(tmp_path)
+    ray._sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from plane_runs import REQUEST, compute, timeless
 
-from bench.execution import on_slurm, spool
-from bench.execution.dispatch import Parcel
-from bench.execution.on_slurm import parse_options
-from bench.flight import Unit
-from bench.plan import plan
+from bench.runs.execution import slurm, spool
+from bench.runs.execution.dispatch import Parcel
+from bench.runs.execution.slurm import parse_options
+from bench.runs.image_state import Unit
+from bench.runs.request import plan
+from bench.runs.store import find_runs
 from bench.smoothing.noise import ESTIMATE
-from bench.store import find_runs
 from bench.types import Execution, Row
 from bench.types.errors import BenchError, MethodError, UsageError
 
@@ -84,9 +84,9 @@ def test_a_queue_is_asked_for_one_array_and_no_job_stays_in_it(tmp_path: Path, m
         (commands / name).write_text(f"#!/bin/bash\n{line}\n")
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(on_slurm, "STOP_SECONDS", 0.0)
+    monkeypatch.setattr(slurm, "STOP_SECONDS", 0.0)
     asked = Execution(("cuda",), None, "slurm", 300, ("partition=gpu", "timeout_min=30"))
-    with on_slurm.slurm_pool(echo, asked, tmp_path / "out") as pool:
+    with slurm.slurm_pool(echo, asked, tmp_path / "out") as pool:
         assert pool.room() == 0  # nobody has come yet
         assert pool.receive() == []
     lines = (tmp_path / "script").read_text().splitlines()
@@ -117,7 +117,7 @@ def test_the_spool_of_a_killed_driver_is_removed_and_no_other(tmp_path: Path) ->
         spool.put(made / "beat", 1)
         then = time.time() - age
         os.utime(made / "beat", (then, then))
-    on_slurm._sweep(tmp_path, tmp_path / ".spool-own")
+    slurm._sweep(tmp_path, tmp_path / ".spool-own")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".spool-live", ".spool-own"]
 
 

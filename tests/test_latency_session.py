@@ -14,7 +14,6 @@ from torch import nn
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.execution.graphs import RECORD_AFTER, Recording, Replayed, Untouched, replayed
 from bench.latency import ledger
 from bench.latency.clock import CudaClock, WallClock
 from bench.latency.counting import count
@@ -25,8 +24,9 @@ from bench.latency.sensors import NvmlSensor, sensor_for
 from bench.latency.session import _refuse_company, run
 from bench.latency.stages import denoisers
 from bench.latency.workload import Certification
-from bench.registry import method
 from bench.report.latency_tables import Timed, measured
+from bench.runs.execution.cuda_graphs import RECORD_AFTER, Recording, Replayed, Untouched, replayed
+from bench.runs.registry import method
 from bench.types import BaseClassifier, RunSpec
 from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
 from methods.training.keys import borrowed

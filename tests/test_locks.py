@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import locks
-from bench.execution.spool import DRIVER, is_orphan, lay_out
-from bench.locks import HOLDER, LOCK, drawing, is_dead
-from bench.plan import RunRequest, plan
-from bench.run import certify
-from bench.store import open_run
+from bench.runs import locks
+from bench.runs.certify import certify
+from bench.runs.execution.spool import DRIVER, is_orphan, lay_out
+from bench.runs.locks import HOLDER, LOCK, drawing, is_dead
+from bench.runs.request import RunRequest, plan
+from bench.runs.store import open_run
 from bench.types import Execution, Row
 
 HOW = Execution(("cpu",), 50)

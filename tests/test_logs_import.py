@@ -16,7 +16,7 @@ from bench.published.logs.store import find_imports, read
 from bench.report.build import build
 from bench.report.imported import imported_tables
 from bench.report.render import as_csv, markdown
-from bench.store import find_runs
+from bench.runs.store import find_runs
 from bench.types.errors import StoreError
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.execution.graphs import CudaRecorder, Replayed, Untouched
+from bench.runs.execution.cuda_graphs import CudaRecorder, Replayed, Untouched
 from bench.smoothing.noise import ESTIMATE, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import NOT_FINITE, BaseClassifier, Method, Scalar

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bench.plan import RunRequest, params_of, plan
-from bench.run import Job, build, open_dataset
+from bench.runs.certify import Job, build, open_dataset
+from bench.runs.request import RunRequest, params_of, plan
 from bench.types import Method, WeightsFile
 from bench.types.errors import MethodError, UsageError, WeightsError
 from methods.dds import DDS

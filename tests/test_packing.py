@@ -13,9 +13,9 @@ from report_runs import run as run_by_hand
 from scipy.special import ndtri
 
 from bench.certification.stopping_rule import register
-from bench.counting import Lane, count_units, passes_ahead
-from bench.flight import Counted, Unit
-from bench.packing import WAITING, YOUNG_BATCHES, Packer
+from bench.runs.batcher import WAITING, YOUNG_BATCHES, Packer
+from bench.runs.image_state import Counted, Unit
+from bench.runs.passes import Lane, count_units, passes_ahead
 from bench.smoothing.noise import ESTIMATE, NoiseKey, PackedNoise
 from bench.smoothing.voting import Segment, draw, draw_packed
 from bench.types import Image, Row, RunSpec
@@ -227,7 +227,7 @@ def test_units_are_counted_alike_with_passes_under_way(monkeypatch: pytest.Monke
         return [replace(each, seconds=0.0) for each in made]
 
     reference = counted()
-    monkeypatch.setattr("bench.counting.passes_ahead", lambda _device: 2)
+    monkeypatch.setattr("bench.runs.passes.passes_ahead", lambda _device: 2)
     assert counted() == reference
     assert counted(room=100) == reference
     assert [each.counts.n for each in reference] == [unit.copies for unit in units]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
+from bench.runs import registry
 from bench.testing import check_method
 from bench.types import BaseClassifier, Method, Setting
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.registry import dataset, installed_dataset, method
 from bench.report.thumbnails import thumbnails
-from bench.run import ImageCertifier
-from bench.store import read_run
+from bench.runs.certify import ImageCertifier
+from bench.runs.registry import dataset, installed_dataset, method
+from bench.runs.store import read_run
 from bench.types.errors import MethodError, PluginError
 from bench.types.plugins import blame, told_apart
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import preflight
-from bench.plan import RunRequest, plan
-from bench.preflight import look, spread
-from bench.run import make_worker
+from bench.runs import preflight
+from bench.runs.certify import make_worker
+from bench.runs.preflight import look, spread
+from bench.runs.request import RunRequest, plan
 from bench.types import Method, Param
 
 HERE = Path(__file__)

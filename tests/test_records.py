@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from store_runs import HOW, SPEC, filled, row, rows_file
 
-from bench.store import RowWriter, open_run, read_run
+from bench.runs.store import RowWriter, open_run, read_run
 from bench.types import Counts
 from bench.types.errors import StoreError
 

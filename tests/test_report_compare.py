@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.report.compare import compare, comparison_table
-from bench.store import RowWriter, open_run
+from bench.runs.store import RowWriter, open_run
 from bench.types import Execution
 from bench.types.errors import ReportError
 

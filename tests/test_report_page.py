@@ -21,7 +21,7 @@ from bench.report.exhibit import exhibit
 from bench.report.html import page
 from bench.report.statistics import wilson
 from bench.report.thumbnails import data_uri, thumbnails
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types import Counts
 
 NASTY = "</script><img src=x onerror=alert(1)> $x$ & 'b' \"c\" \u2028 字"

@@ -23,7 +23,7 @@ from bench.report.envelope import chooses, envelope
 from bench.report.latex import latex
 from bench.report.render import as_csv, as_json, markdown
 from bench.report.sheets import sheet_table
-from bench.store import RowWriter, Run, open_run
+from bench.runs.store import RowWriter, Run, open_run
 from bench.types import Execution
 from bench.types.errors import ReportError
 from bench.weights.catalogue import Entry

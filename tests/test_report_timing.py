@@ -13,7 +13,7 @@ from bench.report.build import build
 from bench.report.grouping import groups
 from bench.report.quoted import published_table
 from bench.report.timing import seconds_of, timed_methods
-from bench.store import Run
+from bench.runs.store import Run
 
 HERE = DeviceFacts(
     name="a device", kind="cuda", profile="", threads=1, peak_flops_s=1e12, peak_bytes_s=1e12, peak_origin="made up"

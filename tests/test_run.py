@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
 from bench.cost import probe
-from bench.plan import RunRequest, assigned_roles, plan
-from bench.run import Job, certify, open_dataset
-from bench.store import Run, find_runs
+from bench.runs import registry
+from bench.runs.certify import Job, certify, open_dataset
+from bench.runs.request import RunRequest, assigned_roles, plan
+from bench.runs.store import Run, find_runs
 from bench.types import Dataset, Execution, Row
 from bench.types.errors import DataError, MethodError, SpecError, UsageError
 
@@ -224,7 +224,7 @@ BROKEN = Method(name="broken", title="", cite="", build=_three_classes)
 
 def test_a_start_of_the_embedded_methods_imports_nothing_heavy_that_it_does_not_use() -> None:
     code = (
-        "import sys; from bench.plan import RunRequest, plan; from bench.run import make_worker\n"
+        "import sys; from bench.runs.request import RunRequest, plan; from bench.runs.certify import make_worker\n"
         "names = ('gaussian', 'consistency', 'rrcm')\n"
         "for job in plan(RunRequest(methods=names, dataset='digits', sigmas=(0.5,), limit=1, n=200, alpha=0.1)):\n"
         "    make_worker(job, 'cpu', 8)(job.indices[0])\n"

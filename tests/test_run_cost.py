@@ -13,8 +13,8 @@ import torch
 from diffusion_settings import setting
 
 from bench.cost import _counted, _flops, probe
-from bench.plan import RunRequest, plan
-from bench.run import Job, build, certify, make_worker, open_dataset
+from bench.runs.certify import Job, build, certify, make_worker, open_dataset
+from bench.runs.request import RunRequest, plan
 from bench.types import Execution, Method, Row, Scalar
 from bench.types.errors import DeviceError
 from methods.dds import DDS

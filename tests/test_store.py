@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from store_runs import HOW, SPEC, filled, row, rows_file
 
-from bench.store import RowWriter, find_runs, open_run, read_run
+from bench.runs.store import RowWriter, find_runs, open_run, read_run
 from bench.types import Counts, Execution
 from bench.types.errors import StoreError
 
@@ -212,7 +212,7 @@ def test_rows_and_record_are_handed_to_the_disk_and_seldom(tmp_path: Path, monke
         for index in (0, 1, 2, 3) * 10:
             writer.append(row(index))
         assert len(synced) == 2  # the first row and its name; the others wait for the timer
-        monkeypatch.setattr("bench.store.SYNC_SECONDS", 0.0)
+        monkeypatch.setattr("bench.runs.store.SYNC_SECONDS", 0.0)
         writer.append(row(0))
         assert len(synced) == 3
     assert len(synced) == 4

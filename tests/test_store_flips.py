@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from report_runs import row, run
 
-from bench.store import RUN_FILE, RowWriter, Run, open_run, read_run
+from bench.runs.store import RUN_FILE, RowWriter, Run, open_run, read_run
 from bench.types import LOCAL, Counts, Execution, Row
 from bench.types.errors import StoreError
 

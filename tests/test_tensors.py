@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.plan import RunRequest, plan
-from bench.run import certify
-from bench.tensors import leaves
+from bench.runs.built_weights import leaves
+from bench.runs.certify import certify
+from bench.runs.request import RunRequest, plan
 from bench.types import Execution
 from bench.types.errors import MethodError, SpecError
 from methods.training.keys import borrowed

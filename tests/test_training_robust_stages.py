@@ -120,7 +120,7 @@ def test_every_preset_gives_every_setting_at_every_noise_level(method: str, stag
 def test_every_preset_belongs_to_a_stage_of_a_method() -> None:
     import tomllib
 
-    from bench.registry import methods
+    from bench.runs.registry import methods
 
     stages = {(name, stage) for name, method in methods().items() for stage in method.train}
     for file in FOLDER.glob("*.toml"):

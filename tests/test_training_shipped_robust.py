@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import registry
 from bench.data.digits import DIGITS
+from bench.runs import registry
 from bench.types import BaseClassifier, Scalar, Setting
 from bench.weights.resolve import resolve
 from methods.training.keys import borrowed

@@ -40,7 +40,7 @@ def bench(
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
     from bench.engine.records import document, held, save
     from bench.engine.session import begin
-    from bench.execution.environment import device_name
+    from bench.runs.execution.environment import device_name
     from bench.types.errors import DeviceError, MethodError
 
     session = begin(

@@ -22,7 +22,7 @@ def methods(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """List the methods, or show one with its parameters, weights and training stages."""
-    from bench import registry
+    from bench.runs import registry
 
     records = [method_record(n, registry.method(n)) for n in ([name] if name else registry.method_names())]
     if json:
@@ -116,7 +116,7 @@ def show_method(record: dict[str, Any]) -> None:
 
 def datasets(json: Annotated[bool, JSON_OPTION] = False) -> None:
     """List the datasets."""
-    from bench import registry
+    from bench.runs import registry
 
     sources = [registry.dataset(name) for name in registry.dataset_names()]
     if json:
@@ -151,9 +151,9 @@ def check(
 ) -> None:
     """Run the conformance kit on a method: does it keep the protocol that its certificates rest on?"""
     from bench.data.class_order import read_class_order
-    from bench.execution.environment import parse_devices
-    from bench.plan import RunRequest, plan
-    from bench.run import build, open_dataset
+    from bench.runs.certify import build, open_dataset
+    from bench.runs.execution.environment import parse_devices
+    from bench.runs.request import RunRequest, plan
     from bench.testing import check_method
 
     request = RunRequest(
@@ -231,8 +231,8 @@ def weights_add(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Hash a checkpoint, copy it into the cache and add it to your catalogue."""
-    from bench import registry
-    from bench.plan import convert
+    from bench.runs import registry
+    from bench.runs.request import convert
     from bench.types.errors import UsageError
     from bench.weights.resolve import add, read_checkpoint, said_by
 

@@ -34,7 +34,7 @@ def compare(
     from bench.report.compare import compare as compare_runs
     from bench.report.compare import comparison_table
     from bench.report.render import terminal
-    from bench.store import read_run
+    from bench.runs.store import read_run
     from bench.types.errors import ReportError
 
     chosen = None if radii is None else numbers(radii, "--radii", "0,0.5,1.0")

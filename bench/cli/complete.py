@@ -5,28 +5,28 @@ from __future__ import annotations
 
 def methods(incomplete: str) -> list[str]:
     """Methods, also after a comma."""
-    from bench.registry import method_names
+    from bench.runs.registry import method_names
 
     return _after_comma(incomplete, method_names())
 
 
 def datasets(incomplete: str) -> list[str]:
     """Datasets."""
-    from bench.registry import dataset_names
+    from bench.runs.registry import dataset_names
 
     return [name for name in dataset_names() if name.startswith(incomplete)]
 
 
 def converters(incomplete: str) -> list[str]:
     """Converters of checkpoints."""
-    from bench.registry import converter_names
+    from bench.runs.registry import converter_names
 
     return [name for name in converter_names() if name.startswith(incomplete)]
 
 
 def precisions(incomplete: str) -> list[str]:
     """Precisions of a run."""
-    from bench.execution.environment import PRECISIONS
+    from bench.runs.execution.environment import PRECISIONS
 
     return [name for name in PRECISIONS if name.startswith(incomplete)]
 

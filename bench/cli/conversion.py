@@ -32,7 +32,7 @@ def weights_convert(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Rewrite a published checkpoint under the names that the methods here know."""
-    from bench import registry
+    from bench.runs import registry
     from bench.weights.convert import convert_file
 
     done = convert_file(source, target, converter, registry.converter(converter), force=force)

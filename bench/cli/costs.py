@@ -8,7 +8,7 @@ from bench.cli.output import print_json, stdout
 
 if TYPE_CHECKING:
     from bench.cost import Cost
-    from bench.run import Job
+    from bench.runs.certify import Job
     from bench.types import Execution
 
 

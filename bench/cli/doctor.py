@@ -36,9 +36,9 @@ def examine() -> dict[str, dict[str, Any]]:
     """All that the doctor looks at."""
     import torch
 
-    from bench import registry
     from bench.data.cache import cache_dir
-    from bench.execution.environment import environment, parse_devices
+    from bench.runs import registry
+    from bench.runs.execution.environment import environment, parse_devices
     from bench.types.errors import BenchError
     from bench.types.plugins import told_apart
     from bench.weights.resolve import catalogue, config_dir, verify

@@ -22,7 +22,7 @@ def execution_of(executor: str, device: str, batch: str, workers: int | None, sl
     if slurm and executor != SLURM:
         raise UsageError(f"--slurm {slurm[0]} is for --executor slurm; give that too, or leave it out")
     if executor == LOCAL:
-        from bench.execution.environment import parse_devices
+        from bench.runs.execution.environment import parse_devices
 
         devices = parse_devices(device)
         if workers is not None and workers < len(devices):

@@ -117,13 +117,13 @@ def compute(
 
     Raises: the refusal of a single row; DeviceError under --strict on another device than the one asked for.
     """
-    from bench.execution.environment import device_name
     from bench.latency import ledger, session
     from bench.latency.devices import recognise
     from bench.latency.projection import project
     from bench.latency.requests import check
     from bench.report.latency_tables import Timed
     from bench.report.units import duration
+    from bench.runs.execution.environment import device_name
     from bench.types.errors import BenchError, DeviceError
 
     check(request)
@@ -167,7 +167,7 @@ def one_device(words: str) -> str:
 
     Raises: DeviceError for one that is not there, UsageError for several.
     """
-    from bench.execution.environment import parse_devices
+    from bench.runs.execution.environment import parse_devices
     from bench.types.errors import UsageError
 
     devices = parse_devices(words)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.report.accuracy import certified_accuracy, table_radii
 from bench.report.units import percent
-from bench.store import Run
+from bench.runs.store import Run
 
 
 def run_record(run: Run) -> dict[str, Any]:

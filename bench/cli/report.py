@@ -91,7 +91,7 @@ def report(
     from bench.latency.ledger import read
     from bench.published.logs.store import find_imports
     from bench.report.build import build, write
-    from bench.store import find_runs
+    from bench.runs.store import find_runs
     from bench.types.errors import UsageError
 
     chosen = [

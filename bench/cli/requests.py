@@ -12,8 +12,8 @@ import msgspec
 
 from bench.cli.paths import beside, code_beside, subset_beside, weights_beside
 from bench.data.class_order import NATURAL, TEXT, read_class_order
-from bench.plan import RunRequest
 from bench.report.accuracy import natural_radii
+from bench.runs.request import RunRequest
 from bench.types.errors import UsageError
 
 EMBEDDED = Path(__file__).with_name("embedded.toml")

@@ -12,9 +12,9 @@ from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, res
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 
 if TYPE_CHECKING:
-    from bench.plan import RunRequest
-    from bench.run import ImageCertifier, Job
-    from bench.store import Run
+    from bench.runs.certify import ImageCertifier, Job
+    from bench.runs.request import RunRequest
+    from bench.runs.store import Run
     from bench.types import Execution
 
 RUNS = Path("results/runs")
@@ -148,7 +148,7 @@ def run(
     from bench.cli.costs import show_cost
     from bench.cli.executions import execution_of
     from bench.cli.requests import numbers, requests
-    from bench.plan import plan as plan_jobs
+    from bench.runs.request import plan as plan_jobs
 
     options: dict[str, Any] = {
         "methods": methods, "dataset": dataset, "sigma": None if sigma is None else numbers(sigma), "n0": n0, "n": n,
@@ -183,8 +183,8 @@ def make_all(request: RunRequest) -> list[Job]:
     """Jobs of every installed method that can be run so; the others are named, with their reason."""
     from dataclasses import replace
 
-    from bench.plan import plan
-    from bench.registry import method_names
+    from bench.runs.registry import method_names
+    from bench.runs.request import plan
     from bench.types.errors import MethodError, WeightsError
     from bench.types.plugins import told_apart
 
@@ -204,9 +204,9 @@ def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:
 
     from bench.cli.progress import RunProgress
     from bench.cli.records import headline
-    from bench.preflight import look
     from bench.report.units import duration
-    from bench.run import certify
+    from bench.runs.certify import certify
+    from bench.runs.preflight import look
     from bench.types import LOCAL
 
     if execution.executor != LOCAL:

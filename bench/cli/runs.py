@@ -11,7 +11,7 @@ from bench.cli.output import JSON_OPTION, left_out, print_json, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
-    from bench.store import Run
+    from bench.runs.store import Run
 
 
 def runs(
@@ -23,7 +23,7 @@ def runs(
 ) -> None:
     """List the runs of a folder, or show one."""
     from bench.cli.records import run_record
-    from bench.store import find_runs
+    from bench.runs.store import find_runs
 
     found = find_runs([folder], left_out)
     if digest is not None:

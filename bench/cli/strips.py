@@ -35,13 +35,13 @@ def strips(
     """Draw images clean, as their first noisy copy, and as each method's classifier is given them."""
     from bench.cli.requests import numbers
     from bench.data.class_order import read_class_order
-    from bench.execution.environment import parse_devices
-    from bench.plan import RunRequest, plan
     from bench.report.build import Report, write
     from bench.report.gallery import Drawing
     from bench.report.strips import MOST, denoised_strip, offers_pixels, strip_figure
     from bench.report.units import noise_level
-    from bench.run import build, open_dataset
+    from bench.runs.certify import build, open_dataset
+    from bench.runs.execution.environment import parse_devices
+    from bench.runs.request import RunRequest, plan
     from bench.types.errors import UsageError
 
     if not 1 <= images <= MOST:

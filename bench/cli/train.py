@@ -85,9 +85,9 @@ def train(
 
     On several GPUs: torchrun --nproc_per_node N -m bench train ...; the batch is divided among the processes.
     """
-    from bench import registry
     from bench.data.class_order import read_class_order
-    from bench.execution.environment import parse_devices
+    from bench.runs import registry
+    from bench.runs.execution.environment import parse_devices
     from bench.types import TrainRequest
     from bench.types.errors import UsageError
     from bench.types.limits import SIGMA, check_seed, check_within
@@ -169,6 +169,6 @@ def _leave() -> None:
 
 def trainable() -> list[str]:
     """Names of the methods that can be trained here."""
-    from bench import registry
+    from bench.runs import registry
 
     return [name for name, found in registry.methods().items() if found.train]

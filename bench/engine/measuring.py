@@ -10,22 +10,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from bench.batching import auto_batch
 from bench.engine.kernels import kernel_shares
 from bench.engine.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
 from bench.engine.reference import plain_counts
 from bench.engine.targets import Built, Target, build
-from bench.execution.compiled import Compiled, compiled
-from bench.execution.environment import set_precision
-from bench.execution.graphs import RECORD_AFTER, replayed
 from bench.latency.clock import Clock, clock_for
 from bench.latency.counting import countable
 from bench.latency.workload import FINGERPRINT
-from bench.registry import method
+from bench.runs.batch_size import auto_batch
+from bench.runs.execution.cuda_graphs import RECORD_AFTER, replayed
+from bench.runs.execution.environment import set_precision
+from bench.runs.execution.torch_compile import Compiled, compiled
+from bench.runs.registry import method
+from bench.runs.store import RowWriter
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import noisy
 from bench.smoothing.voting import autocast, draw
-from bench.store import RowWriter
 from bench.types import BaseClassifier, Counts, Row
 from bench.types.errors import DeviceError
 

@@ -11,7 +11,7 @@ from bench.engine.measuring import measure
 from bench.engine.peaks import Peak, peaks
 from bench.engine.records import Measurement
 from bench.engine.targets import Target, targets
-from bench.execution.environment import check_precision, environment, parse_devices, ready_process
+from bench.runs.execution.environment import check_precision, environment, parse_devices, ready_process
 from bench.types.errors import SpecError, UsageError
 from bench.types.limits import SECONDS, SIGMA, check_within
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench import registry
 from bench.latency.requests import Item, LatencyRequest, prepare
+from bench.runs import registry
 from bench.types import BaseClassifier, RunSpec, Scalar, Setting
 from bench.types.errors import UsageError, WeightsError
 

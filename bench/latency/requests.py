@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench import registry
 from bench.certification.bounds import check_samples
-from bench.execution.environment import check_precision
 from bench.latency import paper
 from bench.latency.workload import FINGERPRINT
-from bench.plan import assigned_params, assigned_roles, params_of, weights_of
+from bench.runs import registry
+from bench.runs.execution.environment import check_precision
+from bench.runs.request import assigned_params, assigned_roles, params_of, weights_of
 from bench.smoothing.noise import NOISE_VERSION
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
 from bench.types.errors import BenchError, DataError, MethodError, UsageError

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
-from bench import registry
-from bench.execution.environment import device_name, environment, ready_process
 from bench.latency import peak
 from bench.latency.clock import Clock, clock_for, overhead
 from bench.latency.counting import countable
@@ -19,6 +17,8 @@ from bench.latency.records import DeviceFacts, LatencyRecord, Work
 from bench.latency.requests import Item, LatencyRequest, batch_of, check, prepare
 from bench.latency.sensors import Sensor, sensor_for
 from bench.latency.workload import Certification
+from bench.runs import registry
+from bench.runs.execution.environment import device_name, environment, ready_process
 from bench.types import BaseClassifier, Method, RunSpec
 from bench.types.errors import BenchError, DeviceError, MethodError, SpecError, WeightsError
 from bench.types.plugins import told_apart

@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.certification.bounds import certify
-from bench.execution.graphs import RECORD_AFTER, Replayed, replayed
 from bench.latency import peak
 from bench.latency.clock import Clock
 from bench.latency.records import STAGES
 from bench.latency.stages import denoisers, marked
+from bench.runs.execution.cuda_graphs import RECORD_AFTER, Replayed, replayed
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import integers
 from bench.smoothing.voting import autocast, draw, sample

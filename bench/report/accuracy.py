@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bench.certification.bounds import BOUNDS, certify
 from bench.certification.stopping_rule import CERTIFIERS, verdict
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types import ABSTAIN, Certificate, Row, RunSpec, family
 from bench.types.errors import ReportError
 from bench.types.limits import ALPHA

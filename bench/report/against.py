@@ -11,7 +11,7 @@ from bench.report import units
 from bench.report.accuracy import name
 from bench.report.cells import Table
 from bench.report.tables import FROM_BELOW
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types import Scalar
 from bench.types.errors import ReportError
 

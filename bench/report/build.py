@@ -22,7 +22,7 @@ from bench.report.paper import RAW, paper_tables, table_name
 from bench.report.quoted import ENVELOPES, published_table
 from bench.report.render import as_csv, as_json, markdown
 from bench.report.tables import by_sigma_tables, envelope_tables
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types.errors import ReportError
 from bench.types.limits import ALPHA
 

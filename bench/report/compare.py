@@ -13,7 +13,7 @@ from bench.report.grouping import BOUND_WORDS
 from bench.report.paired import DRAWS, LEVEL, POWER, Discordance, benjamini_hochberg, bootstrap, detectable, holm
 from bench.report.paired import mcnemar as mcnemar_p
 from bench.report.verdicts import Verdicts, common, of_run
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types.errors import ReportError
 from bench.types.limits import ALPHA
 

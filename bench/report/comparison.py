@@ -17,7 +17,7 @@ from bench.report.cells import Source
 from bench.report.figures import ACCURACY, blank, style
 from bench.report.grouping import Group
 from bench.report.statistics import CONFIDENCE, wilson
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from bench.report.cells import Cell, Source, Table
 from bench.report.paired import LEVEL, POWER, Discordance, detectable, holm, mcnemar, two_proportions
 from bench.report.tables import FROM_BELOW
 from bench.report.verdicts import Verdicts, common, of_log, of_run
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.report.accuracy import certified_accuracy, digest, name
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types.errors import ReportError
 
 

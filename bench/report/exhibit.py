@@ -17,7 +17,7 @@ from bench.report.accuracy import curve, digest, name, promise
 from bench.report.grouping import Group, Variant, groups, variants
 from bench.report.statistics import CONFIDENCE, wilson
 from bench.report.thumbnails import Thumbnails, thumbnails
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types import Row
 from bench.types.errors import ReportError
 

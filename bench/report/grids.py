@@ -13,7 +13,7 @@ from bench.report.grouping import Group, groups, variants
 from bench.report.quoted import misfit, quoted
 from bench.report.statistics import wilson
 from bench.report.tables import FROM_BELOW
-from bench.store import Run
+from bench.runs.store import Run
 from bench.weights.catalogue import catalogue
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench import registry
 from bench.certification.bounds import off_scale
 from bench.report import units
 from bench.report.accuracy import digest, name, natural_radii
-from bench.store import Run
+from bench.runs import registry
+from bench.runs.store import Run
 from bench.types import RunSpec
 from bench.types.errors import BenchError, ReportError
 

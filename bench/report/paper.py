@@ -10,7 +10,7 @@ from bench.report.against import beside
 from bench.report.cells import Table
 from bench.report.grids import grid_tables, raw_tables, trained_at
 from bench.report.sheets import sheet_table
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types.errors import ReportError
 
 SHEETS = ("table3", "table4", "table5", "table6")

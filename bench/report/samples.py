@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report import units
 from bench.report.accuracy import digest
 from bench.report.figures import blank, put_legend, style
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from bench.published.specification import Sheet, load_sheet
-from bench.registry import methods
 from bench.report.cells import Cell, Column, Line, Source, Table
+from bench.runs.registry import methods
 from bench.types.errors import ReportError
 
 FEATURES = "features.json"  # of a feature probe, in a folder of its own

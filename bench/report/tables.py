@@ -14,7 +14,7 @@ from bench.report.envelope import Envelope, envelope, in_common
 from bench.report.grouping import Group, groups, variants
 from bench.report.quoted import misfit, published_alone, published_notes, published_table, quoted
 from bench.report.statistics import CONFIDENCE, FAILURE, noise_correction, wilson
-from bench.store import Run
+from bench.runs.store import Run
 
 _ORACLE = "the best is an oracle's choice on these same images, so biased upwards; intervals are not corrected for it"
 _DISJOINT = "sigma was chosen on the images whose hash says so, about half, and is reported on the others alone"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.data.class_order import open_source
-from bench.registry import installed_dataset
-from bench.store import Run
+from bench.runs.registry import installed_dataset
+from bench.runs.store import Run
 from bench.types import Dataset
 from bench.types.errors import BenchError
 from bench.types.plugins import told_apart

@@ -12,7 +12,7 @@ from bench.report.envelope import envelope, in_common
 from bench.report.grouping import Group, variants
 from bench.report.quoted import misfit
 from bench.report.tradeoff import Timed
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types import RunSpec
 
 KINDS = ("measured", "extrapolated")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.report.accuracy import certified_accuracy, name
-from bench.store import Run
+from bench.runs.store import Run
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:

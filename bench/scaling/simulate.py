@@ -1,4 +1,4 @@
-"""The scheduler on many devices, simulated: `bench.execution.dispatch` cuts the parcels, a clock takes the time."""
+"""The scheduler on many devices, simulated: `bench.runs.execution.dispatch` cuts the parcels, a clock takes the time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from bench.execution.dispatch import DRIVER_SECONDS, MAX_ASKED, Line, Pace, cut_for
-from bench.flight import Unit
+from bench.runs.execution.dispatch import DRIVER_SECONDS, MAX_ASKED, Line, Pace, cut_for
+from bench.runs.image_state import Unit
 from bench.smoothing.noise import ESTIMATE
 
 if TYPE_CHECKING:

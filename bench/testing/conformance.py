@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.execution.graphs import Untouched
+from bench.runs.built_weights import networks
+from bench.runs.execution.cuda_graphs import Untouched
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
-from bench.tensors import networks
 from bench.types import BaseClassifier
 from bench.types.errors import FAULTS
 

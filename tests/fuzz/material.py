@@ -12,9 +12,9 @@ import numpy as np
 
 from bench.latency.ledger import append
 from bench.latency.records import DeviceFacts, LatencyRecord, Work
-from bench.plan import RunRequest, plan
-from bench.run import make_worker
-from bench.store import RowWriter, open_run
+from bench.runs.certify import make_worker
+from bench.runs.request import RunRequest, plan
+from bench.runs.store import RowWriter, open_run
 from bench.types import Execution
 from tests.fuzz.commands import STATED, TRAIN
 from tests.published_logs import cohen, simulated, ten_columns, without_index

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.execution.dispatch import MAX_ASKED, Answer, Parcel
-from bench.execution.spool import (
+from bench.runs.execution.dispatch import MAX_ASKED, Answer, Parcel
+from bench.runs.execution.spool import (
     BEAT_SECONDS,
     DEAD_SECONDS,
     Pulse,
@@ -27,7 +27,7 @@ from bench.execution.spool import (
     told,
     write_parcel,
 )
-from bench.execution.station import Maker
+from bench.runs.execution.worker import Maker
 from bench.types import Execution
 from bench.types.errors import DeviceError, UsageError
 from bench.types.limits import digits

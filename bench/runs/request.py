@@ -9,16 +9,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bench import registry
 from bench.certification.bounds import check_samples
 from bench.certification.sequential import MODES
 from bench.certification.stopping_rule import BETA, CERTIFIERS, register
 from bench.data.checked import CheckedDataset
 from bench.data.subset import fingerprint_of, identities, parse_subset, take
-from bench.execution.environment import check_precision
-from bench.run import Job, build
+from bench.runs import registry
+from bench.runs.built_weights import BUILT, built_sha256, leaves
+from bench.runs.certify import Job, build
+from bench.runs.execution.environment import check_precision
 from bench.smoothing.noise import NOISE_VERSION
-from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import ClassOrder, Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
 from bench.types.errors import BenchError, MethodError, UsageError, WeightsError
 from bench.types.limits import SIDE, check_seed, check_within

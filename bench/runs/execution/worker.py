@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bench.execution.environment import device_name, package_version
-from bench.flight import Counted, Unit
+from bench.runs.execution.environment import device_name, package_version
+from bench.runs.image_state import Counted, Unit
 from bench.types.plugins import told_apart
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.execution.graphs import RECORD_AFTER, Around, Untouched, kind_of
+from bench.runs.execution.cuda_graphs import RECORD_AFTER, Around, Untouched, kind_of
 from bench.types import BaseClassifier, Noise
 from bench.types.errors import FAULTS
 

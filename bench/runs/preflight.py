@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
-from bench import registry
-from bench.run import ImageCertifier, Job, build
+from bench.runs import registry
+from bench.runs.certify import ImageCertifier, Job, build
 from bench.smoothing.noise import NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import BaseClassifier, Param, Scalar

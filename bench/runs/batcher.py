@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from bench.counting import Lane, Part, passes_ahead
-from bench.flight import Flight, Unit
+from bench.runs.image_state import Flight, Unit
+from bench.runs.passes import Lane, Part, passes_ahead
 from bench.smoothing.voting import placed
 from bench.types import BaseClassifier, Image, Row, RunSpec
 

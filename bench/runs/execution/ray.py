@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.execution.dispatch import MAX_ASKED, Answer, Parcel
-from bench.execution.station import Maker, Station
+from bench.runs.execution.dispatch import MAX_ASKED, Answer, Parcel
+from bench.runs.execution.worker import Maker, Station
 from bench.types import Execution
 from bench.types.errors import BenchError, DeviceError
 from bench.types.limits import digits

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
-from bench.tensors import FILE_MODULE
+from bench.runs.built_weights import FILE_MODULE
 from bench.types import ClassOrder, DatasetSource, Method
 from bench.types.errors import BenchError, DataError, MethodError, WeightsError
 

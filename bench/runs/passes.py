@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from bench.flight import NOTHING, Counted, Unit
+from bench.runs.image_state import NOTHING, Counted, Unit
 from bench.smoothing.noise import NoiseKey
 from bench.smoothing.voting import Segment, Votes, draw_packed, half, placed
 from bench.types import BaseClassifier, Counts, Dataset, Image, RunSpec

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.execution.memory import keep_memory
+from bench.runs.execution.memory import keep_memory
 from bench.types.errors import DeviceError, SpecError
 from bench.types.limits import digits
 

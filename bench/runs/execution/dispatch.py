@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
-from bench.flight import Counted, Flight, Unit
+from bench.runs.image_state import Counted, Flight, Unit
 from bench.types import Row, RunSpec
 from bench.types.errors import DataError, DeviceError
 

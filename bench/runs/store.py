@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.certification.stopping_rule import fits
 from bench.data.subset import span_of
-from bench.records import FORMAT, read_record, read_row, read_spec, row_line, run_text, unlike
+from bench.runs.records import FORMAT, read_record, read_row, read_spec, row_line, run_text, unlike
 from bench.types import Execution, Row, RunSpec
 from bench.types.errors import StoreError
 

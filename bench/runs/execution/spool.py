@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.execution.dispatch import Parcel
-from bench.execution.station import Maker, Station
-from bench.flight import Counted, Unit
-from bench.locks import is_dead
+from bench.runs.execution.dispatch import Parcel
+from bench.runs.execution.worker import Maker, Station
+from bench.runs.image_state import Counted, Unit
+from bench.runs.locks import is_dead
 from bench.types import Counts, errors
 from bench.types.errors import BenchError
 

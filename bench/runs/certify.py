@@ -12,25 +12,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import registry
-from bench.batching import CPU_BATCHES, auto_batch
 from bench.certification.stopping_rule import fits
-from bench.counting import count_units
 from bench.data.checked import CheckedDataset
-from bench.execution.compiled import compiled
-from bench.execution.dispatch import dispatch
-from bench.execution.environment import environment, ready_process
-from bench.execution.graphs import replayed
-from bench.execution.local import processes
-from bench.execution.pools import pool
-from bench.flight import Counted, Unit
-from bench.locks import drawing
-from bench.packing import Packer
-from bench.records import unlike
+from bench.runs import registry
+from bench.runs.batch_size import CPU_BATCHES, auto_batch
+from bench.runs.batcher import Packer
+from bench.runs.built_weights import BUILT, built_sha256, leaves
+from bench.runs.execution.cuda_graphs import replayed
+from bench.runs.execution.dispatch import dispatch
+from bench.runs.execution.environment import environment, ready_process
+from bench.runs.execution.local import processes
+from bench.runs.execution.pools import pool
+from bench.runs.execution.torch_compile import compiled
+from bench.runs.image_state import Counted, Unit
+from bench.runs.locks import drawing
+from bench.runs.passes import count_units
+from bench.runs.records import unlike
+from bench.runs.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
 from bench.smoothing.noise import NOISE_VERSION
 from bench.smoothing.voting import placed, sample
-from bench.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
-from bench.tensors import BUILT, built_sha256, leaves
 from bench.types import (
     LOCAL,
     BaseClassifier,

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.execution import dispatch
-from bench.execution.station import Maker
+from bench.runs.execution import dispatch
+from bench.runs.execution.worker import Maker
 from bench.types import EXECUTORS, RAY, SLURM, Execution
 from bench.types.errors import UsageError
 
@@ -30,12 +30,12 @@ def pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[StaffedPo
     Raises: UsageError for an executor that there is not; DeviceError where it cannot be used.
     """
     if execution.executor == RAY:
-        from bench.execution.on_ray import ray_pool
+        from bench.runs.execution.ray import ray_pool
 
         with ray_pool(maker, execution) as workers:
             yield workers
     elif execution.executor == SLURM:
-        from bench.execution.on_slurm import slurm_pool
+        from bench.runs.execution.slurm import slurm_pool
 
         with slurm_pool(maker, execution, folder) as jobs:
             yield jobs
