@@ -14,18 +14,19 @@ from scipy.stats import binom
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.engine import measuring, peaks
-from bench.engine.kernels import kernel_class
-from bench.engine.measuring import measure
-from bench.engine.peaks import Peak
-from bench.engine.records import FORMAT, Flips, Measurement, Series, document, held, remarks, save
-from bench.engine.reference import plain_counts
-from bench.engine.session import begin
-from bench.engine.targets import targets
-from bench.latency.clock import clock_for
-from bench.latency.requests import Item, LatencyRequest, prepare
 from bench.runs import registry
 from bench.testing.fakes import HalfSpace
+from bench.timing import device_peaks
+from bench.timing.clock import clock_for
+from bench.timing.device_peaks import Peak
+from bench.timing.latency.request import Item, LatencyRequest, prepare
+from bench.timing.throughput import measurement
+from bench.timing.throughput.baseline import plain_counts
+from bench.timing.throughput.kernels import kernel_class
+from bench.timing.throughput.measurement import measure
+from bench.timing.throughput.records import FORMAT, Flips, Measurement, Series, document, held, remarks, save
+from bench.timing.throughput.session import begin
+from bench.timing.throughput.targets import targets
 from bench.types.errors import BenchError, DeviceError, SpecError, StoreError, UsageError
 from methods.training.keys import borrowed
 
@@ -56,9 +57,9 @@ MEASURED = Measurement(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small products and a given batch: what is tested is not the machine."""
-    monkeypatch.setattr(peaks, "SIDES", {"cpu": (32, 64)})
-    monkeypatch.setattr(peaks, "ROUNDS_S", 0.01)
-    monkeypatch.setattr(measuring, "auto_batch", lambda spec, classifier, device: 64)
+    monkeypatch.setattr(device_peaks, "SIDES", {"cpu": (32, 64)})
+    monkeypatch.setattr(device_peaks, "ROUNDS_S", 0.01)
+    monkeypatch.setattr(measurement, "auto_batch", lambda spec, classifier, device: 64)
 
 
 # ---- the plain loop --------------------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def test_a_network_is_measured_in_rounds_and_tuning_moves_no_vote(quick: None) -
     found = measure(target, device="cpu", sigma=0.5, precision="fp32", budget_s=1.5)
     assert torch.get_num_threads() == threads
     series = (found.forward, found.certifier, found.plain)
-    assert [len(s.seconds) for s in series] == [len(s.cpu) for s in series] == [measuring.ROUNDS] * 3
+    assert [len(s.seconds) for s in series] == [len(s.cpu) for s in series] == [measurement.ROUNDS] * 3
     assert all(math.isfinite(s) and s > 0 for one in series for s in (*one.seconds, *one.cpu, found.row_s))
     assert found.plain_batch == min(found.plain_curve, key=lambda pair: pair[1])[0]
     tuning, half = found.flips
@@ -113,10 +114,10 @@ def test_a_batch_of_the_plain_loop_that_does_not_fit_is_left_out(monkeypatch: py
             return torch.zeros(len(x), dtype=torch.int64)
 
     def curve(room: int) -> list[int]:
-        plain = partial(measuring._plainly, Roomy(room), torch.zeros(1, 2, 2), 0.5, "fp32")
-        return [batch for batch, _ in measuring._plain_curve(plain, clock_for("cpu"), 5.0)]
+        plain = partial(measurement._plainly, Roomy(room), torch.zeros(1, 2, 2), 0.5, "fp32")
+        return [batch for batch, _ in measurement._plain_curve(plain, clock_for("cpu"), 5.0)]
 
-    monkeypatch.setattr(measuring, "PLAIN_BATCHES", (10, 100, 1000))
+    monkeypatch.setattr(measurement, "PLAIN_BATCHES", (10, 100, 1000))
     assert curve(1000) == [10, 100, 1000]
     assert curve(500) == [10, 100]
     with pytest.raises(DeviceError, match="10 copies of the plain loop do not fit the memory"):
@@ -168,7 +169,7 @@ def test_a_share_of_the_peak_that_cannot_be_is_said_so() -> None:
 def test_the_peaks_leave_the_arithmetic_as_it_was(quick: None) -> None:
     torch.set_float32_matmul_precision("high")
     try:
-        found = peaks.peaks("cpu")
+        found = device_peaks.peaks("cpu")
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -235,14 +236,14 @@ def test_the_command_prints_and_stores_the_record(quick: None, tmp_path: Path) -
 @borrowed(1)
 def test_the_record_is_kept_network_by_network_and_resumed(quick: None, tmp_path: Path, monkeypatch) -> None:
     words = ["bench", "--budget", "0.3", "--out", str(tmp_path), "--networks"]
-    real = measuring.measure
+    real = measurement.measure
 
     def cut_off(target, **how):
         if target.name == "digits-rrcm-tiny":
             raise KeyboardInterrupt
         return real(target, **how)
 
-    monkeypatch.setattr("bench.engine.session.measure", cut_off)
+    monkeypatch.setattr("bench.timing.throughput.session.measure", cut_off)
     CliRunner().invoke(app, [*words, "digits-resnet8,digits-rrcm-tiny"])
     (path,) = tmp_path.glob("*")
     assert [row["name"] for row in json.loads(path.read_text())["networks"]] == ["digits-resnet8"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from bench.latency.clock import Reading, overhead
-from bench.latency.doubts import doubts
-from bench.latency.probe import ProbePlan, measure, search, warm
-from bench.latency.records import Watch, agreement, clock_difference, nonlinearity, quantile, spread
+from bench.timing.clock import Reading, overhead
+from bench.timing.latency.batch_search import ProbePlan, measure, search, warm
+from bench.timing.latency.quality_warnings import doubts
+from bench.timing.records import Watch, agreement, clock_difference, nonlinearity, quantile, spread
 from bench.types.errors import DeviceError, SpecError
 
 PLAN = ProbePlan(n0=100, n=9900, batch=None, repeats=4, budget_s=1000.0)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.latency import ledger, paper
-from bench.latency.devices import ceiling, observe, profile, profiles, recognise
-from bench.latency.projection import factors, leave_one_out, pairs, project, rates, speed_of_light
-from bench.latency.records import (
+from bench.timing.latency import paper, store
+from bench.timing.latency.devices import ceiling, observe, profile, profiles, recognise
+from bench.timing.latency.projection import factors, leave_one_out, pairs, project, rates, speed_of_light
+from bench.timing.records import (
     DeviceFacts,
     LatencyRecord,
     Watch,
@@ -178,24 +178,24 @@ def test_a_records_figures_follow_from_its_raw_seconds() -> None:
 def test_records_come_back_as_they_were_kept_and_a_torn_line_is_none(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "latency.jsonl"
     first = record(extrapolated_from=((500, 2.0), (1000, 4.1)), doubts=("short run",))
-    ledger.append(path, [first])
+    store.append(path, [first])
     with path.open("a") as file:
         file.write('{"format": 1, "spec_di')  # a writer was killed here
-    assert ledger.read(path) == (first,)
-    ledger.append(path, [record()])
-    assert ledger.read(path) == (first, record())
+    assert store.read(path) == (first,)
+    store.append(path, [record()])
+    assert store.read(path) == (first, record())
 
 
 def test_a_file_of_something_else_is_refused_by_line(tmp_path: Path) -> None:
     path = tmp_path / "latency.jsonl"
     path.write_text(json.dumps({"format": 99}) + "\n")
     with pytest.raises(StoreError, match="line 1 has format 99, expected 1"):
-        ledger.read(path)
+        store.read(path)
     path.write_text(json.dumps({"format": 1}) + "\n")
     with pytest.raises(StoreError, match="line 1 is no latency record"):
-        ledger.read(path)
+        store.read(path)
     with pytest.raises(StoreError, match="no latency records"):
-        ledger.read(tmp_path / "absent.jsonl")
+        store.read(tmp_path / "absent.jsonl")
 
 
 def _with(value: object, *keys: str) -> bytes:
@@ -231,11 +231,11 @@ def test_a_broken_line_is_told_and_the_others_are_used(tmp_path: Path, what: str
     path = tmp_path / "latency.jsonl"
     path.write_bytes(json.dumps(record().as_json()).encode() + b"\n" + BROKEN[what] + b"\n")
     said: list[str] = []
-    assert ledger.read(path, said.append) == (record(),)
+    assert store.read(path, said.append) == (record(),)
     (line,) = said
     assert f"{str(path)!r} line 2" in line
     with pytest.raises(StoreError, match="line 2"):
-        ledger.read(path)
+        store.read(path)
 
 
 # ---- the paper -------------------------------------------------------------------------------------------------------

@@ -14,19 +14,19 @@ from torch import nn
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.latency import ledger
-from bench.latency.clock import CudaClock, WallClock
-from bench.latency.counting import count
-from bench.latency.probe import ProbePlan, measure
-from bench.latency.records import LatencyRecord, Watch
-from bench.latency.requests import Item, LatencyRequest, check, items, prepare
-from bench.latency.sensors import NvmlSensor, sensor_for
-from bench.latency.session import _refuse_company, run
-from bench.latency.stages import denoisers
-from bench.latency.workload import Certification
 from bench.report.latency_tables import Timed, measured
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, Recording, Replayed, Untouched, replayed
 from bench.runs.registry import method
+from bench.timing.clock import CudaClock, WallClock
+from bench.timing.flops import count
+from bench.timing.latency import store
+from bench.timing.latency.batch_search import ProbePlan, measure
+from bench.timing.latency.request import Item, LatencyRequest, check, items, prepare
+from bench.timing.latency.session import _refuse_company, run
+from bench.timing.records import LatencyRecord, Watch
+from bench.timing.stages import denoisers
+from bench.timing.telemetry import NvmlSensor, sensor_for
+from bench.timing.workload import Certification
 from bench.types import BaseClassifier, RunSpec
 from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
 from methods.training.keys import borrowed
@@ -155,7 +155,7 @@ def test_a_cpu_launches_all_its_passes_and_has_nothing_to_rehearse() -> None:
 
 def test_a_record_says_that_its_passes_were_replayed() -> None:
     path = Path(__file__).resolve().parents[1] / "results" / "latency" / "cpu-digits.jsonl"
-    old = ledger.read(path)[0]
+    old = store.read(path)[0]
     assert "replayed" not in json.loads(path.read_text().splitlines()[0])
     assert not old.replayed  # made before there was such a field
     new = replace(old, replayed=True)
@@ -341,7 +341,7 @@ def test_the_command_keeps_what_it_prints_and_shares_no_column_between_kinds(tmp
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["rows"]
-    kept = ledger.read(out)
+    kept = store.read(out)
     assert [row["record"]["spec"]["method"] for row in rows] == ["gaussian", "dds"]
     assert [row["record"]["derived"]["single_stream_s"] for row in rows] == [
         json.loads(json.dumps(r.as_json()))["derived"]["single_stream_s"] for r in kept

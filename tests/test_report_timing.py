@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from report_runs import run
 
-from bench.latency.records import DeviceFacts, LatencyRecord
 from bench.report.build import build
 from bench.report.grouping import groups
 from bench.report.quoted import published_table
 from bench.report.timing import seconds_of, timed_methods
 from bench.runs.store import Run
+from bench.timing.records import DeviceFacts, LatencyRecord
 
 HERE = DeviceFacts(
     name="a device", kind="cuda", profile="", threads=1, peak_flops_s=1e12, peak_bytes_s=1e12, peak_origin="made up"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.cost import probe
 from bench.runs import registry
 from bench.runs.certify import Job, certify, open_dataset
 from bench.runs.request import RunRequest, assigned_roles, plan
 from bench.runs.store import Run, find_runs
+from bench.timing.dry_run import probe
 from bench.types import Dataset, Execution, Row
 from bench.types.errors import DataError, MethodError, SpecError, UsageError
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from diffusion_settings import setting
 
-from bench.cost import _counted, _flops, probe
 from bench.runs.certify import Job, build, certify, make_worker, open_dataset
 from bench.runs.request import RunRequest, plan
+from bench.timing.dry_run import _counted, _flops, probe
 from bench.types import Execution, Method, Row, Scalar
 from bench.types.errors import DeviceError
 from methods.dds import DDS

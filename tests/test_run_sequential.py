@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from bench.certification.stopping_rule import design_of
-from bench.cost import probe
 from bench.report.accuracy import certified_accuracy, curve, promise
 from bench.report.grouping import groups
 from bench.report.tables import by_sigma_tables
 from bench.runs.certify import Job, certify
 from bench.runs.request import RunRequest, plan
 from bench.runs.store import Run, find_runs, open_run, read_run
+from bench.timing.dry_run import probe
 from bench.types import FORCED, WRONG, Counts, Execution, Method, Row, RunSpec
 from bench.types.errors import BenchError, ReportError, SpecError, StoreError, UsageError
 

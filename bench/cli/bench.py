@@ -12,15 +12,16 @@ from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, std
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
-    from bench.engine.peaks import Peak
-    from bench.engine.records import Measurement
+    from bench.timing.device_peaks import Peak
+    from bench.timing.throughput.records import Measurement
 
 RECORDS = Path("results/bench")
 
 
 def bench(
     networks: Annotated[
-        str | None, typer.Option(help="Names from bench/engine/targets.toml, with commas between.", show_default="all")
+        str | None,
+        typer.Option(help="Names from bench/timing/throughput/targets.toml, with commas between.", show_default="all"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
     precision: Annotated[
@@ -38,9 +39,9 @@ def bench(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
-    from bench.engine.records import document, held, save
-    from bench.engine.session import begin
     from bench.runs.execution.environment import device_name
+    from bench.timing.throughput.records import document, held, save
+    from bench.timing.throughput.session import begin
     from bench.types.errors import DeviceError, MethodError
 
     session = begin(
@@ -82,8 +83,8 @@ def bench(
 def _show(peaks: tuple[Peak, ...], found: list[Measurement]) -> None:
     from rich.table import Table
 
-    from bench.engine.records import DEFAULT_BATCH
     from bench.report.units import percent
+    from bench.timing.throughput.records import DEFAULT_BATCH
 
     console = stdout()
     for peak in peaks:

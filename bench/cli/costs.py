@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from bench.cli.output import print_json, stdout
 
 if TYPE_CHECKING:
-    from bench.cost import Cost
     from bench.runs.certify import Job
+    from bench.timing.dry_run import Cost
     from bench.types import Execution
 
 
 def show_cost(jobs: list[Job], execution: Execution, json: bool) -> None:
     """What each job would cost on the first device, from a short probe."""
-    from bench.cost import probe
     from bench.report.accuracy import natural_radii
+    from bench.timing.dry_run import probe
 
     device = execution.devices[0]
     costs = [(job, probe(job, device, execution.batch, radii=natural_radii(job.spec.dataset))) for job in jobs]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.cli.output import remark
 from bench.cli.requests import numbers
 from bench.report.accuracy import natural_radii
-from bench.scaling.forecast import Forecast, costs_of_the_paper, forecast, given_cost
+from bench.timing.forecast.forecast import Forecast, costs_of_the_paper, forecast, given_cost
 from bench.types.errors import StoreError, UsageError
 from bench.types.limits import DEVICES, IMAGES, SAMPLES, SIGMA, check_within, digits
 
@@ -30,7 +30,7 @@ def make(
 
     Raises: UsageError for words that do not fit; DataError for logs that do not tell enough.
     """
-    from bench.scaling.demand import from_logs, known
+    from bench.timing.forecast.sample_demand import from_logs, known
 
     devices = [digits(word.strip()) or 0 for word in gpus.split(",")]
     if not all(1 <= count <= DEVICES for count in devices):

@@ -12,9 +12,9 @@ from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, res
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
-    from bench.latency.devices import Profile
-    from bench.latency.requests import Item, LatencyRequest
     from bench.report.latency_tables import Grid, Timed
+    from bench.timing.latency.devices import Profile
+    from bench.timing.latency.request import Item, LatencyRequest
 
 LEDGER = Path("results/runs/latency.jsonl")
 METHODS = "gaussian,consistency,rrcm"
@@ -72,7 +72,7 @@ def latency(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Time one certificate of each method: what was timed, on what, how sure it is."""
-    from bench.latency.devices import profile
+    from bench.timing.latency.devices import profile
     from bench.types.errors import UsageError
 
     if claims or backtest:
@@ -81,8 +81,9 @@ def latency(
     if table is not None and (methods or dataset or n):
         raise UsageError("--table has its own methods, dataset and N; leave --methods, --dataset and --n out")
     target = profile(gpu) if gpu else None
-    from bench.latency import paper, requests
-    from bench.latency.requests import LatencyRequest
+    from bench.timing.latency import paper
+    from bench.timing.latency import request as requests
+    from bench.timing.latency.request import LatencyRequest
 
     plan = paper.rows(table) if table is not None else ()
     request = LatencyRequest(
@@ -117,13 +118,13 @@ def compute(
 
     Raises: the refusal of a single row; DeviceError under --strict on another device than the one asked for.
     """
-    from bench.latency import ledger, session
-    from bench.latency.devices import recognise
-    from bench.latency.projection import project
-    from bench.latency.requests import check
     from bench.report.latency_tables import Timed
     from bench.report.units import duration
     from bench.runs.execution.environment import device_name
+    from bench.timing.latency import session, store
+    from bench.timing.latency.devices import recognise
+    from bench.timing.latency.projection import project
+    from bench.timing.latency.request import check
     from bench.types.errors import BenchError, DeviceError
 
     check(request)
@@ -145,7 +146,7 @@ def compute(
                 raise refusal
             said = str(refusal or "")
             if record is not None:
-                ledger.append(out, [record])
+                store.append(out, [record])
                 remark(f"  {item.title}: {record.kind}, {len(record.doubts)} doubts")
                 try:
                     projection = project(record, elsewhere) if elsewhere else None
@@ -180,9 +181,9 @@ def show_published(*, claims: bool, backtest: bool, json: bool) -> None:
     """What needs no clock: the paper's claims, and projections against published rates."""
     from dataclasses import asdict
 
-    from bench.latency import paper, projection
     from bench.report.latency_tables import backtest as tested
     from bench.report.latency_tables import claimed
+    from bench.timing.latency import paper, projection
 
     pairs, left_out = projection.pairs(), projection.leave_one_out()
     if json:

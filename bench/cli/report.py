@@ -88,10 +88,10 @@ def report(
     ] = None,
 ) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
-    from bench.latency.ledger import read
     from bench.published.logs.store import find_imports
     from bench.report.build import build, write
     from bench.runs.store import find_runs
+    from bench.timing.latency.store import read
     from bench.types.errors import UsageError
 
     chosen = [

@@ -27,10 +27,10 @@ from bench.types.errors import ReportError
 from bench.types.limits import ALPHA
 
 if TYPE_CHECKING:
-    from bench.latency.records import LatencyRecord
     from bench.published.logs.store import Imported
     from bench.report.exhibit import Exhibit
     from bench.report.tradeoff import Timed
+    from bench.timing.records import LatencyRecord
 
 FORMATS = ("md", "csv", "json", "tex", "html", "png", "pdf", "svg")
 _DRAWN = ("png", "pdf", "svg")

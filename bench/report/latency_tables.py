@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.latency.devices import Profile
-from bench.latency.paper import Claim, PaperRow, claims, rederived
-from bench.latency.projection import LeftOut, Pair, Projection, factors, rates, worst
-from bench.latency.records import STAGES, LatencyRecord, certificate_seconds, offline_rate, utilisation
 from bench.report import units
+from bench.timing.latency.devices import Profile
+from bench.timing.latency.paper import Claim, PaperRow, claims, rederived
+from bench.timing.latency.projection import LeftOut, Pair, Projection, factors, rates, worst
+from bench.timing.records import STAGES, LatencyRecord, certificate_seconds, offline_rate, utilisation
 
 BASES = ("rrcm-b-10k", "rrcm-b")  # rows that ratios are to: of equal N
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report import units
 from bench.report.figures import blank, put_legend, style
-from bench.scaling.forecast import Forecast, Split
-from bench.scaling.simulate import Costs
+from bench.timing.forecast.forecast import Forecast, Split
+from bench.timing.forecast.simulate import Costs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.latency.records import LatencyRecord, certificate_seconds
 from bench.published.tables import PublishedTable
 from bench.report.cells import Cell, Column, Line, Table
 from bench.report.envelope import envelope, in_common
@@ -13,6 +12,7 @@ from bench.report.grouping import Group, variants
 from bench.report.quoted import misfit
 from bench.report.tradeoff import Timed
 from bench.runs.store import Run
+from bench.timing.records import LatencyRecord, certificate_seconds
 from bench.types import RunSpec
 
 KINDS = ("measured", "extrapolated")

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.latency.ledger import append
-from bench.latency.records import DeviceFacts, LatencyRecord, Work
 from bench.runs.certify import make_worker
 from bench.runs.request import RunRequest, plan
 from bench.runs.store import RowWriter, open_run
+from bench.timing.latency.store import append
+from bench.timing.records import DeviceFacts, LatencyRecord, Work
 from bench.types import Execution
 from tests.fuzz.commands import STATED, TRAIN
 from tests.published_logs import cohen, simulated, ten_columns, without_index

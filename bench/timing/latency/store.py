@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.latency.records import FORMAT, LatencyRecord
+from bench.timing.records import FORMAT, LatencyRecord
 from bench.types.errors import StoreError
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.latency import paper
 from bench.published import tables
-from bench.scaling.demand import Demand, draw, pick
-from bench.scaling.simulate import Costs, Simulated, by_image, by_look, by_share, of_fixed_n
+from bench.timing.forecast.sample_demand import Demand, draw, pick
+from bench.timing.forecast.simulate import Costs, Simulated, by_image, by_look, by_share, of_fixed_n
+from bench.timing.latency import paper
 from bench.types.errors import UsageError
 from bench.types.limits import COST
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.latency.requests import Item, LatencyRequest, prepare
 from bench.runs import registry
+from bench.timing.latency.request import Item, LatencyRequest, prepare
 from bench.types import BaseClassifier, RunSpec, Scalar, Setting
 from bench.types.errors import UsageError, WeightsError
 
@@ -71,7 +71,7 @@ def targets(names: str | None = None, device: str = "") -> tuple[Target, ...]:
 def build(target: Target, *, sigma: float, precision: str, device: str) -> Built:
     """The target's classifier.
 
-    Raises: as `bench.latency.requests.prepare`.
+    Raises: as `bench.timing.latency.request.prepare`.
     """
     method = registry.method(target.method)
     named = (target.weights,) if target.weights else ()

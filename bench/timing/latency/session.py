@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
-from bench.latency import peak
-from bench.latency.clock import Clock, clock_for, overhead
-from bench.latency.counting import countable
-from bench.latency.devices import Ceiling, ceiling, observe, recognise
-from bench.latency.doubts import doubts
-from bench.latency.probe import FEWEST, SIZES, ProbePlan, Timing, measure
-from bench.latency.records import DeviceFacts, LatencyRecord, Work
-from bench.latency.requests import Item, LatencyRequest, batch_of, check, prepare
-from bench.latency.sensors import Sensor, sensor_for
-from bench.latency.workload import Certification
 from bench.runs import registry
 from bench.runs.execution.environment import device_name, environment, ready_process
+from bench.timing import peak_memory
+from bench.timing.clock import Clock, clock_for, overhead
+from bench.timing.flops import countable
+from bench.timing.latency.batch_search import FEWEST, SIZES, ProbePlan, Timing, measure
+from bench.timing.latency.devices import Ceiling, ceiling, observe, recognise
+from bench.timing.latency.quality_warnings import doubts
+from bench.timing.latency.request import Item, LatencyRequest, batch_of, check, prepare
+from bench.timing.records import DeviceFacts, LatencyRecord, Work
+from bench.timing.telemetry import Sensor, sensor_for
+from bench.timing.workload import Certification
 from bench.types import BaseClassifier, Method, RunSpec
 from bench.types.errors import BenchError, DeviceError, MethodError, SpecError, WeightsError
 from bench.types.plugins import told_apart
@@ -97,7 +97,7 @@ def time_item(
         warm_seconds=5.0 if cuda else 0.0,
     )
     timing = measure(workload, clock, sensor, plan)
-    peak_bytes = peak.highest(device)
+    peak_bytes = peak_memory.highest(device)
     return assemble(spec, facts, clock, timing, work, dict(getattr(classifier, "calls", {})), device, peak_bytes)
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from bench.latency.clock import Clock, Reading
-from bench.latency.records import Watch, spread
-from bench.latency.sensors import Sensor
-from bench.latency.workload import Workload
+from bench.timing.clock import Clock, Reading
+from bench.timing.records import Watch, spread
+from bench.timing.telemetry import Sensor
+from bench.timing.workload import Workload
 from bench.types.errors import DeviceError, SpecError
 
 STEADY = 0.03  # the last forward passes of a warm-up lie this close together

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Protocol
 
-from bench.latency.records import Watch
+from bench.timing.records import Watch
 
 PERIOD = 0.1  # seconds between looks
 # Bits of NVML's current clocks event reasons that slow a GPU down; idle (1) and clocks set by the user (2) do not.

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.engine.peaks import Peak
-from bench.latency.records import quantile, spread
+from bench.timing.device_peaks import Peak
+from bench.timing.records import quantile, spread
 from bench.types import Scalar
 from bench.types.errors import StoreError
 

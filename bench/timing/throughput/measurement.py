@@ -10,13 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from bench.engine.kernels import kernel_shares
-from bench.engine.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
-from bench.engine.reference import plain_counts
-from bench.engine.targets import Built, Target, build
-from bench.latency.clock import Clock, clock_for
-from bench.latency.counting import countable
-from bench.latency.workload import FINGERPRINT
 from bench.runs.batch_size import auto_batch
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, replayed
 from bench.runs.execution.environment import set_precision
@@ -26,6 +19,13 @@ from bench.runs.store import RowWriter
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import noisy
 from bench.smoothing.voting import autocast, draw
+from bench.timing.clock import Clock, clock_for
+from bench.timing.flops import countable
+from bench.timing.throughput.baseline import plain_counts
+from bench.timing.throughput.kernels import kernel_shares
+from bench.timing.throughput.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
+from bench.timing.throughput.targets import Built, Target, build
+from bench.timing.workload import FINGERPRINT
 from bench.types import BaseClassifier, Counts, Row
 from bench.types.errors import DeviceError
 
@@ -43,7 +43,7 @@ def measure(
 ) -> Measurement:
     """Forward pass, certifier and plain loop in turns, so that a slow minute of the machine hits all three.
 
-    Raises: as `bench.engine.targets.build`; DeviceError where a single copy does not fit.
+    Raises: as `bench.timing.throughput.targets.build`; DeviceError where a single copy does not fit.
     """
     import torch
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.engine.measuring import measure
-from bench.engine.peaks import Peak, peaks
-from bench.engine.records import Measurement
-from bench.engine.targets import Target, targets
 from bench.runs.execution.environment import check_precision, environment, parse_devices, ready_process
+from bench.timing.device_peaks import Peak, peaks
+from bench.timing.throughput.measurement import measure
+from bench.timing.throughput.records import Measurement
+from bench.timing.throughput.targets import Target, targets
 from bench.types.errors import SpecError, UsageError
 from bench.types.limits import SECONDS, SIGMA, check_within
 

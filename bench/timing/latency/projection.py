@@ -11,8 +11,8 @@ from itertools import permutations
 from pathlib import Path
 from statistics import median
 
-from bench.latency.devices import Ceiling, Profile, ceiling, peak, profile
-from bench.latency.records import STAGES, LatencyRecord, Work, stage_seconds
+from bench.timing.latency.devices import Ceiling, Profile, ceiling, peak, profile
+from bench.timing.records import STAGES, LatencyRecord, Work, stage_seconds
 from bench.types.errors import DeviceError
 
 _FILE = Path(__file__).with_name("reference.toml")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bench.latency.records import STAGES, Work
-from bench.latency.stages import denoisers, marked
 from bench.smoothing.noise import MethodNoise, NoiseKey
 from bench.smoothing.philox import normals
+from bench.timing.records import STAGES, Work
+from bench.timing.stages import denoisers, marked
 from bench.types import BaseClassifier
 from bench.types.errors import FAULTS
 

@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.certification.bounds import certify
-from bench.latency import peak
-from bench.latency.clock import Clock
-from bench.latency.records import STAGES
-from bench.latency.stages import denoisers, marked
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, Replayed, replayed
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import integers
 from bench.smoothing.voting import autocast, draw, sample
+from bench.timing import peak_memory
+from bench.timing.clock import Clock
+from bench.timing.records import STAGES
+from bench.timing.stages import denoisers, marked
 from bench.types import BaseClassifier, Counts, RunSpec
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Certification:
         Not before: what was recorded for a batch that is not taken would keep its memory.
         """
         device = str(self.x.device)
-        peak.forget(device)
+        peak_memory.forget(device)
         self._timed = self.replayer(self.classifier, device)
 
     def rehearse(self, batch: int) -> None:

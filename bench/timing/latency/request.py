@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.certification.bounds import check_samples
-from bench.latency import paper
-from bench.latency.workload import FINGERPRINT
 from bench.runs import registry
 from bench.runs.execution.environment import check_precision
 from bench.runs.request import assigned_params, assigned_roles, params_of, weights_of
 from bench.smoothing.noise import NOISE_VERSION
+from bench.timing.latency import paper
+from bench.timing.workload import FINGERPRINT
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
 from bench.types.errors import BenchError, DataError, MethodError, UsageError
 from bench.types.limits import REPEATS, SAMPLES, SECONDS, SIDE, check_seed, check_within, digits

@@ -72,7 +72,9 @@ def profile(key: str) -> Profile:
     if wanted not in known:
         close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise DeviceError(f"no GPU named {key!r}.{hint} Known: {', '.join(known)}; see bench/latency/devices.toml")
+        raise DeviceError(
+            f"no GPU named {key!r}.{hint} Known: {', '.join(known)}; see bench/timing/latency/devices.toml"
+        )
     return known[wanted]
 
 

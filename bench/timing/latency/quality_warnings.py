@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.latency.records import Watch, agreement, clock_difference, nonlinearity, quantile, spread
+from bench.timing.records import Watch, agreement, clock_difference, nonlinearity, quantile, spread
 
 SPREAD = 0.03
 AGREE = 0.03
