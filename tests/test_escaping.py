@@ -11,14 +11,14 @@ from report_runs import run
 
 from bench.cli.output import Screen
 from bench.report.build import build
-from bench.report.escaping import latex, markdown, one_line, spreadsheet, terminal
-from bench.report.figures import as_bytes
-from bench.report.gallery import drawings
+from bench.report.figures.accuracy import as_bytes
+from bench.report.figures.registry import drawings
+from bench.report.formats.escaping import latex, markdown, one_line, spreadsheet, terminal
+from bench.report.formats.html import page
+from bench.report.formats.latex import latex as latex_tables
+from bench.report.formats.markdown import as_csv, as_json
+from bench.report.formats.markdown import markdown as as_markdown
 from bench.report.grouping import groups
-from bench.report.html import page
-from bench.report.latex import latex as latex_tables
-from bench.report.render import as_csv, as_json
-from bench.report.render import markdown as as_markdown
 
 NASTY = "=a\x1b[2J[red]</script><b>|`\\x{$\\frac$}\u202e\ud800\x00&#60;](http://x)"
 

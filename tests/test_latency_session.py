@@ -14,7 +14,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.report.latency_tables import Timed, measured
+from bench.report.tables.latency_claims import Timed, measured
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, Recording, Replayed, Untouched, replayed
 from bench.runs.registry import method
 from bench.timing.clock import CudaClock, WallClock

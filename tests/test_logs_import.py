@@ -14,8 +14,8 @@ from bench.cli import main
 from bench.published.logs.reading import read_log
 from bench.published.logs.store import find_imports, read
 from bench.report.build import build
-from bench.report.imported import imported_tables
-from bench.report.render import as_csv, markdown
+from bench.report.formats.markdown import as_csv, markdown
+from bench.report.tables.imported_logs import imported_tables
 from bench.runs.store import find_runs
 from bench.types.errors import StoreError
 

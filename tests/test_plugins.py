@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.report.thumbnails import thumbnails
+from bench.report.formats.thumbnails import thumbnails
 from bench.runs.certify import ImageCertifier
 from bench.runs.registry import dataset, installed_dataset, method
 from bench.runs.store import read_run

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.published.tables import load
-from bench.report.claims import bold_statistics, findings
-from bench.report.derivations import bold_cells, largest_gain, mean_gain
+from bench.report.claims.check import bold_statistics, findings
+from bench.report.claims.derivations import bold_cells, largest_gain, mean_gain
 
 FOUND = {each.key: each for each in findings()}
 

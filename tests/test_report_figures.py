@@ -12,15 +12,15 @@ from scipy.stats import binom
 from bench.data.digits import open_digits
 from bench.published.tables import load
 from bench.report.accuracy import certified_accuracy
-from bench.report.comparison import ablation_figure, ablations, published_sizes, scaling_figure
-from bench.report.figures import as_bytes, bounds, curve_figure
-from bench.report.gallery import drawings
+from bench.report.figures.ablation import ablation_figure, ablations, published_sizes, scaling_figure
+from bench.report.figures.accuracy import as_bytes, bounds, curve_figure
+from bench.report.figures.denoised_images import denoised_strip, strip_figure
+from bench.report.figures.ema_schedule import schedule_figure, target_rate
+from bench.report.figures.label_placement import Box, Point, place
+from bench.report.figures.registry import drawings
+from bench.report.figures.sample_size import samples_figure, varies
+from bench.report.figures.tradeoff import Timed, latency_figure
 from bench.report.grouping import groups
-from bench.report.placement import Box, Point, place
-from bench.report.samples import samples_figure, varies
-from bench.report.schedule import schedule_figure, target_rate
-from bench.report.strips import denoised_strip, strip_figure
-from bench.report.tradeoff import Timed, latency_figure
 from bench.smoothing.noise import ESTIMATE, NoiseKey
 from bench.smoothing.voting import draw
 from bench.testing import Constant

@@ -17,10 +17,10 @@ from bench.certification.stopping_rule import register, stop
 from bench.data.digits import open_digits
 from bench.report.accuracy import certified_accuracy, natural_radii
 from bench.report.build import build
-from bench.report.exhibit import exhibit
-from bench.report.html import page
+from bench.report.formats.html import page
+from bench.report.formats.page_data import exhibit
+from bench.report.formats.thumbnails import data_uri, thumbnails
 from bench.report.statistics import wilson
-from bench.report.thumbnails import data_uri, thumbnails
 from bench.runs.store import Run
 from bench.types import Counts
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.report.paired import (
+from bench.report.hypothesis_tests import (
     Discordance,
     benjamini_hochberg,
     bootstrap,

@@ -13,16 +13,16 @@ import pytest
 from report_runs import run
 from typer.testing import CliRunner
 
-import bench.report.grids as grids
+import bench.report.tables.sigma_grid as grids
 from bench.cli.app import app
 from bench.published.tables import load
-from bench.report.against import differences
 from bench.report.build import build
-from bench.report.cells import Cell, Table
 from bench.report.envelope import chooses, envelope
-from bench.report.latex import latex
-from bench.report.render import as_csv, as_json, markdown
-from bench.report.sheets import sheet_table
+from bench.report.formats.latex import latex
+from bench.report.formats.markdown import as_csv, as_json, markdown
+from bench.report.tables.compare_published import differences
+from bench.report.tables.specification import sheet_table
+from bench.report.tables.table import Cell, Table
 from bench.runs.store import RowWriter, Run, open_run
 from bench.types import Execution
 from bench.types.errors import ReportError

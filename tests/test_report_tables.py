@@ -16,11 +16,11 @@ from report_runs import run
 
 from bench.published.tables import load
 from bench.report.build import FORMATS, build, write
-from bench.report.cells import Cell, Column, Table
-from bench.report.escaping import latex as escape
-from bench.report.latex import latex
-from bench.report.render import as_csv, as_json, markdown, terminal
-from bench.report.tables import by_sigma_tables, envelope_tables
+from bench.report.formats.escaping import latex as escape
+from bench.report.formats.latex import latex
+from bench.report.formats.markdown import as_csv, as_json, markdown, terminal
+from bench.report.tables.accuracy import by_sigma_tables, envelope_tables
+from bench.report.tables.table import Cell, Column, Table
 from bench.types.errors import ReportError
 
 CIFAR = {"dataset": "cifar10", "shape": (3, 32, 32), "subset": "skip:20"}

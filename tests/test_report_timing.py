@@ -10,8 +10,8 @@ from report_runs import run
 
 from bench.report.build import build
 from bench.report.grouping import groups
-from bench.report.quoted import published_table
-from bench.report.timing import seconds_of, timed_methods
+from bench.report.tables.latency import seconds_of, timed_methods
+from bench.report.tables.published_rows import published_table
 from bench.runs.store import Run
 from bench.timing.records import DeviceFacts, LatencyRecord
 

@@ -12,7 +12,7 @@ import pytest
 from bench.certification.stopping_rule import design_of
 from bench.report.accuracy import certified_accuracy, curve, promise
 from bench.report.grouping import groups
-from bench.report.tables import by_sigma_tables
+from bench.report.tables.accuracy import by_sigma_tables
 from bench.runs.certify import Job, certify
 from bench.runs.request import RunRequest, plan
 from bench.runs.store import Run, find_runs, open_run, read_run

@@ -17,7 +17,7 @@ from bench.certification.sequential import look_sizes
 from bench.certification.stopping_rule import BETA, reachable_design
 from bench.cli.app import app
 from bench.published.logs.reading import read_log
-from bench.report.scaling import efficiency_figure, hours_rows, markdown, record
+from bench.report.figures.forecast import efficiency_figure, hours_rows, markdown, record
 from bench.timing.forecast.forecast import QUOTED, costs_of_the_paper, forecast, given_cost
 from bench.timing.forecast.sample_demand import Demand, as_toml, draw, from_logs, known, pick, recovered
 from bench.timing.forecast.simulate import Costs, by_image, by_look, by_share, of_fixed_n

@@ -88,7 +88,7 @@ def _tell(error: Exception) -> NoReturn:
 
 def fail(message: str, code: int) -> NoReturn:
     """One line on stderr, and out."""
-    from bench.report.escaping import one_line
+    from bench.report.formats.escaping import one_line
 
     print(f"rrcm-bench: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

@@ -9,8 +9,8 @@ from bench.cli.output import JSON_OPTION, print_json, stdout
 
 def claims(json: Annotated[bool, JSON_OPTION] = False) -> None:
     """Derive each headline claim of the rRCM paper from its published tables, and say whether it holds."""
-    from bench.report.claims import as_json, claims_table, findings
-    from bench.report.render import terminal
+    from bench.report.claims.check import as_json, claims_table, findings
+    from bench.report.formats.markdown import terminal
 
     found = findings()
     if json:

@@ -33,7 +33,7 @@ def compare(
     from bench.published.logs.store import FILE
     from bench.report.compare import compare as compare_runs
     from bench.report.compare import comparison_table
-    from bench.report.render import terminal
+    from bench.report.formats.markdown import terminal
     from bench.runs.store import read_run
     from bench.types.errors import ReportError
 

@@ -55,7 +55,7 @@ def shown(forecasts: Sequence[Forecast]) -> list[Table]:
     """Both tables for a terminal."""
     from rich.table import Table
 
-    from bench.report.scaling import HOURS_COLUMNS, SPLIT_COLUMNS, hours_rows, split_rows
+    from bench.report.figures.forecast import HOURS_COLUMNS, SPLIT_COLUMNS, hours_rows, split_rows
 
     first = forecasts[0]
     sigmas = ", ".join(f"{s:g}" for s in sorted({each.sigma for each in forecasts}))
@@ -78,8 +78,8 @@ def write(forecasts: Sequence[Forecast], out: Path) -> Path:
 
     Raises: StoreError where it cannot be written.
     """
-    from bench.report.figures import as_bytes
-    from bench.report.scaling import efficiency_figure, markdown, record
+    from bench.report.figures.accuracy import as_bytes
+    from bench.report.figures.forecast import efficiency_figure, markdown, record
 
     command = shlex.join(["rrcm-bench", *sys.argv[1:]])
     try:

@@ -12,7 +12,7 @@ from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, res
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
-    from bench.report.latency_tables import Grid, Timed
+    from bench.report.tables.latency_claims import Grid, Timed
     from bench.timing.latency.devices import Profile
     from bench.timing.latency.request import Item, LatencyRequest
 
@@ -96,11 +96,11 @@ def latency(
     items = requests.paper_items(table) if table is not None else requests.items(request, named)
     found = compute(request, items, one_device(device), target, strict=strict, out=out)
     if json:
-        from bench.report.latency_tables import as_json
+        from bench.report.tables.latency_claims import as_json
 
         print_json({"rows": as_json(found)})
         return
-    from bench.report.latency_tables import beside_published, claimed, measured, projected
+    from bench.report.tables.latency_claims import beside_published, claimed, measured, projected
 
     show(measured(found))
     if target and any(row.projection or row.refusal for row in found) and not is_here(found, target):
@@ -118,7 +118,7 @@ def compute(
 
     Raises: the refusal of a single row; DeviceError under --strict on another device than the one asked for.
     """
-    from bench.report.latency_tables import Timed
+    from bench.report.tables.latency_claims import Timed
     from bench.report.units import duration
     from bench.runs.execution.environment import device_name
     from bench.timing.latency import session, store
@@ -181,8 +181,8 @@ def show_published(*, claims: bool, backtest: bool, json: bool) -> None:
     """What needs no clock: the paper's claims, and projections against published rates."""
     from dataclasses import asdict
 
-    from bench.report.latency_tables import backtest as tested
-    from bench.report.latency_tables import claimed
+    from bench.report.tables.latency_claims import backtest as tested
+    from bench.report.tables.latency_claims import claimed
     from bench.timing.latency import paper, projection
 
     pairs, left_out = projection.pairs(), projection.leave_one_out()

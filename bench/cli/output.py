@@ -16,7 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 
-from bench.report.escaping import terminal
+from bench.report.formats.escaping import terminal
 from bench.types.plugins import told_apart
 
 P = ParamSpec("P")

@@ -45,7 +45,7 @@ def plan(
     if out is not None:
         remark(f"-> {write(asked, out)}")
     if json:
-        from bench.report.scaling import record
+        from bench.report.figures.forecast import record
 
         print_json(record(asked))
         return

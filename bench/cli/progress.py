@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bench.cli.output import remark, stderr
 from bench.report.accuracy import right
-from bench.report.escaping import terminal
+from bench.report.formats.escaping import terminal
 from bench.types import Row, RunSpec
 
 LINE_SECONDS = 15.0  # at most one plain line in this time

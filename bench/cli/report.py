@@ -12,7 +12,7 @@ from bench.cli.output import left_out, remark, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
-    from bench.report.cells import Table
+    from bench.report.tables.table import Table
 
 RUNS = Path("results/runs")
 
@@ -132,7 +132,7 @@ def report(
 
 def _check(tables: tuple[Table, ...], tolerance: float) -> None:
     """Say which cells are not as published, and leave with 3 where there are any."""
-    from bench.report.against import differences
+    from bench.report.tables.compare_published import differences
     from bench.types.errors import UsageError
 
     if not 0 <= tolerance <= 100:
@@ -146,12 +146,12 @@ def _check(tables: tuple[Table, ...], tolerance: float) -> None:
 
 
 def _print(tables: tuple[Table, ...], chosen: list[str], *, intervals: bool) -> None:
-    from bench.report.render import as_csv, as_json, terminal
-    from bench.report.render import markdown as as_markdown
+    from bench.report.formats.markdown import as_csv, as_json, terminal
+    from bench.report.formats.markdown import markdown as as_markdown
 
     match chosen:
         case ["tex"]:
-            from bench.report.latex import latex as as_latex
+            from bench.report.formats.latex import latex as as_latex
 
             sys.stdout.write(as_latex(tables))
         case ["md"]:

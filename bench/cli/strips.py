@@ -36,8 +36,8 @@ def strips(
     from bench.cli.requests import numbers
     from bench.data.class_order import read_class_order
     from bench.report.build import Report, write
-    from bench.report.gallery import Drawing
-    from bench.report.strips import MOST, denoised_strip, offers_pixels, strip_figure
+    from bench.report.figures.denoised_images import MOST, denoised_strip, offers_pixels, strip_figure
+    from bench.report.figures.registry import Drawing
     from bench.report.units import noise_level
     from bench.runs.certify import build, open_dataset
     from bench.runs.execution.environment import parse_devices

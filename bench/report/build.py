@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 
 from bench.certification.bounds import BOUNDS
 from bench.published.tables import PublishedTable
-from bench.report.against import beside
-from bench.report.cells import Table, numbered
-from bench.report.emphasis import emphasise
 from bench.report.envelope import chooses
-from bench.report.gallery import Drawing, drawings
+from bench.report.figures.registry import Drawing, drawings
+from bench.report.formats.markdown import as_csv, as_json, markdown
 from bench.report.grouping import Group, groups, variants
 from bench.report.paper import RAW, paper_tables, table_name
-from bench.report.quoted import ENVELOPES, published_table
-from bench.report.render import as_csv, as_json, markdown
-from bench.report.tables import by_sigma_tables, envelope_tables
+from bench.report.tables.accuracy import by_sigma_tables, envelope_tables
+from bench.report.tables.compare_published import beside
+from bench.report.tables.published_rows import ENVELOPES, published_table
+from bench.report.tables.significance import emphasise
+from bench.report.tables.table import Table, numbered
 from bench.runs.store import Run
 from bench.types.errors import ReportError
 from bench.types.limits import ALPHA
 
 if TYPE_CHECKING:
     from bench.published.logs.store import Imported
-    from bench.report.exhibit import Exhibit
-    from bench.report.tradeoff import Timed
+    from bench.report.figures.tradeoff import Timed
+    from bench.report.formats.page_data import Exhibit
     from bench.timing.records import LatencyRecord
 
 FORMATS = ("md", "csv", "json", "tex", "html", "png", "pdf", "svg")
@@ -67,7 +67,7 @@ def build(
     rebuttal2, raw.
     `bold`: the set not significantly worse than the best, the best alone, or none. `disjoint`: sigma is chosen on other
     images than reported on. `paths`: folders of feature probes, for Table 6.
-    `figures`: by name, see bench.report.gallery; None draws those that the runs give. `roots`: each dataset's folder,
+    `figures`: by name, see bench.report.figures.registry; None draws those that the runs give. `roots`: each dataset's folder,
     for the pictures of the page. `latencies`: records of `rrcm-bench latency`, for the rows that they fit.
     `bound`: "pa", "papb", or "both", in tables of their own. `alpha`: other than the runs' own, from the same votes.
     Raises: ReportError for nothing to report, or runs that cannot stand in a table.
@@ -109,7 +109,7 @@ def build(
         tables += emphasise(by_sigma_tables(own, each, alpha), own, mode=bold, bound=each, alpha=alpha)
         found += groups(own, each, alpha)
     if logs:
-        from bench.report.imported import imported_tables
+        from bench.report.tables.imported_logs import imported_tables
 
         read = imported_tables(logs, alpha)
         if published is not None:
@@ -117,7 +117,7 @@ def build(
         tables += emphasise(read, (), logs, mode=bold, alpha=alpha)
     timed: tuple[Timed, ...] = ()
     if latencies:
-        from bench.report.timing import timed_methods, timed_tables
+        from bench.report.tables.latency import timed_methods, timed_tables
 
         tables = timed_tables(tables, own, latencies)
         timed = timed_methods(found, latencies, published) if published is not None else ()
@@ -166,17 +166,17 @@ def _text(report: Report, form: str) -> str:
         case "json":
             return as_json(report.tables)
         case "tex":
-            from bench.report.latex import latex
+            from bench.report.formats.latex import latex
 
             return latex(report.tables)
-    from bench.report.html import page
+    from bench.report.formats.html import page
 
     shown = report.explore() if report.explore else None
     return page(_TITLE, report.tables, {p.title: _drawn(p, "png") for p in report.pictures}, shown)
 
 
 def _drawn(picture: Drawing, form: str) -> bytes:
-    from bench.report.figures import as_bytes
+    from bench.report.figures.accuracy import as_bytes
 
     return as_bytes(picture.draw(), form)
 
@@ -188,7 +188,7 @@ def _exhibit(
     published: PublishedTable | None,
     roots: Mapping[str, Path] | None,
 ) -> Exhibit:
-    from bench.report.exhibit import exhibit
+    from bench.report.formats.page_data import exhibit
 
     return exhibit(runs, bound=bound, alpha=alpha, published=published, roots=roots)
 

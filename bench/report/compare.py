@@ -8,11 +8,20 @@ from typing import Any
 
 from bench.report import units
 from bench.report.accuracy import name, table_radii
-from bench.report.cells import Cell, Column, Line, Table, Unit
 from bench.report.grouping import BOUND_WORDS
-from bench.report.paired import DRAWS, LEVEL, POWER, Discordance, benjamini_hochberg, bootstrap, detectable, holm
-from bench.report.paired import mcnemar as mcnemar_p
-from bench.report.verdicts import Verdicts, common, of_run
+from bench.report.hypothesis_tests import (
+    DRAWS,
+    LEVEL,
+    POWER,
+    Discordance,
+    benjamini_hochberg,
+    bootstrap,
+    detectable,
+    holm,
+)
+from bench.report.hypothesis_tests import mcnemar as mcnemar_p
+from bench.report.per_image import Verdicts, common, of_run
+from bench.report.tables.table import Cell, Column, Line, Table, Unit
 from bench.runs.store import Run
 from bench.types.errors import ReportError
 from bench.types.limits import ALPHA

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.published.tables import load
-from bench.report.against import beside
-from bench.report.cells import Table
-from bench.report.grids import grid_tables, raw_tables, trained_at
-from bench.report.sheets import sheet_table
+from bench.report.tables.compare_published import beside
+from bench.report.tables.sigma_grid import grid_tables, raw_tables, trained_at
+from bench.report.tables.specification import sheet_table
+from bench.report.tables.table import Table
 from bench.runs.store import Run
 from bench.types.errors import ReportError
 

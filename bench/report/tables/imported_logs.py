@@ -8,9 +8,9 @@ from bench.published.logs.scores import Score, score
 from bench.published.logs.store import Imported
 from bench.report import units
 from bench.report.accuracy import natural_radii
-from bench.report.cells import Cell, Column, Line, Table, Unit, numbered, slug
 from bench.report.grouping import BOUND_WORDS
 from bench.report.statistics import CONFIDENCE, wilson
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, numbered, slug
 
 _Scored = tuple[Imported, Score]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from bench.published.tables import load
 from bench.report import units
-from bench.report.cells import Cell, Column, Line, Table
-from bench.report.derivations import BoldCell, bold_cells
-from bench.report.paired import LEVEL, holm
-from bench.report.statements import CLAIMS, Claim
+from bench.report.claims.derivations import BoldCell, bold_cells
+from bench.report.claims.statements import CLAIMS, Claim
+from bench.report.hypothesis_tests import LEVEL, holm
+from bench.report.tables.table import Cell, Column, Line, Table
 
 _BOLD_TABLES = ("table1", "table2", "table7", "table8", "table9")
 _FAMILY = ("table1", "table2")  # bold cells that claim a win over other methods: tested together

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.figures import blank, put_legend, style
+from bench.report.figures.accuracy import blank, put_legend, style
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:

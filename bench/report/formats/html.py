@@ -14,8 +14,8 @@ from importlib.resources import files
 from typing import Any
 
 from bench.report import units
-from bench.report.cells import Cell, Table
-from bench.report.exhibit import Exhibit
+from bench.report.formats.page_data import Exhibit
+from bench.report.tables.table import Cell, Table
 from bench.types.errors import ReportError
 
 

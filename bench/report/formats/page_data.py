@@ -14,9 +14,9 @@ from typing import Any
 from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import curve, digest, name, promise
+from bench.report.formats.thumbnails import Thumbnails, thumbnails
 from bench.report.grouping import Group, Variant, groups, variants
 from bench.report.statistics import CONFIDENCE, wilson
-from bench.report.thumbnails import Thumbnails, thumbnails
 from bench.runs.store import Run
 from bench.types import Row
 from bench.types.errors import ReportError

@@ -9,10 +9,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.report import units
-from bench.report.cells import Cell, Source, Table
-from bench.report.paired import LEVEL, POWER, Discordance, detectable, holm, mcnemar, two_proportions
-from bench.report.tables import FROM_BELOW
-from bench.report.verdicts import Verdicts, common, of_log, of_run
+from bench.report.hypothesis_tests import LEVEL, POWER, Discordance, detectable, holm, mcnemar, two_proportions
+from bench.report.per_image import Verdicts, common, of_log, of_run
+from bench.report.tables.accuracy import FROM_BELOW
+from bench.report.tables.table import Cell, Source, Table
 from bench.runs.store import Run
 from bench.types.errors import ReportError
 

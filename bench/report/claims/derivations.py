@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from bench.published.tables import PublishedRow, PublishedTable, load
-from bench.report.paired import two_proportions
+from bench.report.hypothesis_tests import two_proportions
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bench.published.tables import PublishedRow, PublishedTable
 from bench.report import units
 from bench.report.accuracy import name
-from bench.report.cells import Table
-from bench.report.tables import FROM_BELOW
+from bench.report.tables.accuracy import FROM_BELOW
+from bench.report.tables.table import Table
 from bench.runs.store import Run
 from bench.types import Scalar
 from bench.types.errors import ReportError

@@ -8,15 +8,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.published.tables import PublishedTable
-from bench.report.cells import slug
+from bench.report.figures.sample_size import varies
 from bench.report.grouping import Group
-from bench.report.samples import varies
+from bench.report.tables.table import slug
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bench.report.tradeoff import Timed
+    from bench.report.figures.tradeoff import Timed
 
 NAMES = ("accuracy", "latency", "schedule", "scaling", "ablation", "samples")
 
@@ -73,7 +73,7 @@ def _named(
         case "samples":
             return _each([g for g in groups if varies(g.runs)], "samples", "samples per image", _samples)
         case "ablation":
-            from bench.report.comparison import ablations
+            from bench.report.figures.ablation import ablations
 
             return _each([g for g in groups if ablations(g)], "ablation", "settings compared", _ablation)
         case "latency" if published is not None:
@@ -99,37 +99,37 @@ def _each(groups: Sequence[Group], name: str, words: str, draw: Callable[[Group]
 
 
 def _curves(group: Group) -> Figure:
-    from bench.report.figures import curve_figure
+    from bench.report.figures.accuracy import curve_figure
 
     return curve_figure(group)
 
 
 def _samples(group: Group) -> Figure:
-    from bench.report.samples import samples_figure
+    from bench.report.figures.sample_size import samples_figure
 
     return samples_figure(group.runs)
 
 
 def _ablation(group: Group) -> Figure:
-    from bench.report.comparison import ablation_figure, ablations
+    from bench.report.figures.ablation import ablation_figure, ablations
 
     return ablation_figure(ablations(group), f"{group.dataset}, N={group.runs[0].spec.n}, alpha={group.alpha:g}")
 
 
 def _latency(published: PublishedTable, timed: Sequence[Timed]) -> Figure:
-    from bench.report.tradeoff import latency_figure
+    from bench.report.figures.tradeoff import latency_figure
 
     return latency_figure(published, measured=timed)
 
 
 def _schedule() -> Figure:
-    from bench.report.schedule import schedule_figure
+    from bench.report.figures.ema_schedule import schedule_figure
 
     return schedule_figure()
 
 
 def _scaling() -> Figure:
-    from bench.report.comparison import published_sizes, scaling_figure
+    from bench.report.figures.ablation import published_sizes, scaling_figure
 
     title = (
         "ImageNet, sigma 1.0 in training and certification: quoted, Lei et al., ICLR 2025, Tables 7 and 8\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bench.report import units
-from bench.report.figures import blank
+from bench.report.figures.accuracy import blank
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import normals
 from bench.types import BaseClassifier, Image, Noise

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest, name
-from bench.report.cells import Cell, Column, Line, Table, Unit, slug
 from bench.report.envelope import envelope, in_common
 from bench.report.grouping import Group, groups, variants
-from bench.report.quoted import misfit, quoted
 from bench.report.statistics import wilson
-from bench.report.tables import FROM_BELOW
+from bench.report.tables.accuracy import FROM_BELOW
+from bench.report.tables.published_rows import misfit, quoted
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, slug
 from bench.runs.store import Run
 from bench.weights.catalogue import catalogue
 

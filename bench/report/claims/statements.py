@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from bench.report import derivations
-from bench.report.derivations import Derived
+from bench.report.claims import derivations
+from bench.report.claims.derivations import Derived
 
 _DIFFUSION = ("dds", "densepure-k1", "densepure-k5", "diffsmooth-m5", "diffsmooth-m10", "diffsmooth-m15")
 _CLASSICAL = ("gaussian", "consistency", "smoothadv", "boosting", "macer", "smoothmix")  # Denoised prints no r >= 2

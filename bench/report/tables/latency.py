@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.published.tables import PublishedTable
-from bench.report.cells import Cell, Column, Line, Table
 from bench.report.envelope import envelope, in_common
+from bench.report.figures.tradeoff import Timed
 from bench.report.grouping import Group, variants
-from bench.report.quoted import misfit
-from bench.report.tradeoff import Timed
+from bench.report.tables.published_rows import misfit
+from bench.report.tables.table import Cell, Column, Line, Table
 from bench.runs.store import Run
 from bench.timing.records import LatencyRecord, certificate_seconds
 from bench.types import RunSpec

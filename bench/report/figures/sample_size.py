@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report import units
 from bench.report.accuracy import digest
-from bench.report.figures import blank, put_legend, style
+from bench.report.figures.accuracy import blank, put_legend, style
 from bench.runs.store import Run
 from bench.types.errors import ReportError
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.report import units
 from bench.report.accuracy import Curve, curve, digest
-from bench.report.escaping import terminal
+from bench.report.formats.escaping import terminal
 from bench.report.grouping import Group, variants
 from bench.report.statistics import CONFIDENCE, wilson
 from bench.types.errors import ReportError

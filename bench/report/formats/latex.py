@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.report.cells import Cell, Table
-from bench.report.escaping import latex as escape
+from bench.report.formats.escaping import latex as escape
+from bench.report.tables.table import Cell, Table
 
 _HEAD = "% needs \\usepackage{booktabs,graphicx}; give \\input this file\n"
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bench.published.specification import Sheet, load_sheet
-from bench.report.cells import Cell, Column, Line, Source, Table
+from bench.report.tables.table import Cell, Column, Line, Source, Table
 from bench.runs.registry import methods
 from bench.types.errors import ReportError
 

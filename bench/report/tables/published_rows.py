@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bench.published.tables import PublishedTable, load
 from bench.report import units
-from bench.report.cells import Cell, Column, Line, Table, Unit, slug
 from bench.report.grouping import Group
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, slug
 from bench.types.errors import ReportError
 
 # l2 radii in other pixels are other radii: rows of another size do not stand beside the published ones.

@@ -8,9 +8,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.report import escaping
-from bench.report.cells import Cell, Table
-from bench.report.escaping import markdown as _markdown_text
+from bench.report.formats import escaping
+from bench.report.formats.escaping import markdown as _markdown_text
+from bench.report.tables.table import Cell, Table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

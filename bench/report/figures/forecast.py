@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bench.report import units
-from bench.report.figures import blank, put_legend, style
+from bench.report.figures.accuracy import blank, put_legend, style
 from bench.timing.forecast.forecast import Forecast, Split
 from bench.timing.forecast.simulate import Costs
 

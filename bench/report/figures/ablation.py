@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from bench.published.tables import PublishedRow, load
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest
-from bench.report.cells import Source
-from bench.report.figures import ACCURACY, blank, style
+from bench.report.figures.accuracy import ACCURACY, blank, style
 from bench.report.grouping import Group
 from bench.report.statistics import CONFIDENCE, wilson
+from bench.report.tables.table import Source
 from bench.runs.store import Run
 from bench.types.errors import ReportError
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import Accuracy, certified_accuracy, digest, name
-from bench.report.cells import Cell, Column, Line, Table, Unit, numbered, slug
 from bench.report.envelope import Envelope, envelope, in_common
 from bench.report.grouping import Group, groups, variants
-from bench.report.quoted import misfit, published_alone, published_notes, published_table, quoted
 from bench.report.statistics import CONFIDENCE, FAILURE, noise_correction, wilson
+from bench.report.tables.published_rows import misfit, published_alone, published_notes, published_table, quoted
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, numbered, slug
 from bench.runs.store import Run
 
 _ORACLE = "the best is an oracle's choice on these same images, so biased upwards; intervals are not corrected for it"

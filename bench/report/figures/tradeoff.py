@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.published.tables import PublishedRow, PublishedTable
 from bench.report import units
-from bench.report.figures import ACCURACY, COLOURS, blank, put_legend
-from bench.report.placement import Box, Point, nearest, place
+from bench.report.figures.accuracy import ACCURACY, COLOURS, blank, put_legend
+from bench.report.figures.label_placement import Box, Point, nearest, place
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:

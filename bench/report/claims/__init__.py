@@ -1,0 +1,1 @@
+"""The paper's headline claims, re-derived from its own tables."""

@@ -1,0 +1,1 @@
+"""What tables and figures are written in: Markdown, LaTeX, CSV, JSON, HTML."""
