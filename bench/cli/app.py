@@ -9,7 +9,7 @@ from bench.cli import (
     catalogue,
     claims,
     compare,
-    conversion,
+    convert,
     doctor,
     latency,
     logs,
@@ -50,7 +50,7 @@ weights = typer.Typer(
 weights.command("list")(command(catalogue.weights_list))
 weights.command("verify")(command(catalogue.weights_verify))
 weights.command("add")(command(catalogue.weights_add))
-weights.command("convert")(command(conversion.weights_convert))
+weights.command("convert")(command(convert.weights_convert))
 app.add_typer(weights, name="weights")
 
 published = typer.Typer(help="Published certification logs: audit them, import them.", no_args_is_help=True)

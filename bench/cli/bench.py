@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import complete
+from bench.cli import completion
 from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, stdout
 from bench.cli.paths import at_home
 
@@ -25,7 +25,7 @@ def bench(
     ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=complete.precisions)
+        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=completion.precisions)
     ] = "fp32",
     compile_passes: Annotated[
         bool, typer.Option("--compile", help="Forward pass and certifier by torch.compile, where that is faster.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli import complete
+from bench.cli import completion
 from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, stdout
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.", autocompletion=complete.methods)
+        str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.", autocompletion=completion.methods)
     ] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
@@ -136,9 +136,9 @@ def datasets(json: Annotated[bool, JSON_OPTION] = False) -> None:
 
 
 def check(
-    method: Annotated[str, typer.Argument(help="A method, or file.py:NAME.", autocompletion=complete.methods)],
+    method: Annotated[str, typer.Argument(help="A method, or file.py:NAME.", autocompletion=completion.methods)],
     dataset: Annotated[
-        str, typer.Option(help="Dataset whose images it gets.", autocompletion=complete.datasets)
+        str, typer.Option(help="Dataset whose images it gets.", autocompletion=completion.datasets)
     ] = "digits",
     data_root: Annotated[Path | None, DATA_ROOT] = None,
     class_order: Annotated[str | None, CLASS_ORDER] = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import complete
+from bench.cli import completion
 from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
 
@@ -24,12 +24,14 @@ def latency(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, with commas between; or file.py:NAME.", show_default=METHODS, autocompletion=complete.methods
+            help="Methods, with commas between; or file.py:NAME.",
+            show_default=METHODS,
+            autocompletion=completion.methods,
         ),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Whose image shape and classes.", show_default="digits", autocompletion=complete.datasets),
+        typer.Option(help="Whose image shape and classes.", show_default="digits", autocompletion=completion.datasets),
     ] = None,
     gpu: Annotated[
         str | None,
@@ -44,7 +46,7 @@ def latency(
     sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
     alpha: Annotated[float, typer.Option(help="Chance that an image's certificate is wrong.")] = 0.001,
     precision: Annotated[
-        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=complete.precisions)
+        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=completion.precisions)
     ] = "fp32",
     batch: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli import complete
+from bench.cli import completion
 from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 
@@ -26,11 +26,11 @@ def run(
         typer.Option(
             help="Methods, with commas between; all; or file.py:NAME.",
             show_default="embedded plan",
-            autocompletion=complete.methods,
+            autocompletion=completion.methods,
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Dataset.", show_default="embedded plan", autocompletion=complete.datasets)
+        str | None, typer.Option(help="Dataset.", show_default="embedded plan", autocompletion=completion.datasets)
     ] = None,
     sigma: Annotated[
         str | None,
@@ -77,7 +77,7 @@ def run(
         typer.Option(
             help="fp32 | tf32 | bf16 | fp16.",
             show_default="fp32",
-            autocompletion=complete.precisions,
+            autocompletion=completion.precisions,
         ),
     ] = None,
     certifier: Annotated[
@@ -85,7 +85,7 @@ def run(
         typer.Option(
             help="cohen: n samples an image; sequential: up to n, until its verdicts at --radii are settled.",
             show_default="cohen",
-            autocompletion=complete.certifiers,
+            autocompletion=completion.certifiers,
         ),
     ] = None,
     radii: Annotated[
@@ -123,7 +123,7 @@ def run(
         str,
         typer.Option(
             help="local: this machine; ray: the cluster of RAY_ADDRESS, or one started here; slurm: a job array.",
-            autocompletion=complete.executors,
+            autocompletion=completion.executors,
         ),
     ] = "local",
     workers: Annotated[
@@ -145,8 +145,8 @@ def run(
     """Certify methods on a dataset; without options, the embedded default on real handwritten digits."""
     from dataclasses import replace
 
-    from bench.cli.costs import show_cost
-    from bench.cli.executions import execution_of
+    from bench.cli.dry_run import show_cost
+    from bench.cli.execution import execution_of
     from bench.cli.requests import numbers, requests
     from bench.runs.request import plan as plan_jobs
 

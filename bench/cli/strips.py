@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import complete
+from bench.cli import completion
 from bench.cli.output import doubt_lengths, remark
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home, subset_beside
 
@@ -18,9 +18,9 @@ METHODS = "denoised,dds,densepure,diffsmooth"
 def strips(
     out: Annotated[Path, typer.Option(help="Folder for strips-DATASET-sSIGMA.png, .pdf and .svg.", callback=at_home)],
     methods: Annotated[
-        str, typer.Option(help="Methods that denoise, with commas between.", autocompletion=complete.methods)
+        str, typer.Option(help="Methods that denoise, with commas between.", autocompletion=completion.methods)
     ] = METHODS,
-    dataset: Annotated[str, typer.Option(help="Whose images.", autocompletion=complete.datasets)] = "digits",
+    dataset: Annotated[str, typer.Option(help="Whose images.", autocompletion=completion.datasets)] = "digits",
     data_root: Annotated[Path | None, DATA_ROOT] = None,
     class_order: Annotated[str | None, CLASS_ORDER] = None,
     sigma: Annotated[str, typer.Option(help="Noise levels, l2 in [0, 1] pixels, with commas between.")] = "0.5",

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import complete
+from bench.cli import completion
 from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
 from bench.types.plugins import told_apart
@@ -45,11 +45,11 @@ def _one_voice() -> Iterator[None]:
 
 @_one_voice()
 def train(
-    method: Annotated[str, typer.Argument(help="Method, see `rrcm-bench methods`.", autocompletion=complete.methods)],
+    method: Annotated[str, typer.Argument(help="Method, see `rrcm-bench methods`.", autocompletion=completion.methods)],
     stage: Annotated[
         str | None, typer.Argument(help="Stage, where the method has several.", show_default="the only one")
     ] = None,
-    dataset: Annotated[str, typer.Option(help="Dataset.", autocompletion=complete.datasets)] = "digits",
+    dataset: Annotated[str, typer.Option(help="Dataset.", autocompletion=completion.datasets)] = "digits",
     data_root: Annotated[Path | None, DATA_ROOT] = None,
     class_order: Annotated[str | None, CLASS_ORDER] = None,
     preset: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import complete
+from bench.cli import completion
 from bench.cli.output import JSON_OPTION, print_json, remark, stdout
 from bench.cli.paths import at_home
 
@@ -25,7 +25,7 @@ def weights_convert(
         typer.Option(
             "--from",
             help="Whose checkpoint it is: guided-diffusion, improved-diffusion, hf-vit, or file.py:NAME.",
-            autocompletion=complete.converters,
+            autocompletion=completion.converters,
         ),
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
