@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.types import BaseClassifier, Method, Noise, Param, Scalar, Setting
 from bench.types.errors import MethodError
-from methods.noisy import stage
+from methods.noise_trained import stage
 from methods.purification import (
     BY_TRACK,
     PUBLISHED,

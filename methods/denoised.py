@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting
 from methods.nets.recognition import Shapes, classifier_arch, denoiser_arch
-from methods.noisy import crop_side, habitual_normaliser, normaliser_param, stage
+from methods.noise_trained import crop_side, habitual_normaliser, normaliser_param, stage
 
 
 def build(setting: Setting) -> BaseClassifier:
@@ -19,8 +19,8 @@ def build(setting: Setting) -> BaseClassifier:
 
     from methods.nets.architectures import build_network
     from methods.nets.denoisers import build_denoiser
-    from methods.nets.filling import furnish
     from methods.nets.hard_labels import BehindDenoiser
+    from methods.nets.load_weights import furnish
     from methods.nets.normalisers import Normaliser
 
     channels = setting.shape[0]

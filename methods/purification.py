@@ -121,9 +121,9 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
     from methods.diffusion.conversion import as_unet_state
     from methods.diffusion.unets import UNet, build_unet, check_trained, prediction_of, unet_arch
     from methods.nets.architectures import build_network
-    from methods.nets.filling import furnish
+    from methods.nets.inference.optimise import tune, tune_denoiser
+    from methods.nets.load_weights import furnish
     from methods.nets.resized import Resized
-    from methods.nets.tuning import tune, tune_denoiser
 
     track, channels = check_track(setting, habits), setting.shape[0]
     arch, name = str(setting.params["denoiser"]), classifier_name(setting.params, setting.dataset, habits)

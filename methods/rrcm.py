@@ -10,7 +10,7 @@ from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, Tr
 from bench.types.errors import MethodError, WeightsError
 from methods.nets.recognition import Shapes, vit_size
 from methods.nets.sizes import SIZES
-from methods.noisy import crop_side
+from methods.noise_trained import crop_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,8 @@ def build(setting: Setting) -> BaseClassifier:
     Raises: MethodError for a size that has no patches for these images, WeightsError for weights that do not fit,
     or were never fine-tuned.
     """
-    from methods.nets.filling import furnish
     from methods.nets.hard_labels import HardLabels
+    from methods.nets.load_weights import furnish
     from methods.nets.vit import AtNoiseLevel, TimeTokenClassifier, nearest_time, time_token_vit
 
     size, grid = str(setting.params["size"]), int(setting.params["grid"])

@@ -18,12 +18,12 @@ from torch import Tensor
 from bench.types import Method, Scalar, Setting, WeightsFile
 from bench.types.errors import MethodError, WeightsError
 from bench.weights.resolve import inspect
+from methods.boosting import BOOSTING
 from methods.denoised import DENOISED
-from methods.ensemble import BOOSTING
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import DENOISERS
 from methods.nets.vit import SIZES, TimeTokenClassifier, nearest_time, time_token_vit
-from methods.noisy import CONSISTENCY, GAUSSIAN, MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
+from methods.noise_trained import CONSISTENCY, GAUSSIAN, MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
 from methods.rrcm import RRCM
 from methods.training.keys import borrowed
 
@@ -106,7 +106,7 @@ def test_without_weights_the_missing_role_is_named(method: Method, dataset: str,
 
 
 def test_listing_the_methods_imports_no_torch() -> None:
-    values = "methods.noisy, methods.ensemble, methods.denoised, methods.rrcm"
+    values = "methods.noise_trained, methods.boosting, methods.denoised, methods.rrcm"
     code = f"import sys, {values}; assert not {{'torch', 'timm'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

@@ -30,7 +30,7 @@ from methods.nets.inner_votes import ROWS, first_seen_mode, votes_together
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch
 from methods.nets.resized import RESIZES, Resized
-from methods.noisy import DMAE
+from methods.noise_trained import DMAE
 from methods.training.keys import borrowed
 
 METHODS = (DDS, DENSEPURE, DIFFSMOOTH)

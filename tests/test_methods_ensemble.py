@@ -16,10 +16,10 @@ from bench.testing import check_method
 from bench.types import Scalar, Setting, WeightsFile
 from bench.types.errors import MethodError, UsageError, WeightsError
 from bench.weights.resolve import resolve
-from methods.ensemble import BOOSTING
+from methods.boosting import BOOSTING
 from methods.nets.architectures import build_network
-from methods.nets.consensus import AGGREGATES, Ensemble
-from methods.noisy import GAUSSIAN
+from methods.nets.voting import AGGREGATES, Ensemble
+from methods.noise_trained import GAUSSIAN
 
 K = 5
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.types import Method, Setting
 from bench.weights.resolve import resolve
 from methods.nets.architectures import build_network
-from methods.noisy import GAUSSIAN, MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
+from methods.noise_trained import GAUSSIAN, MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
 
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1)
 STD = torch.tensor([0.2023, 0.1994, 0.2010]).view(1, 3, 1, 1)

@@ -24,15 +24,15 @@ from bench.smoothing.noise import ESTIMATE, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import NOT_FINITE, BaseClassifier, Method, Scalar
 from bench.types.errors import MethodError
+from methods.boosting import BOOSTING
 from methods.dds import DDS
 from methods.denoised import DENOISED
 from methods.densepure import DENSEPURE
 from methods.diffsmooth import DIFFSMOOTH
 from methods.diffusion.unets import build_unet
-from methods.ensemble import BOOSTING
 from methods.nets import hard_labels
-from methods.nets.consensus import AGGREGATES, Ensemble
-from methods.noisy import DMAE, GAUSSIAN
+from methods.nets.voting import AGGREGATES, Ensemble
+from methods.noise_trained import DMAE, GAUSSIAN
 from methods.rrcm import RRCM
 from methods.training.keys import borrowed
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from methods.nets import attention
 from methods.nets.architectures import build_network
-from methods.nets.attention import MemoryEfficientAttention, choose_attention, faster_attention
-from methods.nets.probing import fastest
-from methods.nets.tuning import tune
+from methods.nets.inference import attention
+from methods.nets.inference.attention import MemoryEfficientAttention, choose_attention, faster_attention
+from methods.nets.inference.optimise import tune
+from methods.nets.inference.probe import fastest
 from methods.nets.vit import time_token_vit
 from methods.training.keys import borrowed
 

@@ -21,14 +21,14 @@ from methods.diffusion import fused as fused_unet
 from methods.diffusion.architectures import UNETS
 from methods.diffusion.schedules import schedule
 from methods.diffusion.unets import UNet
-from methods.nets import tuning
 from methods.nets.architectures import build_network
-from methods.nets.fused import reference, resnet, vit
-from methods.nets.fused.probe import CLOSE, errors
-from methods.nets.fused.resnet import FusedResNet, fuse_resnet
-from methods.nets.fused.vit import FusedTimeTokenViT, fuse_vit
+from methods.nets.inference import optimise
+from methods.nets.inference.fused import reference, resnet, vit
+from methods.nets.inference.fused.probe import CLOSE, errors
+from methods.nets.inference.fused.resnet import FusedResNet, fuse_resnet
+from methods.nets.inference.fused.vit import FusedTimeTokenViT, fuse_vit
+from methods.nets.inference.optimise import fold, hold_halves, tune
 from methods.nets.normalisers import Normaliser
-from methods.nets.tuning import fold, hold_halves, tune
 from methods.nets.vit import AtNoiseLevel, TimeTokenClassifier, time_token_vit
 
 RESNETS = {
@@ -64,7 +64,9 @@ def by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels' references in their place: they are compared with those elsewhere, and need no GPU."""
     for module in (vit, resnet, fused_unet):
         for name in vars(reference).keys() & vars(module).keys():
-            if callable(getattr(module, name)) and getattr(module, name).__module__.startswith("methods.nets.fused."):
+            if callable(getattr(module, name)) and getattr(module, name).__module__.startswith(
+                "methods.nets.inference.fused."
+            ):
                 monkeypatch.setattr(module, name, getattr(reference, name))
 
 
@@ -128,8 +130,8 @@ interpreter.GridExecutor._init_args_hst = arguments
 Builder = interpreter.InterpreterBuilder
 Builder.create_masked_load = bounded(Builder.create_masked_load, 0)
 Builder.create_masked_store = bounded(Builder.create_masked_store, 1)
-from methods.nets.fused import groups
-from methods.nets.fused.probe import CLOSE, errors
+from methods.nets.inference.fused import groups
+from methods.nets.inference.fused.probe import CLOSE, errors
 groups.CHUNK = 32
 # In fp16: triton's interpreter has no product of bf16.
 off = {name: error for name, error in errors("cpu", torch.float16, (4, 6)).items() if not error <= CLOSE[torch.float16]}
@@ -148,8 +150,8 @@ COMPILED = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from methods.nets.fused.maps import _convolve, _finish
-from methods.nets.fused.tokens import _add_norm
+from methods.nets.inference.fused.maps import _convolve, _finish
+from methods.nets.inference.fused.tokens import _add_norm
 POINTERS = {"x": "*bf16", "y": "*bf16", "weight": "*bf16", "other": "*bf16", "branch": "*bf16", "out": "*bf16"}
 POINTERS |= {"bias": "*fp32", "stream": "*fp32", "kept": "*fp32", "eps": "fp32"}
 NORM = {"added": True, "assembled": False, "block": 1024}
@@ -229,7 +231,7 @@ def test_networks_are_fused_where_the_kernels_work_in_half_precision_alone(
     network, x = make()
     plain, exact = copy.deepcopy(network), copy.deepcopy(network)
     tune(plain, "cpu", "bf16")
-    monkeypatch.setattr(tuning, "fused_kernels", lambda _device: True)
+    monkeypatch.setattr(optimise, "fused_kernels", lambda _device: True)
     tune(exact, "cpu", "fp32")
     tune(network, "cpu", "bf16")
     kinds = (FusedResNet, FusedTimeTokenViT)
@@ -240,7 +242,7 @@ def test_networks_are_fused_where_the_kernels_work_in_half_precision_alone(
 
 
 def test_no_cpu_has_fused_kernels() -> None:
-    assert not tuning.fused_kernels("cpu")
+    assert not optimise.fused_kernels("cpu")
 
 
 @borrowed(1)
@@ -263,7 +265,7 @@ def test_the_kernels_are_right_on_cuda(dtype: torch.dtype) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     assert {name: error for name, error in errors("cuda:0", dtype).items() if not error <= CLOSE[dtype]} == {}
-    assert tuning.fused_kernels("cuda:0")
+    assert optimise.fused_kernels("cuda:0")
 
 
 @pytest.mark.gpu
@@ -297,6 +299,6 @@ def test_a_fused_unet_is_no_further_from_float32_on_cuda(name: str) -> None:
         expected = network(x, 250.0)
         plain = copy.deepcopy(network)
         hold_halves(plain, torch.bfloat16)
-        tuning.tune_denoiser(network, "cuda:0", "bf16")
+        optimise.tune_denoiser(network, "cuda:0", "bf16")
         with torch.autocast("cuda", torch.bfloat16):
             assert apart(network(x, 250.0), expected) < 1.5 * apart(plain(x, 250.0), expected) + 2.0**-8

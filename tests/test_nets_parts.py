@@ -16,8 +16,8 @@ from methods.nets import recognition, scales
 from methods.nets.architectures import KNOWN, build_network
 from methods.nets.cifar_resnet import akamaster_resnet, cifar_resnet
 from methods.nets.denoisers import DENOISERS, FFDNet, build_denoiser
-from methods.nets.filling import fill, furnish, seeded
 from methods.nets.hard_labels import HardLabels
+from methods.nets.load_weights import fill, furnish, seeded
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import SIZES, time_token_vit
 from methods.training.keys import borrowed

@@ -15,7 +15,7 @@ from bench.types.errors import MethodError, WeightsError
 from methods.nets.architectures import build_network
 from methods.nets.backbones import backbone
 from methods.nets.cifar_resnet import cifar_resnet
-from methods.nets.filling import furnish
+from methods.nets.load_weights import furnish
 from methods.nets.recognition import classifier_arch, described
 
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_loaded_is_called_what_it_is(
 
 
 def test_a_transformer_for_larger_images_says_their_size(tmp_path: Path) -> None:
-    from methods.nets.filling import fill
+    from methods.nets.load_weights import fill
 
     state = on_meta("vit_base_patch16_384", side=384).state_dict()
     file = WeightsFile(role="network", path=tmp_path, sha256="", name="vit.pth")

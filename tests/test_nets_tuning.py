@@ -16,14 +16,14 @@ from bench.smoothing.voting import draw
 from bench.types import NOT_FINITE, BaseClassifier, Setting
 from bench.types.errors import MethodError
 from methods.diffusion.unets import build_unet
-from methods.nets import tuning
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import build_denoiser
 from methods.nets.hard_labels import HardLabels, marked
+from methods.nets.inference import optimise
+from methods.nets.inference.optimise import DirectLinear, channels_last, choose_products, fold, hold_halves, tune
 from methods.nets.normalisers import Normaliser
-from methods.nets.tuning import DirectLinear, channels_last, choose_products, fold, hold_halves, tune
 from methods.nets.vit import TimeTokenClassifier, time_token_vit
-from methods.noisy import GAUSSIAN
+from methods.noise_trained import GAUSSIAN
 from methods.rrcm import RRCM
 from methods.training.keys import borrowed
 
@@ -140,10 +140,10 @@ def test_the_other_product_is_taken_where_it_is_faster_and_for_wide_layers_alone
     x = torch.randn(3, 5, 256, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = network(x)
-        monkeypatch.setattr(tuning, "faster_product", lambda: False)
+        monkeypatch.setattr(optimise, "faster_product", lambda: False)
         choose_products(network)
         assert not any(isinstance(module, DirectLinear) for module in network)
-        monkeypatch.setattr(tuning, "faster_product", lambda: True)
+        monkeypatch.setattr(optimise, "faster_product", lambda: True)
         choose_products(network)
         assert [type(module) for module in network] == [DirectLinear, nn.GELU, nn.Linear]
         assert (network(x) - before).abs().max() <= 1e-5 * before.abs().max()
@@ -153,8 +153,8 @@ def test_the_other_product_is_taken_where_it_is_faster_and_for_wide_layers_alone
 
 
 def test_the_products_are_compared_before_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "_product", lambda x, weight, bias: nn.functional.linear(x, weight, bias) + 0.1)
-    assert tuning.faster_product.__wrapped__() is False
+    monkeypatch.setattr(optimise, "_product", lambda x, weight, bias: nn.functional.linear(x, weight, bias) + 0.1)
+    assert optimise.faster_product.__wrapped__() is False
 
 
 def setting(dataset: str, shape: tuple[int, int, int], **params: object) -> Setting:

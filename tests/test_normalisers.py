@@ -16,8 +16,8 @@ from bench.types import Method, WeightsFile
 from bench.types.errors import MethodError, UsageError, WeightsError
 from methods.dds import DDS
 from methods.nets.cifar_resnet import cifar_resnet
-from methods.nets.filling import seeded
-from methods.noisy import GAUSSIAN, MACER, VIT_GAUSSIAN
+from methods.nets.load_weights import seeded
+from methods.noise_trained import GAUSSIAN, MACER, VIT_GAUSSIAN
 
 OWN = "0.4914,0.4822,0.4465/0.2023,0.1994,0.201"
 

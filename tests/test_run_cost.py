@@ -20,7 +20,7 @@ from bench.types.errors import DeviceError
 from methods.dds import DDS
 from methods.densepure import DENSEPURE
 from methods.diffsmooth import DIFFSMOOTH
-from methods.noisy import GAUSSIAN, VIT_GAUSSIAN
+from methods.noise_trained import GAUSSIAN, VIT_GAUSSIAN
 
 HERE = Path(__file__)
 DIGITS = RunRequest(methods=("dds",), dataset="digits", sigmas=(0.5,), n=100, subset="first:2", random_weights=True)

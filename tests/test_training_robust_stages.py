@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from bench.types import Setting, TrainRequest, WeightsFile
 from bench.types.errors import BenchError, UsageError, WeightsError
 from bench.weights.resolve import inspect
+from methods.boosting import BOOSTING
 from methods.denoised import DENOISED
-from methods.ensemble import BOOSTING
 from methods.nets.architectures import build_network
-from methods.noisy import MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
+from methods.noise_trained import MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
 from methods.training import boosting, classical, denoising, macer, ordering, smoothadv, smoothmix, stability
 from methods.training.keys import borrowed
 from methods.training.loop import METRICS

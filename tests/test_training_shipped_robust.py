@@ -75,7 +75,7 @@ def test_shipped_weights_are_found_and_see_through_their_noise(name: str, sigma:
 @pytest.mark.parametrize("sigma", SIGMAS)
 @borrowed(1)
 def test_five_members_are_no_worse_than_their_mean(sigma: float) -> None:
-    from methods.ensemble import member_tensors
+    from methods.boosting import member_tensors
     from methods.nets.architectures import build_network
     from methods.nets.hard_labels import HardLabels
     from methods.nets.normalisers import Normaliser

@@ -14,9 +14,9 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
-from methods.nets.fused.groups import doubled, group_norm, halved
-from methods.nets.fused.maps import finish
-from methods.nets.fused.tokens import patches
+from methods.nets.inference.fused.groups import doubled, group_norm, halved
+from methods.nets.inference.fused.maps import finish
+from methods.nets.inference.fused.tokens import patches
 
 FILLED = 16  # channels of the first convolution's input, zeros behind the image's: what tensor cores take
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.types import NOT_FINITE, BaseClassifier, Noise, Scalar
 from bench.types.errors import MethodError
-from methods.nets.tuning import tune
+from methods.nets.inference.optimise import tune
 
 AT_ONCE = ("cpu", "meta")  # devices that have no work in hand which a look at a number would wait for
 

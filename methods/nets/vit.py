@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.nets.blocks import Block, Patches
-from methods.nets.noise_grid import karras_grid, nearest_time
+from methods.nets.karras_grid import karras_grid, nearest_time
 from methods.nets.normalisers import Normaliser
 from methods.nets.sizes import SIZES, Size
 

@@ -15,7 +15,7 @@ from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_pre
 from bench.weights.resolve import resolve
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import DENOISERS, build_denoiser
-from methods.nets.filling import fill
+from methods.nets.load_weights import fill
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch, denoiser_arch
 from methods.training import losses

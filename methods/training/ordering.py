@@ -15,7 +15,7 @@ from bench.types import TrainRequest
 from bench.types.errors import UsageError
 from bench.weights.resolve import resolve
 from methods.nets.architectures import build_network
-from methods.nets.filling import fill
+from methods.nets.load_weights import fill
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch
 from methods.nets.scales import read
@@ -33,7 +33,7 @@ def pack(request: TrainRequest) -> Mapping[str, Any]:
     Source: Horvath et al. 2022, Section 6. Differs: they ordered by certified results on that subset.
     Raises: UsageError, DataError, WeightsError.
     """
-    from methods.ensemble import BOOSTING, member_tensors
+    from methods.boosting import BOOSTING, member_tensors
 
     sigma = sigma_of(request)
     chosen = _chosen(request)

@@ -83,8 +83,8 @@ def build(setting: Setting) -> BaseClassifier:
 
     from methods.nets.architectures import build_network
     from methods.nets.backbones import backbone
-    from methods.nets.filling import furnish
     from methods.nets.hard_labels import HardLabels
+    from methods.nets.load_weights import furnish
     from methods.nets.normalisers import Normaliser
     from methods.nets.resized import Resized
 

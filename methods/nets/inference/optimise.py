@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from methods.nets.attention import choose_attention
-from methods.nets.probing import fastest
+from methods.nets.inference.attention import choose_attention
+from methods.nets.inference.probe import fastest
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast computes in
 GAIN = 1.5  # a product of its own must be faster than torch's by this: a busy machine must not decide
@@ -58,18 +58,18 @@ def fuse(network: nn.Module, dtype: torch.dtype) -> bool:
 
     Weights of a residual network are rounded here, from what they are; biases stay float32.
     """
-    from methods.nets.fused.resnet import fuse_resnet
-    from methods.nets.fused.vit import fuse_vit
+    from methods.nets.inference.fused.resnet import fuse_resnet
+    from methods.nets.inference.fused.vit import fuse_vit
 
     return fuse_vit(network, dtype) or fuse_resnet(network, dtype)
 
 
 @cache
 def fused_kernels(device: str) -> bool:
-    """Whether the kernels of methods.nets.fused run on a device and are right there; tried once in a process."""
+    """Whether the kernels of methods.nets.inference.fused run on a device and are right there; tried once in a process."""
     if not device.startswith("cuda") or find_spec("triton") is None:
         return False
-    from methods.nets.fused.probe import works
+    from methods.nets.inference.fused.probe import works
 
     return works(device)
 

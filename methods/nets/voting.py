@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.types import Noise
 from methods.nets.hard_labels import refuse_at_once, refuse_nonfinite, settled
-from methods.nets.tuning import tune
+from methods.nets.inference.optimise import tune
 
 AGGREGATES = ("logits", "softmax", "votes")
 

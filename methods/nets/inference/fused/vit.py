@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.nets.blocks import Attention, Block
-from methods.nets.fused.tokens import add_norm, assemble_norm, gelu_, patches
+from methods.nets.inference.fused.tokens import add_norm, assemble_norm, gelu_, patches
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import SIGMA_DATA, AtNoiseLevel, TimeTokenClassifier, TimeTokenViT, time_embedding
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, WeightsFile
 from bench.types.errors import MethodError, WeightsError
 from methods.nets.recognition import Shapes, classifier_arch
-from methods.noisy import ARCHITECTURES, crop_side, habitual_normaliser, normaliser_param, stage
+from methods.noise_trained import ARCHITECTURES, crop_side, habitual_normaliser, normaliser_param, stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +27,9 @@ def build(setting: Setting) -> BaseClassifier:
     from torch import nn
 
     from methods.nets.architectures import build_network, temper
-    from methods.nets.consensus import Ensemble
-    from methods.nets.filling import fill, seeded
+    from methods.nets.load_weights import fill, seeded
     from methods.nets.normalisers import Normaliser
+    from methods.nets.voting import Ensemble
 
     count, consensus = int(setting.params["members"]), int(setting.params["consensus"])
     if count < 1:
@@ -94,7 +94,7 @@ def member_tensors(file: WeightsFile, count: int | None = None) -> list[dict[str
     Raises: WeightsError for a file that packs no several networks, or lacks one.
     """
     from bench.weights.resolve import load_tensors, unwrapped
-    from methods.nets.filling import network_tensors
+    from methods.nets.load_weights import network_tensors
 
     if file.parts:
         return [network_tensors(file, classifier_arch, part=part) for part in file.parts[:count]]

@@ -12,8 +12,8 @@ from timm.models import resnet as timm_resnet
 from torch import Tensor, nn
 
 from methods.nets.cifar_resnet import BasicBlock, CifarResNet
-from methods.nets.fused.maps import convolve, finish, finish_pool, whole
-from methods.nets.fused.tokens import patches
+from methods.nets.inference.fused.maps import convolve, finish, finish_pool, whole
+from methods.nets.inference.fused.tokens import patches
 from methods.nets.normalisers import Normaliser
 
 NARROW = (16, 32, 64)  # channels of the convolutions that one program can hold

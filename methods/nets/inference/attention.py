@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.nets.blocks import Attention
-from methods.nets.probing import fastest
+from methods.nets.inference.probe import fastest
 
 GAIN = 1.1  # it must be faster by this: of equals torch's own is taken
 SHAPE = (16, 197, 12, 64)  # copies, tokens, heads and width of the probe: a ViT-B at 224 pixels

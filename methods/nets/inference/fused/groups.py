@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from methods.nets.fused.maps import laid
+from methods.nets.inference.fused.maps import laid
 
 CHUNK = 1024  # pixels whose statistics one program makes, at most
 ROWS, COLUMNS = 32, 64  # pixels and channels at a time

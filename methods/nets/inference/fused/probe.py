@@ -10,7 +10,7 @@ import torch
 import triton
 from torch import Tensor, nn
 
-from methods.nets.fused import groups, maps, reference, tokens
+from methods.nets.inference.fused import groups, maps, reference, tokens
 
 CLOSE = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}  # relative to the largest value: two roundings of it
 SIDES = (6, 34)  # of the maps that are normalised: one chunk of pixels, and two, the second of which is not full

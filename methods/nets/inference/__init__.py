@@ -1,0 +1,1 @@
+"""What makes a network fast on its device without moving what it says beyond rounding."""
