@@ -108,9 +108,9 @@ def _finetune(request: TrainRequest) -> Mapping[str, Any]:
 
 
 def _facts(name: str) -> Sequence[Mapping[str, Scalar]]:
-    from methods.training import facts
+    from methods.training import paper_tables
 
-    rows: Sequence[Mapping[str, Scalar]] = getattr(facts, name)()
+    rows: Sequence[Mapping[str, Scalar]] = getattr(paper_tables, name)()
     return rows
 
 

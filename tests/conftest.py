@@ -54,7 +54,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
 # ---- the global random generators ------------------------------------------------------------------------------------
 # A test that draws from them depends on whatever drew before it: it passes alone and fails in company. Each test, each
 # wider fixture and each module starts from a seed of its own name, and fails if it has moved them; a draw is made under
-# `methods.training.keys.borrowed`, which also decorates a test, or from a generator with a seed. The mark `global_rng`
+# `methods.training.rng.borrowed`, which also decorates a test, or from a generator with a seed. The mark `global_rng`
 # with a reason leaves a test alone: for libraries whose draws must differ between processes, as those of ports do.
 # So a random claim that holds once holds always; its stated false-alarm rate is that of another seed or version of a
 # generator.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.types import TrainRequest
-from methods.training import stage as around
+from methods.training import run_stage as around
 from methods.training.loop import Pace, run
 
 Stage = Callable[[TrainRequest], Mapping[str, Any]]

@@ -20,7 +20,7 @@ from weights_files import (
 
 from bench.types.errors import WeightsError
 from bench.weights import resolve
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])

@@ -13,7 +13,7 @@ import pytest
 
 from bench.cli import doctor, main
 from bench.cli.requests import requests
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 TOY = f"{Path(__file__).with_name('toy_method.py')}:TOY"
 SMALL = (

@@ -22,7 +22,7 @@ from bench.types.errors import WeightsError
 from methods.diffusion.conversion import as_unet_state, convert_guided, recognise_source
 from methods.diffusion.unets import build_unet
 from methods.diffusion.vit_conversion import convert_hf_vit, hf_vit
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 HERE = Path(__file__).resolve().parent
 FULL = next(r for r in json.loads((HERE / "golden_diffusion.json").read_text())["networks"] if "50M" in r["name"])

@@ -18,7 +18,7 @@ from bench.types.errors import MethodError
 from methods.diffusion.conversion import rename_openai
 from methods.diffusion.schedules import schedule
 from methods.diffusion.unets import UNETS, UNet, build_unet, unet_arch
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 HERE = Path(__file__).resolve().parent
 GOLDEN: dict[str, dict[str, Any]] = {

@@ -28,7 +28,7 @@ from bench.timing.throughput.records import FORMAT, Flips, Measurement, Series, 
 from bench.timing.throughput.session import begin
 from bench.timing.throughput.targets import targets
 from bench.types.errors import BenchError, DeviceError, SpecError, StoreError, UsageError
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 RECORDS = Path(__file__).resolve().parents[1] / "results" / "bench"
 MEASURED = Measurement(

@@ -21,7 +21,7 @@ from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import Noise
 from methods.nets.hard_labels import HardLabels
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 NOISE = MethodNoise(0, 0, 1)
 FULL = 32

@@ -12,7 +12,7 @@ from bench.runs.execution.cuda_graphs import MOST, RECORD_AFTER, CudaRecorder, R
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import BaseClassifier, Noise
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 NOISE = MethodNoise(0, 0, 1)
 

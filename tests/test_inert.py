@@ -21,7 +21,7 @@ import torch
 from weights_files import refused, saved, state
 
 from bench.weights.checkpoints import load_tensors
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 
 class Colour(enum.Enum):

@@ -29,7 +29,7 @@ from bench.timing.telemetry import NvmlSensor, sensor_for
 from bench.timing.workload import Certification
 from bench.types import BaseClassifier, RunSpec
 from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 SMALL = LatencyRequest(dataset="digits", n=120, n0=10, budget_s=3.0, repeats=2, batch="32", random_weights=True)
 

@@ -25,7 +25,7 @@ from methods.nets.denoisers import DENOISERS
 from methods.nets.vit import SIZES, TimeTokenClassifier, nearest_time, time_token_vit
 from methods.noise_trained import CONSISTENCY, GAUSSIAN, MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
 from methods.rrcm import RRCM
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SHAPES = {"cifar10": (3, 32, 32), "imagenet": (3, 224, 224), "digits": (1, 8, 8), "folder": (3, 224, 224)}

@@ -31,7 +31,7 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch
 from methods.nets.resized import RESIZES, Resized
 from methods.noise_trained import DMAE
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 METHODS = (DDS, DENSEPURE, DIFFSMOOTH)
 

@@ -34,7 +34,7 @@ from methods.nets import hard_labels
 from methods.nets.voting import AGGREGATES, Ensemble
 from methods.noise_trained import DMAE, GAUSSIAN
 from methods.rrcm import RRCM
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 ONE_STEP = {"steps": 1, "votes": 1}
 REPLAYABLE: tuple[tuple[Method, str, dict[str, Scalar]], ...] = (

@@ -20,7 +20,7 @@ from methods.nets.inference.attention import MemoryEfficientAttention, choose_at
 from methods.nets.inference.optimise import tune
 from methods.nets.inference.probe import fastest
 from methods.nets.vit import time_token_vit
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 
 def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 pytest.importorskip("triton", reason="no triton here")
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import build_denoiser
 from methods.nets.vit import TimeTokenViT, karras_grid, nearest_time, time_embedding, time_token_vit
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 HERE = Path(__file__).resolve().parent
 NETWORKS: dict[str, dict[str, Any]] = {r["name"]: r for r in json.loads((HERE / "golden_networks.json").read_text())}

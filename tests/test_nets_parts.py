@@ -20,7 +20,7 @@ from methods.nets.hard_labels import HardLabels
 from methods.nets.load_weights import fill, furnish, seeded
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import SIZES, time_token_vit
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:

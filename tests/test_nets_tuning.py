@@ -25,7 +25,7 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.vit import TimeTokenClassifier, time_token_vit
 from methods.noise_trained import GAUSSIAN
 from methods.rrcm import RRCM
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 
 def worn(network: nn.Module) -> nn.Module:

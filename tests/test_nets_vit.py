@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from methods.nets.blocks import Block, Patches
 from methods.nets.sizes import SIZES
 from methods.nets.vit import AtNoiseLevel, TimeTokenClassifier, TimeTokenViT, time_embedding, time_token_vit
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from bench.runs.certify import certify
 from bench.runs.request import RunRequest, plan
 from bench.types import Execution
 from bench.types.errors import MethodError, SpecError
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 HOW = Execution(("cpu",), 20)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.training.attacks import ddn, frozen, log_smoothed, mixing_ends, pgd, within
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 D, K, B, M = 12, 3, 5, 4
 SHAPE = (1, 3, 4)

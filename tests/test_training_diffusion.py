@@ -21,9 +21,9 @@ from methods.diffusion.schedules import level, level_sigma
 from methods.diffusion.unets import UNETS, build_unet, prediction_of, unet_arch
 from methods.purification import build_parts
 from methods.training.diffusion import diffusion, levels_of, silence
-from methods.training.keys import borrowed
 from methods.training.loop import CHECKPOINT, METRICS
 from methods.training.presets import presets, settle
+from methods.training.rng import borrowed
 from methods.training.settings import Diffusion
 
 PRETRAINED = Path(str(methods.__file__)).with_name("pretrained") / "digits"
@@ -98,7 +98,7 @@ def test_training_denoises_better_than_no_network_and_than_the_mean_image(tmp_pa
 def test_interrupting_and_resuming_changes_no_bit(
     changes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from methods.training import stage as around
+    from methods.training import run_stage as around
     from methods.training.loop import Pace, run
 
     asked = request(tmp_path / "parts", overrides={**SHORT, **changes})

@@ -13,8 +13,8 @@ from bench.data.digits import DIGITS
 from bench.types import Image
 from bench.types.errors import TrainingError
 from methods.training.augment import Name, jitter_digits, mix
-from methods.training.feed import Batch, Feed
-from methods.training.keys import generator
+from methods.training.loader import Batch, Feed
+from methods.training.rng import generator
 
 
 class Pictures:

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from methods.diffusion.schedules import Schedule, schedule
 from methods.training.diffusion import hybrid
-from methods.training.likelihood import HALF_BIN, Tables, bound, divergence, log_likelihood, noised, tables
+from methods.training.variational_bound import HALF_BIN, Tables, bound, divergence, log_likelihood, noised, tables
 
 SCHEDULES = ("cosine-40", "linear-40")
 LEVELS = (1, 2, 20, 39)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.types.errors import TrainingError
-from methods.training.keys import borrowed, generator, seed_of
 from methods.training.loop import CHECKPOINT, METRICS, Pace, Task, probe, run
+from methods.training.rng import borrowed, generator, seed_of
 
 STEPS = 12
 

@@ -21,12 +21,12 @@ from typer.testing import CliRunner
 from bench.cli import train
 from bench.cli.app import app
 from bench.types.errors import TrainingError, UsageError
-from methods.training import arrangement, classical, rrcm
-from methods.training.keys import borrowed
+from methods.training import classical, distributed_setup, rrcm
+from methods.training.distributed import join
 from methods.training.loop import CHECKPOINT, METRICS, Pace, Task, run
-from methods.training.parallel import join
-from methods.training.share import Share, at_hand, sharing
-from methods.training.stage import noise_like
+from methods.training.rng import borrowed
+from methods.training.run_stage import noise_like
+from methods.training.sharding import Share, at_hand, sharing
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_the_exported_average_is_what_a_slow_sum_gives(tmp_path: Path) -> None:
     settings = settings_of({"ema": str(decay)})
     task = dataclasses.replace(task, after=lambda _step: history.append(weights(task)))
     slow = {key: value.double() for key, value in weights(task).items()}
-    arranged, finish = arrangement.arrange(task, settings, task.world)
+    arranged, finish = distributed_setup.arrange(task, settings, task.world)
     run(arranged, tmp_path, resume=False)
     finish()
     for step, now in enumerate(history):
@@ -286,10 +286,10 @@ def test_a_run_with_averaged_weights_resumes_to_the_last_bit(tmp_path: Path, mon
 
 
 def test_compilation_changes_no_name_and_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrangement, "BACKEND", "eager")  # traced, not translated: needs no compiler
+    monkeypatch.setattr(distributed_setup, "BACKEND", "eager")  # traced, not translated: needs no compiler
     plain = alone()
     settings = settings_of({"compile": "true"})
-    made, _ = arrangement.arrange(alone(), settings, plain.world)
+    made, _ = distributed_setup.arrange(alone(), settings, plain.world)
     run(plain, tmp_path / "plain", resume=False)
     run(made, tmp_path / "made", resume=False)
     assert made.modules["net"]._compiled_call_impl is not None
@@ -307,7 +307,7 @@ def test_compilation_reaches_the_features_of_pre_training(
         traced.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(arrangement, "BACKEND", backend)
+    monkeypatch.setattr(distributed_setup, "BACKEND", backend)
     _, plain = carry_out("pretrain", tmp_path / "plain", init)
     assert not traced
     _, made = carry_out("pretrain", tmp_path / "made", init, compile="true", ema="0.5")
@@ -320,8 +320,8 @@ def test_a_missing_compiler_is_one_clear_line(tmp_path: Path, monkeypatch: pytes
     def broken(_graph: object, _inputs: object) -> None:
         raise RuntimeError("no compiler found\nand more")
 
-    monkeypatch.setattr(arrangement, "BACKEND", broken)
-    made, _ = arrangement.arrange(alone(), settings_of({"compile": "true"}), alone().world)
+    monkeypatch.setattr(distributed_setup, "BACKEND", broken)
+    made, _ = distributed_setup.arrange(alone(), settings_of({"compile": "true"}), alone().world)
     with pytest.raises(TrainingError, match="compile=true needs a compiler") as caught:
         run(made, tmp_path, resume=False)
     assert "\n" not in str(caught.value)

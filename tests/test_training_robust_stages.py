@@ -20,10 +20,10 @@ from methods.boosting import BOOSTING
 from methods.denoised import DENOISED
 from methods.nets.architectures import build_network
 from methods.noise_trained import MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
-from methods.training import boosting, classical, denoising, macer, ordering, smoothadv, smoothmix, stability
-from methods.training.keys import borrowed
+from methods.training import boosting, classical, denoising, macer, pack_ensemble, smoothadv, smoothmix, stability
 from methods.training.loop import METRICS
 from methods.training.presets import FOLDER, presets, settle
+from methods.training.rng import borrowed
 from methods.training.settings import Boosting, Classical, Denoising, Feeding, Macer, SmoothAdv, SmoothMix, Stability
 
 STAGES: dict[tuple[str, str], tuple[Stage, type[Feeding]]] = {
@@ -343,7 +343,7 @@ def test_packing_puts_the_better_member_first_by_images_that_are_not_certified(t
     asked = request(
         "boosting", "pack", tmp_path / "out", overrides={"subset": "skip:5+1"}, init=tmp_path / "n{member}.safetensors"
     )
-    report = ordering.pack(asked)
+    report = pack_ensemble.pack(asked)
     assert report["order"] == ["n2.safetensors", "n1.safetensors"]
     assert report["accuracies"][0] > report["accuracies"][1]
     assert report["images"] == 100
@@ -351,7 +351,7 @@ def test_packing_puts_the_better_member_first_by_images_that_are_not_certified(t
     assert torch.equal(tensors["0.fc.weight"], load_file(trained["weights"])["fc.weight"])
     made = setting(BOOSTING, {"members": weights_file("members", report["weights"])})
     assert made.params["normaliser"] == "mean_std"
-    again = ordering.pack(dataclasses.replace(asked, init=Path(report["weights"]), out=tmp_path / "again"))
+    again = pack_ensemble.pack(dataclasses.replace(asked, init=Path(report["weights"]), out=tmp_path / "again"))
     assert again["order"] == ["0", "1"]
 
 
@@ -365,4 +365,4 @@ def test_packing_puts_the_better_member_first_by_images_that_are_not_certified(t
 )
 def test_a_wrong_packing_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
-        ordering.pack(request("boosting", "pack", tmp_path / "out", **{"overrides": {}, **changes}))
+        pack_ensemble.pack(request("boosting", "pack", tmp_path / "out", **{"overrides": {}, **changes}))

@@ -14,8 +14,8 @@ from bench.data.digits import DIGITS
 from methods.nets.architectures import build_network
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import TimeTokenClassifier, nearest_time, time_token_vit
-from methods.training.keys import borrowed
-from methods.training.stage import Logits, noisy_accuracy
+from methods.training.rng import borrowed
+from methods.training.run_stage import Logits, noisy_accuracy
 
 FOLDER = Path(methods.__file__).parent / "pretrained" / "digits"
 SIGMAS = ("0.25", "0.50", "1.00")

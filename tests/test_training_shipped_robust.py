@@ -12,7 +12,7 @@ from bench.data.digits import DIGITS
 from bench.runs import registry
 from bench.types import BaseClassifier, Scalar, Setting
 from bench.weights.resolve import resolve
-from methods.training.keys import borrowed
+from methods.training.rng import borrowed
 
 SIGMAS = (0.25, 0.5, 1.0)
 METHODS = ("smoothadv", "macer", "smoothmix", "stability", "boosting", "denoised")

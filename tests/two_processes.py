@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 from bench.cli.app import app
 from bench.types import TrainRequest
 from bench.types.errors import BenchError
-from methods.training import boosting, classical, rrcm, smoothmix, teaching
-from methods.training.keys import borrowed, generator
+from methods.training import boosting, classical, rrcm, smoothmix, train_classifier
+from methods.training.distributed import ALONE, World, join
 from methods.training.loop import Pace, Task, run
 from methods.training.optimisers import sgd
-from methods.training.parallel import ALONE, World, join
-from methods.training.share import Share
+from methods.training.rng import borrowed, generator
+from methods.training.sharding import Share
 
 BATCH, STEPS = 16, 8
 SHORT = {"epochs": "1", "batch": "256", "warmup_epochs": "0"}  # 5 steps
@@ -74,12 +74,12 @@ def plain_descent(groups: list[dict[str, Any]], *, lr: float, weight_decay: floa
 
 def carry_out(name: str, out: Path, init: Path, **more: str) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
     """Report and weights of a stage."""
-    before = rrcm.adamw, teaching.adamw
-    rrcm.adamw = teaching.adamw = plain_descent
+    before = rrcm.adamw, train_classifier.adamw
+    rrcm.adamw = train_classifier.adamw = plain_descent
     try:
         report = STAGES[name][0](asked(name, out, init, **more))
     finally:
-        rrcm.adamw, teaching.adamw = before
+        rrcm.adamw, train_classifier.adamw = before
     return report, load_file(report["weights"])
 
 

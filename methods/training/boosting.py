@@ -18,9 +18,9 @@ from methods.nets.normalisers import Normaliser
 from methods.training.classical import check_copies, consistent_objective, noisy_objective
 from methods.training.export import export
 from methods.training.presets import plain, settle
+from methods.training.run_stage import Ground, accuracies, prepare, sigma_of, stamp, weights_path
 from methods.training.settings import Boosting
-from methods.training.stage import Ground, accuracies, prepare, sigma_of, stamp, weights_path
-from methods.training.teaching import teach
+from methods.training.train_classifier import teach
 
 OBJECTIVES = {"gaussian": noisy_objective, "consistency": consistent_objective}
 

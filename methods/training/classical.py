@@ -10,10 +10,10 @@ from torch import Tensor
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
 from methods.training import losses
-from methods.training.feed import Batch
+from methods.training.loader import Batch
+from methods.training.run_stage import sigma_of
 from methods.training.settings import Classical
-from methods.training.stage import sigma_of
-from methods.training.teaching import Loss, Pupil, teach
+from methods.training.train_classifier import Loss, Pupil, teach
 
 
 def gaussian(request: TrainRequest) -> Mapping[str, Any]:

@@ -19,14 +19,14 @@ from methods.nets.load_weights import fill
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch, denoiser_arch
 from methods.training import losses
-from methods.training.feed import Batch
-from methods.training.keys import borrowed
+from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adam, parameters_of
 from methods.training.presets import settle
+from methods.training.rng import borrowed
+from methods.training.run_stage import carry_out, identity, noise_like, prepare, sigma_of
 from methods.training.settings import Classical, Denoising
-from methods.training.stage import carry_out, identity, noise_like, prepare, sigma_of
-from methods.training.teaching import Loss, Pupil, rate, teach
+from methods.training.train_classifier import Loss, Pupil, rate, teach
 
 
 def classifier(request: TrainRequest) -> Mapping[str, Any]:

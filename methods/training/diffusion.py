@@ -20,16 +20,16 @@ from methods.diffusion.denoising import one_shot
 from methods.diffusion.schedules import level, level_sigma
 from methods.diffusion.unets import UNet, build_unet
 from methods.training import schedules
-from methods.training.feed import Batch, load
-from methods.training.keys import borrowed, generator, seed_of
-from methods.training.likelihood import Tables, at, bound, noised, tables
+from methods.training.loader import Batch, load
 from methods.training.loop import Task
 from methods.training.losses import at_least_float32
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import settle
+from methods.training.rng import borrowed, generator, seed_of
+from methods.training.run_stage import Ground, carry_out, identity, noise_like, prepare
 from methods.training.settings import Diffusion
-from methods.training.share import at_hand
-from methods.training.stage import Ground, carry_out, identity, noise_like, prepare
+from methods.training.sharding import at_hand
+from methods.training.variational_bound import Tables, at, bound, noised, tables
 
 MEASURED = (0.25, 0.5, 1.0)  # sigmas at which a trained network is told how well it restores
 IMAGES = 500  # at most, for that

@@ -2,7 +2,7 @@
 
 A run is a function of its settings and seed alone: all randomness is keyed by the step (keys.py), so a checkpoint needs
 no generator state, and N steps equal k steps, a resumption and N - k steps, to the last bit on one device. Several
-processes (parallel.py) take the same steps together; the first of them writes and speaks.
+processes (distributed.py) take the same steps together; the first of them writes and speaks.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.types.errors import TrainingError
-from methods.training import parallel
-from methods.training.parallel import ALONE, World
+from methods.training import distributed
+from methods.training.distributed import ALONE, World
 from methods.training.progress import Progress
-from methods.training.share import Share, sharing
+from methods.training.sharding import Share, sharing
 
 # What torch.load, and reading what it gives, raise on a damaged file depends on where the damage is.
 _DAMAGE = (
@@ -101,7 +101,7 @@ def run(task: Task, out: Path, *, resume: bool, pace: Pace | None = None) -> flo
         raise TrainingError(f"cannot make the folder {out}: {error}; give another --out") from error
     if checkpoint.exists():
         state = _restore(task, checkpoint)
-    if not parallel.same_everywhere(state.step, task.world):
+    if not distributed.same_everywhere(state.step, task.world):
         raise TrainingError(
             f"all processes must see the same {checkpoint}, this one goes on from step {state.step}; "
             "give an --out on a disk that they share"
@@ -184,7 +184,7 @@ def _train_step(task: Task, step: int, batches: Iterator[Any], state: _State) ->
         for name, value in _gradients(task, step, next(batches), share).items():
             sums[name] = sums.get(name, 0.0) + value
     means = {name: value / task.accumulate for name, value in sums.items()}
-    parts, wanted = parallel.agree(means, bool(state.asked), task.world)
+    parts, wanted = distributed.agree(means, bool(state.asked), task.world)
     if not math.isfinite(parts["loss"]):
         raise TrainingError(
             f"the loss must stay finite, got {parts['loss']} at step {step}; stopped, and a checkpoint saved before "
@@ -192,7 +192,7 @@ def _train_step(task: Task, step: int, batches: Iterator[Any], state: _State) ->
         )
     parameters = [p for group in task.optimiser.param_groups for p in group["params"]]
     if task.world.size > 1:
-        parallel.average_gradients(parameters, task.world)
+        distributed.average_gradients(parameters, task.world)
     if task.clip > 0 and step >= task.clip_from:
         parts["grad_norm"] = float(nn.utils.clip_grad_norm_(parameters, task.clip))
     task.optimiser.step()

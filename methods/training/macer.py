@@ -11,11 +11,11 @@ from torch import Tensor
 
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
-from methods.training.feed import Batch
+from methods.training.loader import Batch
 from methods.training.losses import at_least_float32
+from methods.training.run_stage import sigma_of
 from methods.training.settings import Macer
-from methods.training.stage import sigma_of
-from methods.training.teaching import Loss, Pupil, teach
+from methods.training.train_classifier import Loss, Pupil, teach
 
 FLOOR = 1e-10  # under the logarithm of a probability, as the authors have it
 

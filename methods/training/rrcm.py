@@ -21,17 +21,17 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.sizes import SIZES
 from methods.nets.vit import TimeTokenClassifier, TimeTokenViT, karras_grid, nearest_time
 from methods.training import losses, schedules
-from methods.training.arrangement import compiled
 from methods.training.augment import mix
+from methods.training.distributed import World, gathered
+from methods.training.distributed_setup import compiled
 from methods.training.encoder import load_encoder
-from methods.training.feed import Batch
-from methods.training.keys import borrowed, generator
+from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of
-from methods.training.parallel import World, gathered
 from methods.training.presets import settle
+from methods.training.rng import borrowed, generator
+from methods.training.run_stage import carry_out, identity, noise_like, prepare, sigma_of
 from methods.training.settings import Finetune, Pretrain
-from methods.training.stage import carry_out, identity, noise_like, prepare, sigma_of
 
 SCALE = 2.0  # from [0, 1] pixels to [-1, 1]
 FINEST = 81  # grid points at the end of pre-training, on which fine-tuning picks its time

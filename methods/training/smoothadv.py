@@ -12,12 +12,12 @@ from torch.nn import functional
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
 from methods.training import attacks
-from methods.training.feed import Batch
-from methods.training.keys import generator
+from methods.training.loader import Batch
 from methods.training.losses import at_least_float32
+from methods.training.rng import generator
+from methods.training.run_stage import sigma_of
 from methods.training.settings import SmoothAdv
-from methods.training.stage import sigma_of
-from methods.training.teaching import Loss, Pupil, teach
+from methods.training.train_classifier import Loss, Pupil, teach
 
 ATTACKS = {"pgd": attacks.pgd, "ddn": attacks.ddn}
 

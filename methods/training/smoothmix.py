@@ -13,12 +13,12 @@ from torch import Tensor
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
 from methods.training import attacks, losses
-from methods.training.feed import Batch
-from methods.training.keys import generator
+from methods.training.loader import Batch
+from methods.training.rng import generator
+from methods.training.run_stage import sigma_of
 from methods.training.settings import SmoothMix
-from methods.training.share import at_hand
-from methods.training.stage import sigma_of
-from methods.training.teaching import Loss, Pupil, teach
+from methods.training.sharding import at_hand
+from methods.training.train_classifier import Loss, Pupil, teach
 
 LARGEST_SHARE = 0.5  # of the adversary in a mixed image
 

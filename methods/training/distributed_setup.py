@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.types.errors import TrainingError
-from methods.training import parallel
+from methods.training import distributed
+from methods.training.distributed import World
 from methods.training.loop import Task
-from methods.training.parallel import World
 from methods.training.settings import Feeding
 
 BACKEND = "inductor"  # of torch.compile
@@ -44,18 +44,18 @@ def arrange(task: Task, settings: Feeding, world: World) -> tuple[Task, Callable
         modules |= {f"{name}.{AVERAGED}": module for name, module in averaged.items()}
         after.append(lambda step: _follow(averaged, learning, settings.ema, step))
     together = settings.batch // settings.accumulate
-    if any(parallel.norms(module) for module in trained.values()):
+    if any(distributed.norms(module) for module in trained.values()):
         if not settings.sync_bn:
             together //= world.size
         if together != settings.batch:
             identity["batch_norm_sees"] = together
     if world.size > 1:
-        parallel.alike(modules.values())
+        distributed.alike(modules.values())
         if settings.sync_bn:
             for module in trained.values():
-                parallel.share_statistics(module, world)
+                distributed.share_statistics(module, world)
         else:
-            after.insert(0, lambda _step: parallel.average_buffers(trained.values(), world))
+            after.insert(0, lambda _step: distributed.average_buffers(trained.values(), world))
     loss = task.loss
     if settings.compile:
         for module in trained.values():

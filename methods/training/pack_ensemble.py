@@ -20,7 +20,7 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch
 from methods.nets.scales import read
 from methods.training.export import export
-from methods.training.stage import Logits, noisy_accuracy, open_split, sigma_of, source_of, weights_path
+from methods.training.run_stage import Logits, noisy_accuracy, open_split, sigma_of, source_of, weights_path
 
 KEYS = ("arch", "normaliser", "subset")
 

@@ -17,17 +17,17 @@ from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
 from bench.types import Dataset, DatasetSource, TrainRequest
 from bench.types.errors import DataError, DeviceError, UsageError
-from methods.training import parallel
-from methods.training.arrangement import EXECUTION, arrange
+from methods.training import distributed
 from methods.training.augment import THREE_VIEWS
+from methods.training.distributed import ALONE, World
+from methods.training.distributed_setup import EXECUTION, arrange
 from methods.training.export import export
-from methods.training.feed import Feed, load
-from methods.training.keys import generator
+from methods.training.loader import Feed, load
 from methods.training.loop import Task, probe, run
-from methods.training.parallel import ALONE, World
 from methods.training.presets import Preset, plain
+from methods.training.rng import generator
 from methods.training.settings import Feeding
-from methods.training.share import Share, at_hand
+from methods.training.sharding import Share, at_hand
 
 EVALUATED = 10_000  # images at most, spread evenly
 BATCH = 500
@@ -61,7 +61,7 @@ def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: 
         )
     if request.device.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(f"no CUDA device for device {request.device!r}; give --device cpu")
-    world = parallel.join(request.device)
+    world = distributed.join(request.device)
     dataset = open_split(request, "train")
     count = len(dataset) - settings.hold_out
     feed = Feed(
@@ -175,7 +175,7 @@ def carry_out(
         finish()
         # The first process writes and measures; the others learn what it found.
         told = _written(ground, task, tensors, logits, meta) if world.leads else None
-        return {**report, "seconds": seconds, **parallel.from_first(told, world)}
+        return {**report, "seconds": seconds, **distributed.from_first(told, world)}
 
 
 def _written(

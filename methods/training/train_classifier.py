@@ -20,13 +20,13 @@ from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_pre
 from methods.nets.architectures import build_network
 from methods.nets.normalisers import Normaliser
 from methods.training import schedules
-from methods.training.feed import Batch
-from methods.training.keys import borrowed
+from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of, sgd
 from methods.training.presets import settle
+from methods.training.rng import borrowed
+from methods.training.run_stage import Logits, carry_out, identity, noise_like, prepare
 from methods.training.settings import Denoising, Schooling
-from methods.training.stage import Logits, carry_out, identity, noise_like, prepare
 
 HEADS = ("fc.", "linear.", "head.")  # of the networks that `build_network` knows
 

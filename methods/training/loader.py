@@ -14,8 +14,8 @@ from torch import Tensor
 from bench.types import Dataset
 from bench.types.errors import TrainingError
 from methods.training.augment import Name, View, batch_views, colour_views
-from methods.training.keys import borrowed, generator
-from methods.training.share import Share
+from methods.training.rng import borrowed, generator
+from methods.training.sharding import Share
 
 IN_MEMORY = 2**28  # values; CIFAR-10 fits (0.6 GiB), ImageNet does not
 
