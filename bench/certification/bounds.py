@@ -19,7 +19,7 @@ def lower_bound(successes: int, n: int, alpha: float) -> float:
     """Exact one-sided lower confidence bound on a proportion.
 
     With probability at least 1 - alpha over the draw, the true proportion is no smaller.
-    Error: relative 1e-9 for n <= 100 000 against 60-digit arithmetic (tests/test_certificate.py).
+    Error: relative 1e-9 for n <= 100 000 against 60-digit arithmetic (tests/bench/certification/test_bounds.py).
     Source: Clopper & Pearson 1934; as used in Cohen et al. 2019, Section 3.2.2.
     Raises: ValueError unless 0 <= successes <= n, n > 0 and 0 < alpha < 1.
     """

@@ -30,7 +30,7 @@ def curtail(sigma: float, radii: Sequence[float], n: int, alpha: float) -> Curta
     """The counts that force the verdicts of `bench.certification.bounds.certify` at these radii.
 
     The verdicts are those of all n samples, always; the radius between grid points is not known when stopped early.
-    Raises: SpecError as `bench.certification.sequential.design`; a radius out of reach of n is not refused, its verdict is forced.
+    Raises: SpecError as `sequential.design`; a radius out of reach of n is not refused, its verdict is forced.
     """
     grid = check_grid(sigma, radii, alpha)
     if n < smallest_n(alpha):

@@ -39,7 +39,7 @@ class Crossing:
 def crossing(looks: Sequence[int], lower: Sequence[int], upper: Sequence[int], p: float) -> Crossing:
     """The exact chances of a binomial walk to stay strictly between two edges and to leave by the upper one.
 
-    Error: absolute 1e-12 (tests/test_operating.py, against all paths enumerated).
+    Error: absolute 1e-12 (tests/bench/certification/test_operating_characteristic.py, against all paths enumerated).
     Source: Armitage, McPherson & Rowe 1969, the recursion over looks.
     Raises: ValueError unless 0 <= p <= 1 and the looks ascend.
     """

@@ -185,7 +185,7 @@ def resize_and_crop(picture: Picture, short: int, side: tuple[int, int]) -> Pict
     """Short side to `short` (bilinear, antialiased), then the centre (H, W).
 
     Source: torchvision's Resize and CenterCrop on PIL images, the field's ImageNet test transform (Cohen et al. 2019);
-    equal to them to the byte (tests/test_data_pictures.py).
+    equal to them to the byte (tests/bench/data/test_pictures.py).
     """
     import PIL.Image
 

@@ -67,8 +67,8 @@ def build(
     rebuttal2, raw.
     `bold`: the set not significantly worse than the best, the best alone, or none. `disjoint`: sigma is chosen on other
     images than reported on. `paths`: folders of feature probes, for Table 6.
-    `figures`: by name, see bench.report.figures.registry; None draws those that the runs give. `roots`: each dataset's folder,
-    for the pictures of the page. `latencies`: records of `rrcm-bench latency`, for the rows that they fit.
+    `figures`: by name, see bench.report.figures.registry; None draws those that the runs give. `roots`: each dataset's
+    folder, for the pictures of the page. `latencies`: records of `rrcm-bench latency`, for the rows that they fit.
     `bound`: "pa", "papb", or "both", in tables of their own. `alpha`: other than the runs' own, from the same votes.
     Raises: ReportError for nothing to report, or runs that cannot stand in a table.
     """

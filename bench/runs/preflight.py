@@ -36,8 +36,8 @@ class Look:
 def look(job: Job, worker: ImageCertifier) -> Look:
     """Noisy accuracy of the job's network on a few images of all classes; of alternatives where no checkpoint tells.
 
-    Warns where it is near chance, and where another choice of an untold setting is right far more often. Other choices
-    are tried only where the first look was over in time: on few copies, or hours later, they would tell nothing.
+    Warns where it is near chance, and where another choice of an untold setting is right far more often. Others are
+    tried only where the first look was over in time: on few copies, or hours later, they would tell nothing.
     """
     indices = spread(job.indices, worker.dataset.label)
     accuracy, copies = _accuracy(job, worker, worker.classifier, indices)

@@ -1,6 +1,6 @@
-"""The noise of bench.smoothing.philox as one fused kernel for CUDA devices: integers, normals, scaling, sum with the image.
+"""The noise of `philox` as one fused kernel for CUDA devices: integers, normals, scaling, sum with the image.
 
-Imported only where triton is. Nothing of it is needed for a vote: bench.smoothing.philox makes the same noise without it.
+Imported only where triton is. Nothing of it is needed for a vote: `philox` makes the same noise without it.
 """
 
 # A kernel's types are triton's own, which mypy cannot read.

@@ -37,7 +37,7 @@ _SHARDED = ".index.json"
 _MARK = "#"
 _REPEATED = 4 * 2**30  # bytes that numbers stored once may fill
 
-# What torch.load raises on a damaged file depends on where the damage is (tests/test_weights.py cuts at every place).
+# What torch.load raises on a damaged file depends on where the damage is (tests/bench/weights cuts at every place).
 _DAMAGE = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, NameError),
     *(ArithmeticError, MemoryError, ImportError, struct.error, zipfile.BadZipFile),

@@ -39,7 +39,7 @@ class TimeTokenViT(nn.Module):
     a learned position is added to every token. Residual stream and layer norms stay float32 under autocast.
     Source: rRCM paper, Section 3.2 and Table 3; Dosovitskiy et al. 2021; Karras et al. 2022, Table 1 (c_in).
     Differs: the last block computes the class token only, since nothing reads the others; equal outputs, fewer FLOPs
-    (7 % for B), as tests/test_nets_vit.py holds.
+    (7 % for B), as tests/methods/nets/test_vit.py holds.
     Raises: ValueError unless the patches tile the image and the heads divide the width.
     """
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import PROJECT
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = PROJECT.parent
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mutants are forked, and their threads counted in /proc")

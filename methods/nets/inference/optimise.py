@@ -66,7 +66,7 @@ def fuse(network: nn.Module, dtype: torch.dtype) -> bool:
 
 @cache
 def fused_kernels(device: str) -> bool:
-    """Whether the kernels of methods.nets.inference.fused run on a device and are right there; tried once in a process."""
+    """Whether the kernels of `fused` run on a device and are right there; tried once in a process."""
     if not device.startswith("cuda") or find_spec("triton") is None:
         return False
     from methods.nets.inference.fused.probe import works
