@@ -1,7 +1,7 @@
 """Copies of many images in each forward pass: batches stay full while images stop at looks of their own.
 
 An image's verdict cannot depend on its company: noise is keyed by image and copy, and it stops by its own votes alone.
-A row is given as soon as its image is decided; what is in flight when a run dies is drawn again.
+A row is given as soon as its image is decided; what is in image state when a run dies is drawn again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from bench.runs.image_state import Flight, Unit
+from bench.runs.image_state import ImageState, Unit
 from bench.runs.passes import Lane, Part, passes_ahead
 from bench.smoothing.voting import placed
 from bench.types import BaseClassifier, Image, Row, RunSpec
@@ -32,7 +32,7 @@ class Packed:
 
     image: Image
     x: Tensor
-    flight: Flight
+    state: ImageState
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,27 +73,27 @@ class Packer:
             if not packed:
                 return
             # Ahead of votes that may ask for more copies only full batches are begun: the others would be fuller later.
-            ready = sum(each.flight.pending for each in packed)
+            ready = sum(each.state.pending for each in packed)
             begun = bool(ready) and (ready >= self.batch or not lane.under_way) and self._begin(lane, packed)
             if lane.full or (lane.under_way and not begun):
                 for each in self._end(lane):
-                    reason = each.flight.decide(each.image.label)
+                    reason = each.state.decide(each.image.label)
                     if reason is not None:
                         packed.remove(each)
-                        yield each.flight.row(each.image.fingerprint, each.image.label, reason)
+                        yield each.state.row(each.image.fingerprint, each.image.label, reason)
 
     def _wants_more(self, packed: list[Packed]) -> bool:
         hard = sum(not self._young(each) for each in packed)
-        return hard < WAITING and sum(each.flight.pending for each in packed if self._young(each)) < self.batch
+        return hard < WAITING and sum(each.state.pending for each in packed if self._young(each)) < self.batch
 
     def _young(self, each: Packed) -> bool:
-        return each.flight.drawn < YOUNG_BATCHES * self.batch
+        return each.state.drawn < YOUNG_BATCHES * self.batch
 
     def _admitted(self, image: Image) -> Packed:
         import torch
 
         x = placed(torch.from_numpy(image.pixels), self.device)
-        return Packed(image, x, Flight(self.spec, image.index))
+        return Packed(image, x, ImageState(self.spec, image.index))
 
     def _begin(self, lane: Lane[Packed], packed: list[Packed]) -> bool:
         """One forward pass, if it fits the memory."""
@@ -104,16 +104,16 @@ class Packer:
             self.passes, self.slots, self.copies = self.passes + 1, self.slots + self.batch, self.copies + used
             return True
         for each, unit in reversed(taken):
-            each.flight.put_back(unit)
+            each.state.put_back(unit)
         return False
 
     def _end(self, lane: Lane[Packed]) -> list[Packed]:
         """The votes of the earliest pass under way; the images that have all that they asked for."""
         done: dict[int, Packed] = {}
         for part, counts, seconds in lane.finish():
-            flight = part.owner.flight
-            flight.add(part.unit, counts, seconds)
-            if flight.complete:
+            state = part.owner.state
+            state.add(part.unit, counts, seconds)
+            if state.complete:
                 done[part.unit.index] = part.owner
         return list(done.values())
 
@@ -126,7 +126,7 @@ class Packer:
         room = self.batch
         taken: list[tuple[Packed, Unit]] = []
         for each in packed:
-            units = each.flight.take(room)
+            units = each.state.take(room)
             taken += [(each, unit) for unit in units]
             room -= sum(unit.copies for unit in units)
             if not room:

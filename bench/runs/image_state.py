@@ -40,7 +40,7 @@ class Counted:
 
 
 @dataclass(slots=True, eq=False)
-class Flight:
+class ImageState:
     """What an image of a run has, and which copies it asks for."""
 
     spec: RunSpec

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
-from bench.runs.image_state import Counted, Flight, Unit
+from bench.runs.image_state import Counted, ImageState, Unit
 from bench.types import Row, RunSpec
 from bench.types.errors import DataError, DeviceError
 
@@ -70,7 +70,7 @@ class Pool(Protocol):
         """
 
 
-class Flying(Protocol):
+class PendingImage(Protocol):
     """What is asked of an image under way by those who only cut its work."""
 
     @property
@@ -85,21 +85,21 @@ class Flying(Protocol):
 class Line:
     """Images that ask for copies, the oldest first: what is begun is ended before more is begun."""
 
-    waiting: Iterator[Flying]  # images that are not begun
+    waiting: Iterator[PendingImage]  # images that are not begun
     pending: int = 0  # copies that the begun ones ask for
     exhausted: bool = False  # all are begun
-    _asking: list[tuple[int, Flying]] = field(default_factory=list)  # a heap, by order of beginning
+    _asking: list[tuple[int, PendingImage]] = field(default_factory=list)  # a heap, by order of beginning
     _order: Iterator[int] = field(default_factory=count)
     _places: dict[int, int] = field(default_factory=dict)  # id of a begun image -> its place in that order
 
-    def ask(self, flight: Flying) -> None:
+    def ask(self, state: PendingImage) -> None:
         """A begun image asks for more copies."""
-        self.pending += flight.pending
-        heapq.heappush(self._asking, (self._places[id(flight)], flight))
+        self.pending += state.pending
+        heapq.heappush(self._asking, (self._places[id(state)], state))
 
-    def end(self, flight: Flying) -> None:
+    def end(self, state: PendingImage) -> None:
         """A begun image asks for nothing more."""
-        del self._places[id(flight)]
+        del self._places[id(state)]
 
     def cut(self, *, workers: int, batch: int, copies: int, least: int = 0) -> tuple[Unit, ...]:
         """The next parcel: about `copies`, fewer where few are left for all workers, none where nobody asks.
@@ -108,21 +108,21 @@ class Line:
         """
         copies = max(copies, batch)
         while self.pending < MAX_ASKED * workers * copies:
-            flight = next(self.waiting, None)
-            if flight is None:
+            state = next(self.waiting, None)
+            if state is None:
                 self.exhausted = True
                 break
-            self._places[id(flight)] = next(self._order)
-            self.ask(flight)
+            self._places[id(state)] = next(self._order)
+            self.ask(state)
         share = min(copies, -(-self.pending // max(MAX_ASKED * workers, 1)))
         room = max(1, -(-max(share, least) // batch)) * batch  # whole passes
         units: list[Unit] = []
         while self._asking and room:
-            _, flight = self._asking[0]
-            taken = flight.take(room)
+            _, state = self._asking[0]
+            taken = state.take(room)
             units += taken
             room -= sum(unit.copies for unit in taken)
-            if not flight.pending:
+            if not state.pending:
                 heapq.heappop(self._asking)
         self.pending -= sum(unit.copies for unit in units)
         return tuple(units)
@@ -162,10 +162,10 @@ def dispatch(
     `identity` gives an image's label and the sha256 of its file on this machine: workers elsewhere must see the same.
     Raises: what a worker raises; DataError where a worker sees other images; DeviceError where workers die of a parcel.
     """
-    flights: dict[int, Flight] = {}
+    states: dict[int, ImageState] = {}
 
-    def begun(index: int) -> Flight:
-        return flights.setdefault(index, Flight(spec, index))
+    def begun(index: int) -> ImageState:
+        return states.setdefault(index, ImageState(spec, index))
 
     line, pace, numbers = Line(map(begun, indices)), Pace(), count()
     seen: dict[int, tuple[int, str, str]] = {}  # an image under way -> label, stored, fingerprint
@@ -181,7 +181,7 @@ def dispatch(
                 break
             out[parcel.number] = parcel
             pool.send(parcel)
-        if line.exhausted and not flights:
+        if line.exhausted and not states:
             return
         for answer in pool.receive():
             handed = out.pop(answer.number, None)
@@ -194,17 +194,17 @@ def dispatch(
             for each in answer.counted:
                 index = each.unit.index
                 _same(seen, each, identity)
-                flight = flights[index]
-                flight.add(each.unit, each.counts, each.seconds)
-                if not flight.complete:
+                state = states[index]
+                state.add(each.unit, each.counts, each.seconds)
+                if not state.complete:
                     continue
-                reason = flight.decide(each.label)
+                reason = state.decide(each.label)
                 if reason is None:
-                    line.ask(flight)
+                    line.ask(state)
                     continue
-                line.end(flight)
-                del flights[index], seen[index]
-                yield flight.row(each.fingerprint, each.label, reason)
+                line.end(state)
+                del states[index], seen[index]
+                yield state.row(each.fingerprint, each.label, reason)
 
 
 def _again(parcel: Parcel, number: int) -> Parcel:

@@ -120,8 +120,8 @@ def by_look(looks: np.ndarray, sizes: Sequence[int], devices: int, costs: Costs)
     if devices == 1:  # nobody to wait for, and the driver works meanwhile
         work = float(_samples(looks, sizes).sum()) * costs.sample
         return Simulated(work, work, 0.0)
-    flights = [Paced(index, sizes, int(taken)) for index, taken in enumerate(looks)]
-    line, pace = Line(iter(flights)), Pace()
+    states = [Paced(index, sizes, int(taken)) for index, taken in enumerate(looks)]
+    line, pace = Line(iter(states)), Pace()
     clock = Clock(costs, [0.0] * devices, [MAX_ASKED] * devices, set(range(devices)))
     copies = 0
     while True:
@@ -134,11 +134,11 @@ def by_look(looks: np.ndarray, sizes: Sequence[int], devices: int, costs: Costs)
         copies += counted
         pace.heard(counted, counted * costs.sample)
         for unit in answer:
-            decided = flights[unit.index].back(unit.copies)
+            decided = states[unit.index].back(unit.copies)
             if decided is False:
-                line.ask(flights[unit.index])
+                line.ask(states[unit.index])
             elif decided:
-                line.end(flights[unit.index])
+                line.end(states[unit.index])
     return Simulated(clock.driver_at, copies * costs.sample, clock.driver_busy)
 
 

@@ -15,7 +15,7 @@ from places import SUPPORT
 from bench.runs.certify import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
 from bench.runs.execution.dispatch import ATTEMPTS, MAX_ASKED, Answer, Line, Pace, Parcel, dispatch
 from bench.runs.execution.pools import pool
-from bench.runs.image_state import Counted, Flight, Unit
+from bench.runs.image_state import Counted, ImageState, Unit
 from bench.runs.request import RunRequest, plan
 from bench.smoothing.noise import ESTIMATE
 from bench.types import Counts, Execution, Row
@@ -131,7 +131,7 @@ def test_the_last_image_is_cut_over_all_workers_within_one_look(
 
 def test_what_is_begun_is_ended_before_more_is_begun(jobs: dict[str, Job]) -> None:
     spec = jobs["fixed"].spec
-    line = Line(iter([Flight(spec, 7), Flight(spec, 8)]))
+    line = Line(iter([ImageState(spec, 7), ImageState(spec, 8)]))
     taken = [unit for _ in range(30) for unit in line.cut(workers=1, batch=150, copies=0)]
     assert [u.index for u in taken] == sorted(u.index for u in taken)
     assert sum(u.copies for u in taken) == 2 * (spec.n0 + spec.n)
@@ -140,7 +140,7 @@ def test_what_is_begun_is_ended_before_more_is_begun(jobs: dict[str, Job]) -> No
 
 
 def test_parcels_shrink_to_a_share_of_what_is_left_but_not_below_a_batch(jobs: dict[str, Job]) -> None:
-    line = Line(iter([Flight(jobs["fixed"].spec, 0)]))
+    line = Line(iter([ImageState(jobs["fixed"].spec, 0)]))
     sizes = []
     while units := line.cut(workers=4, batch=100, copies=10**6):
         sizes.append(sum(unit.copies for unit in units))
@@ -196,10 +196,10 @@ def test_a_worker_that_sees_other_images_is_refused(
 
 
 def test_votes_on_another_number_of_copies_are_not_added(jobs: dict[str, Job]) -> None:
-    flight = Flight(jobs["fixed"].spec, 0)
-    (unit,) = flight.take(50)
+    state = ImageState(jobs["fixed"].spec, 0)
+    (unit,) = state.take(50)
     with pytest.raises(ValueError, match="50 copies were asked for, 49 were counted"):
-        flight.add(unit, Counts.of([(0, 49)]), 0.0)
+        state.add(unit, Counts.of([(0, 49)]), 0.0)
 
 
 def test_a_worker_with_another_noise_or_other_weights_does_not_start(jobs: dict[str, Job], tmp_path: Path) -> None:
