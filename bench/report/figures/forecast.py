@@ -47,7 +47,7 @@ def record(forecasts: Sequence[Forecast]) -> dict[str, Any]:
     return {
         "images": forecasts[0].images,
         "n": forecasts[0].n,
-        "driver_seconds": {"parcel": defaults.parcel, "unit": defaults.unit},
+        "driver_seconds": {"task": defaults.task, "unit": defaults.unit},
         "demands": [
             {**asdict(demand), "mean_samples": demand.samples}
             for demand in dict.fromkeys(each.demand for each in forecasts)

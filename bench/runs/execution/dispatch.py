@@ -1,6 +1,6 @@
-"""One driver for workers anywhere: it cuts parcels of units, counts come back in any order, rows leave when decided.
+"""One driver for workers anywhere: it cuts tasks of units, counts come back in any order, rows leave when decided.
 
-Workers hold no result: one that dies costs its parcels' time, one that joins is handed some. The last hard images are
+Workers hold no result: one that dies costs its tasks' time, one that joins is handed some. The last hard images are
 cut over all workers, a piece of the same look each: noise is keyed by copy, so that the pieces' votes add up.
 """
 
@@ -16,16 +16,16 @@ from bench.runs.image_state import Counted, ImageState, Unit
 from bench.types import Row, RunSpec
 from bench.types.errors import DataError, DeviceError
 
-MAX_ASKED = 2  # parcels a worker has: one in the making and one that waits, so that none idles
-# Long beside a parcel's way to a worker and back (milliseconds), short beside the patience of a user.
-PARCEL_SECONDS = 2.0
-# Of the driver for a parcel: cut, sent, heard. Parcels of many workers must not come in faster than it sees to them.
+MAX_ASKED = 2  # tasks a worker has: one in the making and one that waits, so that none idles
+# Long beside a task's way to a worker and back (milliseconds), short beside the patience of a user.
+TASK_SECONDS = 2.0
+# Of the driver for a task: cut, sent, heard. Tasks of many workers must not come in faster than it sees to them.
 DRIVER_SECONDS = 1e-3
-ATTEMPTS = 4  # workers that a parcel may lose before it is held to be what kills them
+ATTEMPTS = 4  # workers that a task may lose before it is held to be what kills them
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Task:
     """What a worker is handed at a time."""
 
     number: int
@@ -39,8 +39,8 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a parcel: its units' votes, or None where its worker is gone."""
+class TaskResult:
+    """What became of a task: its units' votes, or None where its worker is gone."""
 
     number: int
     counted: tuple[Counted, ...] | None
@@ -55,15 +55,15 @@ class Pool(Protocol):
 
     @property
     def batch(self) -> int:
-        """Copies that their passes take; a parcel below that would leave a pass half empty."""
+        """Copies that their passes take; a task below that would leave a pass half empty."""
 
     def room(self) -> int:
-        """How many more parcels they would take now."""
+        """How many more tasks they would take now."""
 
-    def send(self, parcel: Parcel) -> None:
-        """Hand a parcel to one of them."""
+    def send(self, task: Task) -> None:
+        """Hand a task to one of them."""
 
-    def receive(self) -> list[Answer]:
+    def receive(self) -> list[TaskResult]:
         """What has come back; waits a little where nothing has.
 
         Raises: what a worker raised; DeviceError where no worker is left and none can be had.
@@ -102,7 +102,7 @@ class Line:
         del self._places[id(state)]
 
     def cut(self, *, workers: int, batch: int, copies: int, least: int = 0) -> tuple[Unit, ...]:
-        """The next parcel: about `copies`, fewer where few are left for all workers, none where nobody asks.
+        """The next task: about `copies`, fewer where few are left for all workers, none where nobody asks.
 
         Source: Polychronopoulos & Kuck 1987, guided self-scheduling: a share of what is left, at least so many.
         """
@@ -130,27 +130,27 @@ class Line:
 
 @dataclass(slots=True)
 class Pace:
-    """How many copies a worker counts in the time of a parcel; learnt from the parcels so far."""
+    """How many copies a worker counts in the time of a task; learnt from the tasks so far."""
 
     rate: float = 0.0  # copies a second of one worker
 
     def heard(self, copies: int, seconds: float) -> None:
-        """A parcel took so long."""
+        """A task took so long."""
         if seconds > 0:
             self.rate = 0.8 * self.rate + 0.2 * copies / seconds if self.rate else copies / seconds
 
     @property
     def copies(self) -> int:
-        """For a parcel of the wanted length; 0 while nothing is known."""
-        return int(self.rate * PARCEL_SECONDS)
+        """For a task of the wanted length; 0 while nothing is known."""
+        return int(self.rate * TASK_SECONDS)
 
     def least(self, workers: int) -> int:
         """The fewest copies with which the driver keeps up with so many workers."""
-        return int(self.rate * min(workers * DRIVER_SECONDS, PARCEL_SECONDS))
+        return int(self.rate * min(workers * DRIVER_SECONDS, TASK_SECONDS))
 
 
 def cut_for(line: Line, pace: Pace, workers: int, batch: int) -> tuple[Unit, ...]:
-    """The next parcel for so many workers of that pace."""
+    """The next task for so many workers of that pace."""
     return line.cut(workers=workers, batch=batch, copies=pace.copies, least=pace.least(workers))
 
 
@@ -160,7 +160,7 @@ def dispatch(
     """Rows of the images, in any order, each as soon as it is decided.
 
     `identity` gives an image's label and the sha256 of its file on this machine: workers elsewhere must see the same.
-    Raises: what a worker raises; DataError where a worker sees other images; DeviceError where workers die of a parcel.
+    Raises: what a worker raises; DataError where a worker sees other images; DeviceError where workers die of a task.
     """
     states: dict[int, ImageState] = {}
 
@@ -169,29 +169,29 @@ def dispatch(
 
     line, pace, numbers = Line(map(begun, indices)), Pace(), count()
     seen: dict[int, tuple[int, str, str]] = {}  # an image under way -> label, stored, fingerprint
-    out: dict[int, Parcel] = {}
-    lost: list[Parcel] = []
+    out: dict[int, Task] = {}
+    lost: list[Task] = []
     while True:
         for _ in range(pool.room()):
             if lost:
-                parcel = lost.pop()
+                task = lost.pop()
             elif units := cut_for(line, pace, pool.workers, pool.batch):
-                parcel = Parcel(next(numbers), units)
+                task = Task(next(numbers), units)
             else:
                 break
-            out[parcel.number] = parcel
-            pool.send(parcel)
+            out[task.number] = task
+            pool.send(task)
         if line.exhausted and not states:
             return
-        for answer in pool.receive():
-            handed = out.pop(answer.number, None)
+        for result in pool.receive():
+            handed = out.pop(result.number, None)
             if handed is None:  # it was given up, and another worker has counted it
                 continue
-            if answer.counted is None:
+            if result.counted is None:
                 lost.append(_again(handed, next(numbers)))
                 continue
-            pace.heard(handed.copies, sum(each.seconds for each in answer.counted))
-            for each in answer.counted:
+            pace.heard(handed.copies, sum(each.seconds for each in result.counted))
+            for each in result.counted:
                 index = each.unit.index
                 _same(seen, each, identity)
                 state = states[index]
@@ -207,15 +207,15 @@ def dispatch(
                 yield state.row(each.fingerprint, each.label, reason)
 
 
-def _again(parcel: Parcel, number: int) -> Parcel:
+def _again(task: Task, number: int) -> Task:
     """The same units under another number, for another worker."""
-    if parcel.lost + 1 >= ATTEMPTS:
-        images = ", ".join(str(index) for index in sorted({unit.index for unit in parcel.units})[:5])
+    if task.lost + 1 >= ATTEMPTS:
+        images = ", ".join(str(index) for index in sorted({unit.index for unit in task.units})[:5])
         raise DeviceError(
             f"{ATTEMPTS} workers died while they counted the same copies (images {images}); the rows so far are kept: "
             "the same command goes on from them, with a smaller --batch if it was memory"
         )
-    return Parcel(number, parcel.units, parcel.lost + 1)
+    return Task(number, task.units, task.lost + 1)
 
 
 def _same(seen: dict[int, tuple[int, str, str]], counted: Counted, identity: Callable[[int], tuple[int, str]]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.runs.execution.dispatch import MAX_ASKED, Answer, Parcel
+from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
 from bench.runs.execution.worker import Maker, Station
 from bench.types import Execution
 from bench.types.errors import BenchError, DeviceError
@@ -38,7 +38,7 @@ class Seat:
     placed: Any  # its first answer: the cluster has found a place for it
     started: Any  # its second: the network is built
     told: dict[str, Any] | None = None  # of itself, once it is ready
-    parcels: dict[Any, int] = field(default_factory=dict)  # awaited -> number of the parcel
+    tasks: dict[Any, int] = field(default_factory=dict)  # awaited -> number of the task
 
 
 @dataclass(slots=True)
@@ -77,15 +77,15 @@ class RayPool:
         return [seat.told for seat in self.seats if seat.told]
 
     def room(self) -> int:
-        """How many more parcels they would take now."""
-        return sum(MAX_ASKED - len(seat.parcels) for seat in self.seats if seat.told)
+        """How many more tasks they would take now."""
+        return sum(MAX_ASKED - len(seat.tasks) for seat in self.seats if seat.told)
 
-    def send(self, parcel: Parcel) -> None:
-        """Hand a parcel to the one with the fewest."""
-        seat = min((seat for seat in self.seats if seat.told), key=lambda seat: len(seat.parcels))
-        seat.parcels[seat.actor.count.remote(parcel.units)] = parcel.number
+    def send(self, task: Task) -> None:
+        """Hand a task to the one with the fewest."""
+        seat = min((seat for seat in self.seats if seat.told), key=lambda seat: len(seat.tasks))
+        seat.tasks[seat.actor.count.remote(task.units)] = task.number
 
-    def receive(self) -> list[Answer]:
+    def receive(self) -> list[TaskResult]:
         """What has come back; waits a second where nothing has.
 
         Raises: what a worker raised; DeviceError where the cluster has no place for any.
@@ -93,13 +93,13 @@ class RayPool:
         awaited = {ref: seat for seat in self.seats for ref in self._awaited(seat)}
         done, _ = self.ray.wait(list(awaited), timeout=WAIT_SECONDS)
         done, _ = self.ray.wait(list(awaited), num_returns=len(awaited), timeout=0) if done else ([], [])
-        answers: list[Answer] = []
+        results: list[TaskResult] = []
         for ref in done:
             seat = awaited[ref]
             if seat in self.seats:  # not buried by what else it was asked
-                answers += self._heard(seat, ref)
+                results += self._heard(seat, ref)
         self._look_for_places()
-        return answers
+        return results
 
     def close(self) -> None:
         """End the workers; whatever they are at is drawn again."""
@@ -115,10 +115,10 @@ class RayPool:
 
     def _awaited(self, seat: Seat) -> list[Any]:
         if seat.told:
-            return list(seat.parcels)
+            return list(seat.tasks)
         return [seat.started] if seat.placed is None else [seat.placed]
 
-    def _heard(self, seat: Seat, ref: Any) -> list[Answer]:
+    def _heard(self, seat: Seat, ref: Any) -> list[TaskResult]:
         from ray.exceptions import RayError, RayTaskError
 
         try:
@@ -134,10 +134,10 @@ class RayPool:
             seat.told = value
         else:
             counted, seat.told = value[0], {**(seat.told or {}), "batch": value[1]}
-            return [Answer(seat.parcels.pop(ref), tuple(counted))]
+            return [TaskResult(seat.tasks.pop(ref), tuple(counted))]
         return []
 
-    def _bury(self, seat: Seat) -> list[Answer]:
+    def _bury(self, seat: Seat) -> list[TaskResult]:
         self.seats.remove(seat)
         self.ray.kill(seat.actor)  # it may be out of reach and yet hold its GPU
         logging.getLogger(__name__).warning("! a ray worker died: another counts what it was at, which moves no vote")
@@ -149,7 +149,7 @@ class RayPool:
                     "far are kept: the same command goes on from them, with fewer --workers if it was memory"
                 )
         self.seats.append(self._seat())
-        return [Answer(number, None) for number in seat.parcels.values()]
+        return [TaskResult(number, None) for number in seat.tasks.values()]
 
     def _look_for_places(self) -> None:
         if any(seat.told or seat.placed is None for seat in self.seats):

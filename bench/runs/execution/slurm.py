@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.runs.execution.dispatch import MAX_ASKED, Answer, Parcel
+from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
 from bench.runs.execution.spool import (
     BEAT_SECONDS,
     DEAD_SECONDS,
@@ -43,7 +43,7 @@ SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "nodes", "t
 
 @dataclass(slots=True)
 class SlurmPool:
-    """Jobs that claim parcels from a spool; a job that ends before its time is submitted again."""
+    """Jobs that claim tasks from a spool; a job that ends before its time is submitted again."""
 
     spool: Path
     executor: Any  # submitit's
@@ -79,32 +79,32 @@ class SlurmPool:
         return list(self.ready_.values())
 
     def room(self) -> int:
-        """How many more parcels they would take now."""
+        """How many more tasks they would take now."""
         return max(0, MAX_ASKED * self.workers - len(self.outstanding))
 
-    def send(self, parcel: Parcel) -> None:
-        """Lay a parcel out for whoever is free first."""
-        self.outstanding.add(parcel.number)
-        write_parcel(self.spool, parcel)
+    def send(self, task: Task) -> None:
+        """Lay a task out for whoever is free first."""
+        self.outstanding.add(task.number)
+        write_parcel(self.spool, task)
 
-    def receive(self) -> list[Answer]:
+    def receive(self) -> list[TaskResult]:
         """What has come back; waits a little where nothing has.
 
         Raises: what a worker raised; DeviceError where jobs end without a word.
         """
         self._beat()
-        answers = [
-            Answer(number, counted) for number, counted in read_answers(self.spool) if number in self.outstanding
+        results = [
+            TaskResult(number, counted) for number, counted in read_answers(self.spool) if number in self.outstanding
         ]
-        self.outstanding -= {answer.number for answer in answers}
+        self.outstanding -= {result.number for result in results}
         if time.monotonic() - self._looked > (LOOK_SECONDS if self.workers else 0.2):
             self._looked = time.monotonic()
             self._raise_errors()
             self._greet()
-            answers += self._bury()
-        if not answers:
+            results += self._bury()
+        if not results:
             time.sleep(WAIT_SECONDS)
-        return answers
+        return results
 
     def start(self, count: int) -> None:
         """Submit that many jobs, as one array."""
@@ -143,10 +143,10 @@ class SlurmPool:
             if path.stem not in self.gone and path.stem not in self.ready_:
                 self.ready_[path.stem] = told(path)
 
-    def _bury(self) -> list[Answer]:
-        """Answers for the parcels of workers that are gone; their seats are filled again."""
+    def _bury(self) -> list[TaskResult]:
+        """Answers for the tasks of workers that are gone; their seats are filled again."""
         ended = {seat for seat, job in self.jobs.items() if _ended(job)}
-        lost: list[Answer] = []
+        lost: list[TaskResult] = []
         for name, record in list(self.ready_.items()):
             if record["seat"] in ended or self._pulse.silent(self.spool / "beats" / name) > DEAD_SECONDS:
                 logging.getLogger(__name__).warning(
@@ -158,7 +158,7 @@ class SlurmPool:
                     number, _, owner = path.name.partition(".")
                     if owner == name:
                         path.unlink(missing_ok=True)
-                        lost.append(Answer(int(number), None))
+                        lost.append(TaskResult(int(number), None))
         for seat in sorted(ended):
             self.restarts += 1
             if self.restarts > RESTARTS * len(self.jobs):
@@ -171,8 +171,8 @@ class SlurmPool:
             self.jobs[seat] = self.executor.submit(self.work, seat)
         # A worker that was given up may have answered at its last moment: that answer is taken.
         answered = {int(path.name.partition("-")[0]) for path in listed(self.spool / "done")}
-        lost = [answer for answer in lost if answer.number in self.outstanding and answer.number not in answered]
-        self.outstanding -= {answer.number for answer in lost}
+        lost = [result for result in lost if result.number in self.outstanding and result.number not in answered]
+        self.outstanding -= {result.number for result in lost}
         return lost
 
 

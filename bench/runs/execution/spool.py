@@ -1,4 +1,4 @@
-"""Parcels as files in a folder that all machines share: claimed by renaming, answered by renaming, nothing locked.
+"""Tasks as files in a folder that all machines share: claimed by renaming, answered by renaming, nothing locked.
 
 A worker lives by its heartbeat and by the driver's: it dies with the driver, and what it had claimed is handed to
 another. Files are JSON, for a folder that others can write to must not be able to run code here.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.runs.execution.dispatch import Parcel
+from bench.runs.execution.dispatch import Task
 from bench.runs.execution.worker import Maker, Station
 from bench.runs.image_state import Counted, Unit
 from bench.runs.locks import is_dead
@@ -63,14 +63,14 @@ def listed(folder: Path) -> list[Path]:
         return []
 
 
-def write_parcel(spool: Path, parcel: Parcel) -> None:
-    """Put a parcel where any worker may claim it."""
-    units = [[u.index, u.stage, u.first, u.copies] for u in parcel.units]
-    put(spool / "todo" / f"{parcel.number:09}.json", {"number": parcel.number, "units": units})
+def write_parcel(spool: Path, task: Task) -> None:
+    """Put a task where any worker may claim it."""
+    units = [[u.index, u.stage, u.first, u.copies] for u in task.units]
+    put(spool / "todo" / f"{task.number:09}.json", {"number": task.number, "units": units})
 
 
 def read_answers(spool: Path) -> Iterator[tuple[int, tuple[Counted, ...]]]:
-    """Numbers of parcels and their units' votes, each once."""
+    """Numbers of tasks and their units' votes, each once."""
     for path in listed(spool / "done"):
         record = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
@@ -105,7 +105,7 @@ class Pulse:
 
 @dataclass(slots=True)
 class SpoolWorker:
-    """A worker's whole life: build the network, claim and count parcels until the driver stops, or is gone."""
+    """A worker's whole life: build the network, claim and count tasks until the driver stops, or is gone."""
 
     spool: Path
     maker: Maker

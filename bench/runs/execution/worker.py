@@ -1,4 +1,4 @@
-"""A worker's end, wherever it runs: it builds the network once and counts parcels; it knows no image's verdict."""
+"""A worker's end, wherever it runs: it builds the network once and counts tasks; it knows no image's verdict."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ class Station:
 
         Raises: what the counter raises.
         """
-        assert self._counter is not None  # noqa: S101  a pool starts its workers before it hands them parcels
+        assert self._counter is not None  # noqa: S101  a pool starts its workers before it hands them tasks
         with told_apart():
             return self._counter.count(units), self._counter.batch

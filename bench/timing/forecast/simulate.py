@@ -1,4 +1,4 @@
-"""The scheduler on many devices, simulated: `bench.runs.execution.dispatch` cuts the parcels, a clock takes the time."""
+"""The scheduler on many devices, simulated: `bench.runs.execution.dispatch` cuts the tasks, a clock takes the time."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Costs:
     """Seconds of the parts of a run."""
 
     sample: float  # one copy through the method, in full batches
-    batch: int  # copies a pass; the last pass of a parcel is paid whole
+    batch: int  # copies a pass; the last pass of a task is paid whole
     # Of the one driver, which decides and writes. Measured without networks on one busy core of an AMD EPYC: 0.64 ms a
-    # parcel of one unit through Ray, taken as 1; 0.04 ms a unit for its decision and row, 0.01 ms for its way in a
-    # larger parcel.
-    parcel: float = DRIVER_SECONDS
+    # task of one unit through Ray, taken as 1; 0.04 ms a unit for its decision and row, 0.01 ms for its way in a
+    # larger task.
+    task: float = DRIVER_SECONDS
     unit: float = 5.0e-5
 
 
@@ -81,7 +81,7 @@ class Clock:
 
     costs: Costs
     free_at: list[float]  # a device: when it has done what it has
-    room: list[int]  # a device: parcels that it would take
+    room: list[int]  # a device: tasks that it would take
     roomy: set[int]
     driver_at: float = 0.0
     driver_busy: float = 0.0
@@ -89,7 +89,7 @@ class Clock:
     sent: int = 0
 
     def send(self, units: tuple[Unit, ...]) -> None:
-        """Hand a parcel to the device with the most room."""
+        """Hand a task to the device with the most room."""
         device = max(self.roomy, key=lambda d: self.room[d]) if len(self.roomy) > 1 else next(iter(self.roomy))
         copies = sum(unit.copies for unit in units)
         passes = -(-copies // self.costs.batch)
@@ -104,7 +104,7 @@ class Clock:
     def hear(self) -> tuple[Unit, ...]:
         """The next answer, once the driver has seen to it."""
         at, _, device, units = heapq.heappop(self.events)
-        took = self.costs.parcel + self.costs.unit * len(units)
+        took = self.costs.task + self.costs.unit * len(units)
         self.driver_at = max(at, self.driver_at) + took
         self.driver_busy += took
         self.room[device] += 1
@@ -129,11 +129,11 @@ def by_look(looks: np.ndarray, sizes: Sequence[int], devices: int, costs: Costs)
             clock.send(units)
         if not clock.events:
             break
-        answer = clock.hear()
-        counted = sum(unit.copies for unit in answer)
+        result = clock.hear()
+        counted = sum(unit.copies for unit in result)
         copies += counted
         pace.heard(counted, counted * costs.sample)
-        for unit in answer:
+        for unit in result:
             decided = states[unit.index].back(unit.copies)
             if decided is False:
                 line.ask(states[unit.index])
@@ -158,7 +158,7 @@ def by_share(looks: np.ndarray, sizes: Sequence[int], devices: int, costs: Costs
 
 
 def of_fixed_n(images: int, n: int, devices: int, costs: Costs) -> Simulated:
-    """Every image with n samples: equal parcels, which all devices have until the last."""
+    """Every image with n samples: equal tasks, which all devices have until the last."""
     passes = -(-images * n // costs.batch)
     return Simulated(-(-passes // devices) * costs.batch * costs.sample, images * n * costs.sample, 0.0)
 

@@ -25,7 +25,7 @@ from bench.types.errors import BenchError, DataError, UsageError
 
 RADII = (0.0, 0.5, 1.0, 1.5)
 SEVERAL = Costs(sample=0.001, batch=100)
-FREE = Costs(sample=0.001, batch=1, parcel=0.0, unit=0.0)
+FREE = Costs(sample=0.001, batch=1, task=0.0, unit=0.0)
 
 
 def sizes_of(n: int = 100_000) -> list[int]:
@@ -129,7 +129,7 @@ def test_hard_images_at_the_end_leave_devices_idle_only_where_images_are_whole()
 def test_a_driver_too_slow_for_its_devices_is_seen() -> None:
     looks, sizes = np.full(3000, 3), sizes_of()
     quick = by_look(looks, sizes, 64, FREE)
-    slow = by_look(looks, sizes, 64, Costs(sample=0.001, batch=1, parcel=0.0, unit=0.01))
+    slow = by_look(looks, sizes, 64, Costs(sample=0.001, batch=1, task=0.0, unit=0.01))
     assert slow.driver >= 0.01 * 3 * 3000
     assert slow.seconds >= slow.driver > 5 * quick.seconds
 

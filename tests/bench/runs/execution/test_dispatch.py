@@ -13,7 +13,7 @@ import pytest
 from places import SUPPORT
 
 from bench.runs.certify import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
-from bench.runs.execution.dispatch import ATTEMPTS, MAX_ASKED, Answer, Line, Pace, Parcel, dispatch
+from bench.runs.execution.dispatch import ATTEMPTS, MAX_ASKED, Line, Pace, Task, TaskResult, dispatch
 from bench.runs.execution.pools import pool
 from bench.runs.image_state import Counted, ImageState, Unit
 from bench.runs.request import RunRequest, plan
@@ -47,27 +47,27 @@ class Shaky:
     loses: float = 0.0
     repeats: bool = False
     batch: int = 64
-    handed: list[Parcel] = field(default_factory=list)
-    _held: list[Parcel] = field(default_factory=list)
-    _late: deque[Answer] = field(default_factory=deque)
+    handed: list[Task] = field(default_factory=list)
+    _held: list[Task] = field(default_factory=list)
+    _late: deque[TaskResult] = field(default_factory=deque)
     _random: random.Random = field(default_factory=lambda: random.Random(1))
 
     def room(self) -> int:
         return MAX_ASKED * self.workers - len(self._held)
 
-    def send(self, parcel: Parcel) -> None:
-        self.handed.append(parcel)
-        self._held.append(parcel)
+    def send(self, task: Task) -> None:
+        self.handed.append(task)
+        self._held.append(task)
 
-    def receive(self) -> list[Answer]:
+    def receive(self) -> list[TaskResult]:
         if self._late:
             return [self._late.popleft()]
-        parcel = self._held.pop(self._random.randrange(len(self._held)))
-        answer = Answer(parcel.number, tuple(self.worker.count(parcel.units)))
+        task = self._held.pop(self._random.randrange(len(self._held)))
+        result = TaskResult(task.number, tuple(self.worker.count(task.units)))
         if self._random.random() < self.loses:
-            self._late.append(answer)  # it was only slow
-            return [Answer(parcel.number, None)]
-        return [answer] * (1 + self.repeats)
+            self._late.append(result)  # it was only slow
+            return [TaskResult(task.number, None)]
+        return [result] * (1 + self.repeats)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_workers_that_die_and_answers_in_any_order_move_no_row(
     for count, loses, repeats in ((1, 0.0, False), (5, 0.1, False), (3, 0.0, True)):
         shaky = Shaky(worker, count, loses, repeats)
         assert timeless(dispatch(job.spec, job.indices, shaky, identity(worker))) == reference
-        assert any(parcel.lost for parcel in shaky.handed) == bool(loses)
+        assert any(task.lost for task in shaky.handed) == bool(loses)
 
 
 def test_a_units_votes_are_those_of_its_copies_however_they_are_cut(workers: dict[str, ImageCertifier]) -> None:
@@ -120,7 +120,7 @@ def test_the_last_image_is_cut_over_all_workers_within_one_look(
     looks = dict(pairwise((0, *job.spec.looks)))
     pieces = [[p for p in shaky.handed if low <= p.units[0].first < high] for low, high in looks.items()]
     assert max(map(len, pieces)) >= 4
-    for handed in shaky.handed:  # a parcel of one image never reaches into a look that is not asked for
+    for handed in shaky.handed:  # a task of one image never reaches into a look that is not asked for
         assert all(
             any(u.first >= low and u.first + u.copies <= high for low, high in looks.items()) for u in handed.units
         )
@@ -144,7 +144,7 @@ def test_parcels_shrink_to_a_share_of_what_is_left_but_not_below_a_batch(jobs: d
     sizes = []
     while units := line.cut(workers=4, batch=100, copies=10**6):
         sizes.append(sum(unit.copies for unit in units))
-    assert sizes[0] == 200  # an eighth of 1100, in whole passes: two parcels for each
+    assert sizes[0] == 200  # an eighth of 1100, in whole passes: two tasks for each
     assert sum(sizes) == 1100
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-4:] == [100] * 4
@@ -182,12 +182,12 @@ def test_a_worker_that_sees_other_images_is_refused(
     jobs: dict[str, Job], workers: dict[str, ImageCertifier], change: dict, words: str
 ) -> None:
     class Elsewhere(Shaky):
-        def receive(self) -> list[Answer]:
-            (answer,) = super().receive()
-            assert answer.counted is not None
+        def receive(self) -> list[TaskResult]:
+            (result,) = super().receive()
+            assert result.counted is not None
             if len(self.handed) > len(self._held) + 2:  # not at first
-                return [Answer(answer.number, tuple(replace(each, **change) for each in answer.counted))]
-            return [answer]
+                return [TaskResult(result.number, tuple(replace(each, **change) for each in result.counted))]
+            return [result]
 
     job, worker = jobs["fixed"], workers["fixed"]
     with pytest.raises(DataError, match=words) as caught:

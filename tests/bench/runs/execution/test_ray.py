@@ -74,16 +74,16 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
     bury = ray.RayPool._bury
 
     def counted(pool, seat):
-        answers = bury(pool, seat)
-        lost.extend(answer.number for answer in answers)
-        return answers
+        results = bury(pool, seat)
+        lost.extend(result.number for result in results)
+        return results
 
     nodes, rows = [add_node(cluster)], []  # the second worker has no place yet
     send = ray.RayPool.send
 
-    def struck(pool, parcel):
-        send(pool, parcel)
-        if parcel.number == 4:
+    def struck(pool, task):
+        send(pool, task)
+        if task.number == 4:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             nodes.extend([add_node(cluster), add_node(cluster)])
 

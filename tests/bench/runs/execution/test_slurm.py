@@ -12,7 +12,7 @@ import pytest
 from plane_runs import REQUEST, compute, timeless
 
 from bench.runs.execution import slurm, spool
-from bench.runs.execution.dispatch import Parcel
+from bench.runs.execution.dispatch import Task
 from bench.runs.execution.slurm import parse_options
 from bench.runs.image_state import Unit
 from bench.runs.request import plan
@@ -147,7 +147,7 @@ def test_a_worker_ends_when_its_driver_is_gone(tmp_path: Path, monkeypatch: pyte
 
 def test_a_parcel_is_claimed_once_and_answered_once(tmp_path: Path) -> None:
     spool.lay_out(tmp_path)
-    spool.write_parcel(tmp_path, Parcel(4, (Unit(0, ESTIMATE, 0, 10),)))
+    spool.write_parcel(tmp_path, Task(4, (Unit(0, ESTIMATE, 0, 10),)))
     claims = [worker(tmp_path)._claim(name) for name in ("a", "b")]
     assert claims[0] is not None
     assert claims[1] is None
