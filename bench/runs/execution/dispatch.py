@@ -82,7 +82,7 @@ class PendingImage(Protocol):
 
 
 @dataclass(slots=True)
-class Line:
+class WorkQueue:
     """Images that ask for copies, the oldest first: what is begun is ended before more is begun."""
 
     waiting: Iterator[PendingImage]  # images that are not begun
@@ -129,7 +129,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Pace:
+class ThroughputEstimate:
     """How many copies a worker counts in the time of a task; learnt from the tasks so far."""
 
     rate: float = 0.0  # copies a second of one worker
@@ -149,9 +149,9 @@ class Pace:
         return int(self.rate * min(workers * DRIVER_SECONDS, TASK_SECONDS))
 
 
-def cut_for(line: Line, pace: Pace, workers: int, batch: int) -> tuple[Unit, ...]:
+def cut_for(queue: WorkQueue, estimate: ThroughputEstimate, workers: int, batch: int) -> tuple[Unit, ...]:
     """The next task for so many workers of that pace."""
-    return line.cut(workers=workers, batch=batch, copies=pace.copies, least=pace.least(workers))
+    return queue.cut(workers=workers, batch=batch, copies=estimate.copies, least=estimate.least(workers))
 
 
 def dispatch(
@@ -167,7 +167,7 @@ def dispatch(
     def begun(index: int) -> ImageState:
         return states.setdefault(index, ImageState(spec, index))
 
-    line, pace, numbers = Line(map(begun, indices)), Pace(), count()
+    queue, estimate, numbers = WorkQueue(map(begun, indices)), ThroughputEstimate(), count()
     seen: dict[int, tuple[int, str, str]] = {}  # an image under way -> label, stored, fingerprint
     out: dict[int, Task] = {}
     lost: list[Task] = []
@@ -175,13 +175,13 @@ def dispatch(
         for _ in range(pool.room()):
             if lost:
                 task = lost.pop()
-            elif units := cut_for(line, pace, pool.workers, pool.batch):
+            elif units := cut_for(queue, estimate, pool.workers, pool.batch):
                 task = Task(next(numbers), units)
             else:
                 break
             out[task.number] = task
             pool.send(task)
-        if line.exhausted and not states:
+        if queue.exhausted and not states:
             return
         for result in pool.receive():
             handed = out.pop(result.number, None)
@@ -190,7 +190,7 @@ def dispatch(
             if result.counted is None:
                 lost.append(_again(handed, next(numbers)))
                 continue
-            pace.heard(handed.copies, sum(each.seconds for each in result.counted))
+            estimate.heard(handed.copies, sum(each.seconds for each in result.counted))
             for each in result.counted:
                 index = each.unit.index
                 _same(seen, each, identity)
@@ -200,9 +200,9 @@ def dispatch(
                     continue
                 reason = state.decide(each.label)
                 if reason is None:
-                    line.ask(state)
+                    queue.ask(state)
                     continue
-                line.end(state)
+                queue.end(state)
                 del states[index], seen[index]
                 yield state.row(each.fingerprint, each.label, reason)
 

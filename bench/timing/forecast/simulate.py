@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from bench.runs.execution.dispatch import DRIVER_SECONDS, MAX_ASKED, Line, Pace, cut_for
+from bench.runs.execution.dispatch import DRIVER_SECONDS, MAX_ASKED, ThroughputEstimate, WorkQueue, cut_for
 from bench.runs.image_state import Unit
 from bench.smoothing.noise import ESTIMATE
 
@@ -121,24 +121,24 @@ def by_look(looks: np.ndarray, sizes: Sequence[int], devices: int, costs: Costs)
         work = float(_samples(looks, sizes).sum()) * costs.sample
         return Simulated(work, work, 0.0)
     states = [Paced(index, sizes, int(taken)) for index, taken in enumerate(looks)]
-    line, pace = Line(iter(states)), Pace()
+    queue, estimate = WorkQueue(iter(states)), ThroughputEstimate()
     clock = Clock(costs, [0.0] * devices, [MAX_ASKED] * devices, set(range(devices)))
     copies = 0
     while True:
-        while clock.roomy and (units := cut_for(line, pace, devices, costs.batch)):
+        while clock.roomy and (units := cut_for(queue, estimate, devices, costs.batch)):
             clock.send(units)
         if not clock.events:
             break
         result = clock.hear()
         counted = sum(unit.copies for unit in result)
         copies += counted
-        pace.heard(counted, counted * costs.sample)
+        estimate.heard(counted, counted * costs.sample)
         for unit in result:
             decided = states[unit.index].back(unit.copies)
             if decided is False:
-                line.ask(states[unit.index])
+                queue.ask(states[unit.index])
             elif decided:
-                line.end(states[unit.index])
+                queue.end(states[unit.index])
     return Simulated(clock.driver_at, copies * costs.sample, clock.driver_busy)
 
 

@@ -13,7 +13,7 @@ import pytest
 from places import SUPPORT
 
 from bench.runs.certify import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
-from bench.runs.execution.dispatch import ATTEMPTS, MAX_ASKED, Line, Pace, Task, TaskResult, dispatch
+from bench.runs.execution.dispatch import ATTEMPTS, MAX_ASKED, Task, TaskResult, ThroughputEstimate, WorkQueue, dispatch
 from bench.runs.execution.pools import pool
 from bench.runs.image_state import Counted, ImageState, Unit
 from bench.runs.request import RunRequest, plan
@@ -131,18 +131,18 @@ def test_the_last_image_is_cut_over_all_workers_within_one_look(
 
 def test_what_is_begun_is_ended_before_more_is_begun(jobs: dict[str, Job]) -> None:
     spec = jobs["fixed"].spec
-    line = Line(iter([ImageState(spec, 7), ImageState(spec, 8)]))
-    taken = [unit for _ in range(30) for unit in line.cut(workers=1, batch=150, copies=0)]
+    queue = WorkQueue(iter([ImageState(spec, 7), ImageState(spec, 8)]))
+    taken = [unit for _ in range(30) for unit in queue.cut(workers=1, batch=150, copies=0)]
     assert [u.index for u in taken] == sorted(u.index for u in taken)
     assert sum(u.copies for u in taken) == 2 * (spec.n0 + spec.n)
-    assert line.exhausted
-    assert line.cut(workers=1, batch=150, copies=0) == ()
+    assert queue.exhausted
+    assert queue.cut(workers=1, batch=150, copies=0) == ()
 
 
 def test_parcels_shrink_to_a_share_of_what_is_left_but_not_below_a_batch(jobs: dict[str, Job]) -> None:
-    line = Line(iter([ImageState(jobs["fixed"].spec, 0)]))
+    queue = WorkQueue(iter([ImageState(jobs["fixed"].spec, 0)]))
     sizes = []
-    while units := line.cut(workers=4, batch=100, copies=10**6):
+    while units := queue.cut(workers=4, batch=100, copies=10**6):
         sizes.append(sum(unit.copies for unit in units))
     assert sizes[0] == 200  # an eighth of 1100, in whole passes: two tasks for each
     assert sum(sizes) == 1100
@@ -151,11 +151,11 @@ def test_parcels_shrink_to_a_share_of_what_is_left_but_not_below_a_batch(jobs: d
 
 
 def test_a_parcel_grows_to_the_length_that_its_worker_needs(jobs: dict[str, Job]) -> None:
-    pace = Pace()
-    assert pace.copies == 0
+    estimate = ThroughputEstimate()
+    assert estimate.copies == 0
     for _ in range(40):
-        pace.heard(500, 0.25)
-    assert pace.copies == 4000
+        estimate.heard(500, 0.25)
+    assert estimate.copies == 4000
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
