@@ -13,7 +13,7 @@ from bench.types import EXECUTORS, RAY, SLURM, Execution
 from bench.types.errors import UsageError
 
 
-class StaffedPool(dispatch.Pool, Protocol):
+class WorkerPool(dispatch.Pool, Protocol):
     """A pool that can be waited for."""
 
     def ready(self) -> Sequence[Mapping[str, Any]]:
@@ -24,7 +24,7 @@ class StaffedPool(dispatch.Pool, Protocol):
 
 
 @contextmanager
-def pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[StaffedPool]:
+def pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[WorkerPool]:
     """The workers that an execution asks for, until the block ends; `folder` is shared by all machines.
 
     Raises: UsageError for an executor that there is not; DeviceError where it cannot be used.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
-from bench.runs.execution.worker import Maker, Station
+from bench.runs.execution.worker import Maker, Worker
 from bench.types import Execution
 from bench.types.errors import BenchError, DeviceError
 from bench.types.limits import digits
@@ -31,7 +31,7 @@ STARTS = 3  # for each worker asked for, that may die before they are ready
 
 
 @dataclass(slots=True, eq=False)
-class Seat:
+class WorkerHandle:
     """One worker and what it was asked."""
 
     actor: Any
@@ -50,22 +50,22 @@ class RayPool:
     device: str
     asked_batch: int | None
     asked: int  # workers
-    seats: list[Seat] = field(default_factory=list)
+    handles: list[WorkerHandle] = field(default_factory=list)
     died: int = 0  # before they were ready
     alone_since: float = field(default_factory=time.monotonic)  # no worker has had a place
 
     def __post_init__(self) -> None:
-        self.seats = [self._seat() for _ in range(self.asked)]
+        self.handles = [self._handle() for _ in range(self.asked)]
 
     @property
     def workers(self) -> int:
         """How many are ready now."""
-        return sum(seat.told is not None for seat in self.seats)
+        return sum(handle.told is not None for handle in self.handles)
 
     @property
     def batch(self) -> int:
         """Of the ready worker with the largest."""
-        return max((seat.told["batch"] for seat in self.seats if seat.told), default=1)
+        return max((handle.told["batch"] for handle in self.handles if handle.told), default=1)
 
     def ready(self) -> list[dict[str, Any]]:
         """What the workers say of themselves, as soon as the first can count.
@@ -74,51 +74,51 @@ class RayPool:
         """
         while not self.workers:
             self.receive()
-        return [seat.told for seat in self.seats if seat.told]
+        return [handle.told for handle in self.handles if handle.told]
 
     def room(self) -> int:
         """How many more tasks they would take now."""
-        return sum(MAX_ASKED - len(seat.tasks) for seat in self.seats if seat.told)
+        return sum(MAX_ASKED - len(handle.tasks) for handle in self.handles if handle.told)
 
     def send(self, task: Task) -> None:
         """Hand a task to the one with the fewest."""
-        seat = min((seat for seat in self.seats if seat.told), key=lambda seat: len(seat.tasks))
-        seat.tasks[seat.actor.count.remote(task.units)] = task.number
+        handle = min((handle for handle in self.handles if handle.told), key=lambda handle: len(handle.tasks))
+        handle.tasks[handle.actor.count.remote(task.units)] = task.number
 
     def receive(self) -> list[TaskResult]:
         """What has come back; waits a second where nothing has.
 
         Raises: what a worker raised; DeviceError where the cluster has no place for any.
         """
-        awaited = {ref: seat for seat in self.seats for ref in self._awaited(seat)}
+        awaited = {ref: handle for handle in self.handles for ref in self._awaited(handle)}
         done, _ = self.ray.wait(list(awaited), timeout=WAIT_SECONDS)
         done, _ = self.ray.wait(list(awaited), num_returns=len(awaited), timeout=0) if done else ([], [])
         results: list[TaskResult] = []
         for ref in done:
-            seat = awaited[ref]
-            if seat in self.seats:  # not buried by what else it was asked
-                results += self._heard(seat, ref)
+            handle = awaited[ref]
+            if handle in self.handles:  # not buried by what else it was asked
+                results += self._heard(handle, ref)
         self._look_for_places()
         return results
 
     def close(self) -> None:
         """End the workers; whatever they are at is drawn again."""
-        for seat in self.seats:
-            self.ray.kill(seat.actor)
-        self.seats = []
+        for handle in self.handles:
+            self.ray.kill(handle.actor)
+        self.handles = []
 
-    def _seat(self) -> Seat:
+    def _handle(self) -> WorkerHandle:
         gpus = 1 if self.device.startswith("cuda") else 0
-        remote = self.ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD")(Station)
+        remote = self.ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD")(Worker)
         actor = remote.remote(self.maker, self.device, self.asked_batch)
-        return Seat(actor, actor.__ray_ready__.remote(), actor.start.remote())
+        return WorkerHandle(actor, actor.__ray_ready__.remote(), actor.start.remote())
 
-    def _awaited(self, seat: Seat) -> list[Any]:
-        if seat.told:
-            return list(seat.tasks)
-        return [seat.started] if seat.placed is None else [seat.placed]
+    def _awaited(self, handle: WorkerHandle) -> list[Any]:
+        if handle.told:
+            return list(handle.tasks)
+        return [handle.started] if handle.placed is None else [handle.placed]
 
-    def _heard(self, seat: Seat, ref: Any) -> list[TaskResult]:
+    def _heard(self, handle: WorkerHandle, ref: Any) -> list[TaskResult]:
         from ray.exceptions import RayError, RayTaskError
 
         try:
@@ -127,32 +127,32 @@ class RayPool:
             cause = error.cause
             raise (cause if isinstance(cause, BenchError) else error) from None
         except RayError:  # killed, out of reach, or its machine is gone with the answer on it
-            return self._bury(seat)
-        if ref == seat.placed:
-            seat.placed = None
-        elif ref == seat.started:
-            seat.told = value
+            return self._bury(handle)
+        if ref == handle.placed:
+            handle.placed = None
+        elif ref == handle.started:
+            handle.told = value
         else:
-            counted, seat.told = value[0], {**(seat.told or {}), "batch": value[1]}
-            return [TaskResult(seat.tasks.pop(ref), tuple(counted))]
+            counted, handle.told = value[0], {**(handle.told or {}), "batch": value[1]}
+            return [TaskResult(handle.tasks.pop(ref), tuple(counted))]
         return []
 
-    def _bury(self, seat: Seat) -> list[TaskResult]:
-        self.seats.remove(seat)
-        self.ray.kill(seat.actor)  # it may be out of reach and yet hold its GPU
+    def _bury(self, handle: WorkerHandle) -> list[TaskResult]:
+        self.handles.remove(handle)
+        self.ray.kill(handle.actor)  # it may be out of reach and yet hold its GPU
         logging.getLogger(__name__).warning("! a ray worker died: another counts what it was at, which moves no vote")
-        if seat.told is None and seat.placed is None:
+        if handle.told is None and handle.placed is None:
             self.died += 1
             if self.died > STARTS * self.asked:
                 raise DeviceError(
                     f"{self.died} workers died while they built the network (out of memory, or killed); the rows so "
                     "far are kept: the same command goes on from them, with fewer --workers if it was memory"
                 )
-        self.seats.append(self._seat())
-        return [TaskResult(number, None) for number in seat.tasks.values()]
+        self.handles.append(self._handle())
+        return [TaskResult(number, None) for number in handle.tasks.values()]
 
     def _look_for_places(self) -> None:
-        if any(seat.told or seat.placed is None for seat in self.seats):
+        if any(handle.told or handle.placed is None for handle in self.handles):
             self.alone_since = time.monotonic()
         elif time.monotonic() - self.alone_since > PLACE_SECONDS:
             there = self.ray.cluster_resources()

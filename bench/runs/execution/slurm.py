@@ -16,7 +16,7 @@ from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
 from bench.runs.execution.spool import (
     BEAT_SECONDS,
     DEAD_SECONDS,
-    Pulse,
+    Heartbeat,
     SpoolWorker,
     is_orphan,
     lay_out,
@@ -34,7 +34,7 @@ from bench.types.limits import digits
 
 WAIT_SECONDS = 0.05
 LOOK_SECONDS = 2.0  # between two looks at who lives
-RESTARTS = 3  # of each seat, for jobs that end without a word
+RESTARTS = 3  # of each handle, for jobs that end without a word
 FORGOTTEN_SECONDS = 600.0  # without a heartbeat of its driver
 STOP_SECONDS = 5.0  # that workers have to end by themselves
 MINUTES = 240  # of a job, unless told otherwise; a run goes on in the next
@@ -48,13 +48,13 @@ class SlurmPool:
     spool: Path
     executor: Any  # submitit's
     work: SpoolWorker
-    jobs: dict[int, Any] = field(default_factory=dict)  # seat -> job
+    jobs: dict[int, Any] = field(default_factory=dict)  # handle -> job
     former: list[Any] = field(default_factory=list)  # jobs that have ended
     ready_: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # name of a live worker -> what it told
     gone: set[str] = field(default_factory=set)
     outstanding: set[int] = field(default_factory=set)
     restarts: int = 0
-    _pulse: Pulse = field(default_factory=Pulse)
+    _pulse: Heartbeat = field(default_factory=Heartbeat)
     _beats: int = 0
     _beaten: float = 0.0
     _looked: float = 0.0
@@ -144,11 +144,11 @@ class SlurmPool:
                 self.ready_[path.stem] = told(path)
 
     def _bury(self) -> list[TaskResult]:
-        """Answers for the tasks of workers that are gone; their seats are filled again."""
-        ended = {seat for seat, job in self.jobs.items() if _ended(job)}
+        """Answers for the tasks of workers that are gone; their handles are filled again."""
+        ended = {handle for handle, job in self.jobs.items() if _ended(job)}
         lost: list[TaskResult] = []
         for name, record in list(self.ready_.items()):
-            if record["seat"] in ended or self._pulse.silent(self.spool / "beats" / name) > DEAD_SECONDS:
+            if record["handle"] in ended or self._pulse.silent(self.spool / "beats" / name) > DEAD_SECONDS:
                 logging.getLogger(__name__).warning(
                     "! worker %s is gone: another counts what it was at, which moves no vote", name
                 )
@@ -159,16 +159,16 @@ class SlurmPool:
                     if owner == name:
                         path.unlink(missing_ok=True)
                         lost.append(TaskResult(int(number), None))
-        for seat in sorted(ended):
+        for handle in sorted(ended):
             self.restarts += 1
             if self.restarts > RESTARTS * len(self.jobs):
                 said = _last_line(self.spool / "jobs")
                 raise DeviceError(
-                    f"{self.restarts} jobs ended without a result, the last {self.jobs[seat].job_id}: {said}; the "
+                    f"{self.restarts} jobs ended without a result, the last {self.jobs[handle].job_id}: {said}; the "
                     "rows so far are kept: the same command goes on from them"
                 )
-            self.former.append(self.jobs[seat])
-            self.jobs[seat] = self.executor.submit(self.work, seat)
+            self.former.append(self.jobs[handle])
+            self.jobs[handle] = self.executor.submit(self.work, handle)
         # A worker that was given up may have answered at its last moment: that answer is taken.
         answered = {int(path.name.partition("-")[0]) for path in listed(self.spool / "done")}
         lost = [result for result in lost if result.number in self.outstanding and result.number not in answered]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.runs.execution.dispatch import Task
-from bench.runs.execution.worker import Maker, Station
+from bench.runs.execution.worker import Maker, Worker
 from bench.runs.image_state import Counted, Unit
 from bench.runs.locks import is_dead
 from bench.types import Counts, errors
@@ -85,7 +85,7 @@ def read_error(path: Path) -> BenchError | None:
 
 
 @dataclass(slots=True)
-class Pulse:
+class Heartbeat:
     """Tells who lives: by changes of a file's content, for the clocks of two machines are not one."""
 
     _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -113,17 +113,17 @@ class SpoolWorker:
     batch: int | None
     threads: int
 
-    def __call__(self, seat: int) -> str:
-        """Work; what ended it. `seat` is its place among the jobs."""
+    def __call__(self, handle: int) -> str:
+        """Work; what ended it. `handle` is its place among the jobs."""
         import torch
 
         torch.set_num_threads(self.threads)
         name = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        station = Station(self.maker, self.device, self.batch)
+        worker = Worker(self.maker, self.device, self.batch)
         try:
-            put(self.spool / "ready" / f"{name}.json", {**station.start(), "seat": seat})
+            put(self.spool / "ready" / f"{name}.json", {**worker.start(), "handle": handle})
             threading.Thread(target=self._beat, args=(name,), daemon=True).start()
-            return self._work(name, station)
+            return self._work(name, worker)
         except Exception as error:  # the driver says it to the user; a job's own output nobody reads
             message = " ".join(str(error).split())
             if not isinstance(error, BenchError):
@@ -131,16 +131,16 @@ class SpoolWorker:
             put(self.spool / "errors" / f"{name}.json", {"kind": type(error).__name__, "message": message})
             raise
 
-    def checkpoint(self, seat: int) -> Any:
-        """What submitit starts again where Slurm takes the machine back: a new worker in the same seat."""
+    def checkpoint(self, handle: int) -> Any:
+        """What submitit starts again where Slurm takes the machine back: a new worker in the same handle."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, seat)
+        return DelayedSubmission(self, handle)
 
-    def _work(self, name: str, station: Station) -> str:
-        pulse, idle = Pulse(), IDLE_SECONDS[0]
+    def _work(self, name: str, worker: Worker) -> str:
+        heartbeat, idle = Heartbeat(), IDLE_SECONDS[0]
         while not (self.spool / "stop").exists():
-            if pulse.silent(self.spool / "beat") > DEAD_SECONDS:
+            if heartbeat.silent(self.spool / "beat") > DEAD_SECONDS:
                 return "the driver is gone"
             claimed = self._claim(name)
             if claimed is None:
@@ -149,7 +149,7 @@ class SpoolWorker:
                 continue
             idle = IDLE_SECONDS[0]
             record = json.loads(claimed.read_text(encoding="utf-8"))
-            counted, _ = station.count([Unit(*unit) for unit in record["units"]])
+            counted, _ = worker.count([Unit(*unit) for unit in record["units"]])
             put(
                 self.spool / "done" / f"{record['number']:09}-{name}.json",
                 {"number": record["number"], "counted": [_as_list(each) for each in counted]},

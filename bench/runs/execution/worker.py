@@ -25,7 +25,7 @@ Maker = Callable[[str, int | None], Counter]  # (device, batch) -> counter; pick
 
 
 @dataclass(slots=True)
-class Station:
+class Worker:
     """One worker: empty until it is started, so that what goes wrong then is told and does not kill it."""
 
     maker: Maker

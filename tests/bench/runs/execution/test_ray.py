@@ -73,8 +73,8 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
     lost: list[int] = []
     bury = ray.RayPool._bury
 
-    def counted(pool, seat):
-        results = bury(pool, seat)
+    def counted(pool, handle):
+        results = bury(pool, handle)
         lost.extend(result.number for result in results)
         return results
 
