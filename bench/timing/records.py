@@ -50,7 +50,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class Telemetry:
     """What was seen of the device while it was timed; None and () where nothing can be seen."""
 
     energy_j: float | None = None  # of the timed repeats, idle power included
@@ -98,7 +98,7 @@ class LatencyRecord:
     peak_bytes: int | None = None  # most in use once the batch was found; a CPU's process keeps what the search freed
     work: Work | None = None
     calls: Mapping[str, int] = field(default_factory=dict)  # network -> forward passes a copy
-    watch: Watch = field(default_factory=Watch)
+    watch: Telemetry = field(default_factory=Telemetry)
     doubts: tuple[str, ...] = ()
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Protocol
 
-from bench.timing.records import Watch
+from bench.timing.records import Telemetry
 
 PERIOD = 0.1  # seconds between looks
 # Bits of NVML's current clocks event reasons that slow a GPU down; idle (1) and clocks set by the user (2) do not.
@@ -29,7 +29,7 @@ class Sensor(Protocol):
     def start(self) -> None:
         """Begin."""
 
-    def stop(self) -> Watch:
+    def stop(self) -> Telemetry:
         """End, and what was seen."""
 
 
@@ -44,12 +44,12 @@ class HostSensor:
         """Begin."""
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
-    def stop(self) -> Watch:
+    def stop(self) -> Telemetry:
         """End, and what was seen."""
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         share = cpu / (wall * self._threads) if wall > 0 else None
         load = os.getloadavg()[0] - self._threads if hasattr(os, "getloadavg") else None
-        return Watch(cpu_share=None if share is None else min(1.0, share), load=load)
+        return Telemetry(cpu_share=None if share is None else min(1.0, share), load=load)
 
 
 class NvmlSensor:
@@ -73,7 +73,7 @@ class NvmlSensor:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def stop(self) -> Watch:
+    def stop(self) -> Telemetry:
         """End, and what was seen."""
         self._over.set()
         if self._thread is not None:
@@ -88,7 +88,7 @@ class NvmlSensor:
             bits |= reasons
         limit = self._ask(lambda: nvml.nvmlDeviceGetMaxClockInfo(self._handle, nvml.NVML_CLOCK_SM))
         cap = self._ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(self._handle))
-        return Watch(
+        return Telemetry(
             energy_j=None if energy is None or self._energy is None else energy - self._energy,
             clocks_mhz=(min(clocks), max(clocks)) if clocks else None,
             clock_limit_mhz=limit,
@@ -133,9 +133,9 @@ class BlindSensor:
     def start(self) -> None:
         """Begin."""
 
-    def stop(self) -> Watch:
+    def stop(self) -> Telemetry:
         """End, with nothing seen."""
-        return Watch()
+        return Telemetry()
 
 
 def sensor_for(device: str, threads: int, nvml: ModuleType | None = None) -> Sensor:

@@ -11,7 +11,7 @@ from functools import partial
 from statistics import median
 
 from bench.timing.clock import Clock, Reading
-from bench.timing.records import Watch, spread
+from bench.timing.records import Telemetry, spread
 from bench.timing.telemetry import Sensor
 from bench.timing.workload import Workload
 from bench.types.errors import DeviceError, SpecError
@@ -57,7 +57,7 @@ class Timing:
     extrapolated_from: tuple[tuple[int, float], ...]
     stages: dict[str, float]
     noise_host: float
-    watch: Watch
+    watch: Telemetry
     replayed: bool
     unreplayed: str  # why not, where it was tried
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.timing.records import Watch, agreement, clock_difference, nonlinearity, quantile, spread
+from bench.timing.records import Telemetry, agreement, clock_difference, nonlinearity, quantile, spread
 
 SPREAD = 0.03
 AGREE = 0.03
@@ -26,7 +26,7 @@ def doubts(
     discarded: Sequence[float],
     sizes: Sequence[tuple[int, float]],
     overhead_s: float,
-    watch: Watch,
+    watch: Telemetry,
     threads: int,
     unreplayed: str = "",
     mfu: float | None = None,
@@ -61,7 +61,7 @@ def doubts(
     return (*said, *(_of_cpu(watch, threads) if kind == "cpu" else _of_gpu(watch, sum(seconds))))
 
 
-def _of_cpu(watch: Watch, threads: int) -> list[str]:
+def _of_cpu(watch: Telemetry, threads: int) -> list[str]:
     said = []
     if watch.cpu_share is not None and watch.cpu_share < CPU_SHARE:
         said.append(f"it got {watch.cpu_share:.0%} of the time of its {threads} threads: others ran, or it waited")
@@ -70,7 +70,7 @@ def _of_cpu(watch: Watch, threads: int) -> list[str]:
     return said
 
 
-def _of_gpu(watch: Watch, seconds: float) -> list[str]:
+def _of_gpu(watch: Telemetry, seconds: float) -> list[str]:
     if watch.clocks_mhz is None:
         return ["clocks, heat and other programs not seen: NVML does not answer (pip install 'rrcm-bench[gpu]')"]
     said = []

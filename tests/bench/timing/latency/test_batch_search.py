@@ -11,7 +11,7 @@ import torch
 from bench.timing.clock import Reading, overhead
 from bench.timing.latency.batch_search import ProbePlan, measure, search, warm
 from bench.timing.latency.quality_warnings import doubts
-from bench.timing.records import Watch, agreement, clock_difference, nonlinearity, quantile, spread
+from bench.timing.records import Telemetry, agreement, clock_difference, nonlinearity, quantile, spread
 from bench.types.errors import DeviceError, SpecError
 
 PLAN = ProbePlan(n0=100, n=9900, batch=None, repeats=4, budget_s=1000.0)
@@ -82,8 +82,8 @@ class FakeWork:
 class FakeSensor:
     def start(self) -> None: ...
 
-    def stop(self) -> Watch:
-        return Watch()
+    def stop(self) -> Telemetry:
+        return Telemetry()
 
 
 def test_a_certificate_that_fits_the_budget_is_timed_whole() -> None:
@@ -231,9 +231,9 @@ def test_a_part_has_no_smaller_batches_to_rehearse() -> None:
 
 QUIET = {
     "kind": "cpu", "seconds": [10.0] * 6, "wall": [10.0] * 6, "warmup": [1.0] * 5, "steady": True, "discarded": [],
-    "sizes": [], "overhead_s": 0.0, "watch": Watch(cpu_share=0.99, load=0.0), "threads": 2,
+    "sizes": [], "overhead_s": 0.0, "watch": Telemetry(cpu_share=0.99, load=0.0), "threads": 2,
 }  # fmt: skip
-GPU = Watch(clocks_mhz=(1410, 1410), clock_limit_mhz=1410, clocks_locked=True, others=0, energy_j=100.0)
+GPU = Telemetry(clocks_mhz=(1410, 1410), clock_limit_mhz=1410, clocks_locked=True, others=0, energy_j=100.0)
 
 
 def test_a_quiet_machine_raises_no_doubt() -> None:
@@ -254,9 +254,9 @@ def test_a_quiet_machine_raises_no_doubt() -> None:
         ({"unreplayed": "no memory"}, "not replayed from CUDA graphs, but launched kernel by kernel: no memory"),
         ({"mfu": 1.5}, "150% of the peak cannot be"),
         ({"overhead_s": 0.2}, "timing itself takes 2.0%"),
-        ({"watch": Watch(cpu_share=0.5, load=0.0)}, "50% of the time of its 2 threads"),
-        ({"watch": Watch(cpu_share=1.0, load=3.0)}, "load average 3.0 beyond our 2 threads"),
-        ({"kind": "cuda", "watch": Watch()}, "NVML does not answer"),
+        ({"watch": Telemetry(cpu_share=0.5, load=0.0)}, "50% of the time of its 2 threads"),
+        ({"watch": Telemetry(cpu_share=1.0, load=3.0)}, "load average 3.0 beyond our 2 threads"),
+        ({"kind": "cuda", "watch": Telemetry()}, "NVML does not answer"),
         ({"kind": "cuda", "watch": replace(GPU, others=2)}, "2 other processes"),
         ({"kind": "cuda", "watch": replace(GPU, throttled=("software power cap",))}, "throttled: software power cap"),
         ({"kind": "cuda", "watch": replace(GPU, clocks_locked=False)}, "clocks unlocked: 1410 to 1410 MHz"),

@@ -14,7 +14,7 @@ from bench.timing.latency.projection import factors, leave_one_out, pairs, proje
 from bench.timing.records import (
     DeviceFacts,
     LatencyRecord,
-    Watch,
+    Telemetry,
     Work,
     certificate_seconds,
     offline_rate,
@@ -39,7 +39,7 @@ def record(**changes: object) -> LatencyRecord:
         created="2026-01-01T00:00:00Z", device=A100, environment={}, clock="CUDA events", batch=100,
         batch_from="paper", curve=((100, 3000.0), (200, None)), n0=100, n=9900, copies=10_000,
         seconds=(4.0, 4.1, 4.2, 4.1), wall=(4.0, 4.1, 4.2, 4.1), warmup=(1.0,), steady=True, setup_s=1.0,
-        stages={"noise": 1e-5, "classify": 4e-4}, work=RRCM_B, watch=Watch(clocks_mhz=(1, 2), throttled=("hot",)),
+        stages={"noise": 1e-5, "classify": 4e-4}, work=RRCM_B, watch=Telemetry(clocks_mhz=(1, 2), throttled=("hot",)),
     )  # fmt: skip
     return replace(made, **changes)
 

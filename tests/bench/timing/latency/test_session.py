@@ -24,7 +24,7 @@ from bench.timing.latency import store
 from bench.timing.latency.batch_search import ProbePlan, measure
 from bench.timing.latency.request import Item, LatencyRequest, check, items, prepare
 from bench.timing.latency.session import _refuse_company, run
-from bench.timing.records import LatencyRecord, Watch
+from bench.timing.records import LatencyRecord, Telemetry
 from bench.timing.stages import denoisers
 from bench.timing.telemetry import NvmlSensor, sensor_for
 from bench.timing.workload import Certification
@@ -100,8 +100,8 @@ class Recorder:
 class Quiet:
     def start(self) -> None: ...
 
-    def stop(self) -> Watch:
-        return Watch()
+    def stop(self) -> Telemetry:
+        return Telemetry()
 
 
 def certification(recorder: Recorder) -> Certification:
