@@ -29,7 +29,7 @@ from bench.types.limits import ALPHA
 if TYPE_CHECKING:
     from bench.published.logs.store import Imported
     from bench.report.figures.tradeoff import Timed
-    from bench.report.formats.page_data import Exhibit
+    from bench.report.formats.page_data import PageData
     from bench.timing.records import LatencyRecord
 
 FORMATS = ("md", "csv", "json", "tex", "html", "png", "pdf", "svg")
@@ -43,7 +43,7 @@ class Report:
 
     tables: tuple[Table, ...]
     pictures: tuple[Drawing, ...]
-    explore: Callable[[], Exhibit] | None = None  # what the page lets a reader explore, made when it is asked for
+    explore: Callable[[], PageData] | None = None  # what the page lets a reader explore, made when it is asked for
 
 
 def build(
@@ -187,10 +187,10 @@ def _exhibit(
     alpha: float | None,
     published: PublishedTable | None,
     roots: Mapping[str, Path] | None,
-) -> Exhibit:
-    from bench.report.formats.page_data import exhibit
+) -> PageData:
+    from bench.report.formats.page_data import page_data
 
-    return exhibit(runs, bound=bound, alpha=alpha, published=published, roots=roots)
+    return page_data(runs, bound=bound, alpha=alpha, published=published, roots=roots)
 
 
 def _replace(path: Path, data: bytes) -> None:

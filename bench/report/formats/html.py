@@ -14,15 +14,15 @@ from importlib.resources import files
 from typing import Any
 
 from bench.report import units
-from bench.report.formats.page_data import Exhibit
+from bench.report.formats.page_data import PageData
 from bench.report.tables.table import Cell, Table
 from bench.types.errors import ReportError
 
 
-def page(title: str, tables: Sequence[Table], pictures: Mapping[str, bytes], exhibit: Exhibit | None = None) -> str:
-    """The page; `pictures` are PNG files by title, `exhibit` what it lets a reader explore.
+def page(title: str, tables: Sequence[Table], pictures: Mapping[str, bytes], page_data: PageData | None = None) -> str:
+    """The page; `pictures` are PNG files by title, `page_data` what it lets a reader explore.
 
-    Raises: ReportError where jinja2, or for an exhibit plotly, is not installed.
+    Raises: ReportError where jinja2, or for an page data plotly, is not installed.
     """
     try:
         from jinja2 import Environment
@@ -31,7 +31,7 @@ def page(title: str, tables: Sequence[Table], pictures: Mapping[str, bytes], exh
         raise ReportError(
             "an HTML report needs jinja2, which is not installed; `pip install 'rrcm-bench[html]'` or drop html"
         ) from error
-    groups = exhibit.record["groups"] if exhibit else []
+    groups = page_data.record["groups"] if page_data else []
     return (
         Environment(autoescape=True, keep_trailing_newline=True, trim_blocks=True)
         .from_string(_beside("page.html.j2"))
@@ -39,13 +39,13 @@ def page(title: str, tables: Sequence[Table], pictures: Mapping[str, bytes], exh
             title=title,
             tables=tables,
             pictures=[(name, base64.b64encode(data).decode("ascii")) for name, data in pictures.items()],
-            exhibit=exhibit,
+            page_data=page_data,
             groups=groups,
             origin=origin,
             style=Markup(_beside("page.css")),  # noqa: S704 our own files, not a user's words
             script=Markup(_beside("page.js")),  # noqa: S704
             plotly=Markup(_plotly() if groups else ""),  # noqa: S704
-            record=Markup(_embedded(exhibit.record) if exhibit else ""),  # noqa: S704 escaped by _embedded
+            record=Markup(_embedded(page_data.record) if page_data else ""),  # noqa: S704 escaped by _embedded
         )
     )
 

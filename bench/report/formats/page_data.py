@@ -35,7 +35,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exhibit:
+class PageData:
     """The parts of the page that answer a reader."""
 
     record: Mapping[str, Any]  # what its script reads
@@ -43,14 +43,14 @@ class Exhibit:
     doubts: tuple[str, ...]
 
 
-def exhibit(
+def page_data(
     runs: Sequence[Run],
     *,
     bound: str = "pa",
     alpha: float | None = None,
     published: PublishedTable | None = None,
     roots: Mapping[str, Any] | None = None,
-) -> Exhibit:
+) -> PageData:
     """The runs as the page explores them; one that cannot be certified as asked is named among the doubts, not shown.
 
     `roots`: folder of each dataset by name; one that cannot be opened shows no pictures, and the page says why.
@@ -77,7 +77,7 @@ def exhibit(
         doubts.append(
             "the groups below differ in images, pixels, N or alpha: no number of one compares with one of another"
         )
-    return Exhibit(
+    return PageData(
         record={
             "confidence": units.percent(CONFIDENCE, 0),
             "groups": made,

@@ -18,7 +18,7 @@ from bench.data.digits import open_digits
 from bench.report.accuracy import certified_accuracy, natural_radii
 from bench.report.build import build
 from bench.report.formats.html import page
-from bench.report.formats.page_data import exhibit
+from bench.report.formats.page_data import page_data
 from bench.report.formats.thumbnails import data_uri, thumbnails
 from bench.report.statistics import wilson
 from bench.runs.store import Run
@@ -44,18 +44,18 @@ def some_runs() -> list[Run]:
 
 
 def made_page(runs: list[Run]) -> str:
-    return page("a report", build(runs).tables, {}, exhibit(runs))
+    return page("a report", build(runs).tables, {}, page_data(runs))
 
 
 def record_in(text: str) -> dict:
-    found = re.search(r'<script type="application/json" id="exhibit">(.*?)</script>', text, re.DOTALL)
+    found = re.search(r'<script type="application/json" id="page data">(.*?)</script>', text, re.DOTALL)
     assert found
     return json.loads(found[1])
 
 
 def test_the_page_holds_each_image_as_the_tables_count_it() -> None:
     runs = some_runs()
-    (group,) = exhibit(runs).record["groups"]
+    (group,) = page_data(runs).record["groups"]
     radii = [radius for radius, _ in group["radii"]]
     assert radii == list(natural_radii("digits"))
     by_id = {r.spec.digest()[:10]: r for r in runs}
@@ -96,7 +96,7 @@ def stopped_run() -> Run:
 
 def test_of_images_that_stopped_the_page_promises_what_the_tables_do() -> None:
     some = stopped_run()
-    made = exhibit([some])
+    made = page_data([some])
     (group,) = made.record["groups"]
     score = certified_accuracy(some, some.spec.radii)
     assert 0 < score.certified[0] < 4
@@ -110,19 +110,19 @@ def test_of_images_that_stopped_the_page_promises_what_the_tables_do() -> None:
 def test_a_run_that_cannot_be_read_as_asked_is_named_and_not_drawn() -> None:
     some = run([1000, 900])
     cut = replace(run([1000], method="rrcm"), rows=(row(0, 300, 300),))
-    made = exhibit([some, cut])
+    made = page_data([some, cut])
     assert [r["method"] for r in made.record["groups"][0]["runs"]] == ["gaussian"]
     assert any("rrcm" in doubt and "expected n=1000" in doubt for doubt in made.doubts)
 
 
 def test_runs_that_may_not_be_compared_are_kept_apart() -> None:
-    made = exhibit([run([1000, 900]), run([2000, 900], n=2000), run([1000], alpha=0.01)])
+    made = page_data([run([1000, 900]), run([2000, 900], n=2000), run([1000], alpha=0.01)])
     assert len(made.record["groups"]) == 3
     assert any("no number of one compares" in doubt for doubt in made.doubts)
 
 
 def test_what_weakens_a_number_is_among_the_doubts() -> None:
-    doubts = exhibit([run([1000], images=4, weights={"network": "random"})]).doubts
+    doubts = page_data([run([1000], images=4, weights={"network": "random"})]).doubts
     assert any("1 of 4 images" in doubt for doubt in doubts)
     assert any("random weights" in doubt for doubt in doubts)
     assert any("no latency measurement" in doubt for doubt in doubts)
@@ -140,7 +140,7 @@ def test_the_page_names_no_folder_of_its_maker() -> None:
     text = made_page([made])
     assert "somebody" not in text
     assert "digits-gaussian-s0.5" in text
-    far = exhibit([run([1000], dataset="cifar10", shape=(3, 32, 32))])
+    far = page_data([run([1000], dataset="cifar10", shape=(3, 32, 32))])
     assert any("cifar10: no pictures" in doubt and "/" not in doubt for doubt in far.doubts)
 
 
@@ -161,7 +161,7 @@ def test_500_images_by_10_methods_stay_below_8_mb() -> None:
     # Noise is the worst that a picture can hold.
     pictures = [data_uri(source.random((3, 32, 32), dtype=np.float32)) for _ in range(500)]
     runs = [run([int(v) for v in source.integers(400, 1001, 500)], method=f"method-{k}") for k in range(10)]
-    made = exhibit(runs)
+    made = page_data(runs)
     made.record["groups"][0]["pictures"] = pictures
     text = page("a report", build(runs).tables, {}, made)
     assert len(record_in(text)["groups"][0]["runs"]) == 10
