@@ -30,7 +30,7 @@ def normaliser_param(by_dataset: Mapping[str, Scalar] | None = None) -> Param:
         help="scale it was trained on: (x - mean) / std, x - mean, x, (x - 0.5) / 0.5, by name or as numbers of each "
         "channel, MEAN,.../STD,...",
         choices=NAMES,
-        untold=True,
+        inferred=True,
         must_be_said=True,
         read=read,
         meaning=meaning,

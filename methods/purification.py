@@ -82,7 +82,7 @@ def shared_params(habits: Habits, *, classifier: str) -> tuple[Param, ...]:
             choices=(BY_CLASSIFIER, *NAMES),
             help="scale that the classifier was trained on, by name or as numbers of each channel, MEAN,.../STD,...; "
             "by_classifier: as its family was",
-            untold=True,
+            inferred=True,
             must_be_said=True,
             read=lambda text, dataset, told_on: text if text == BY_CLASSIFIER else read(text, dataset, told_on),
             meaning=lambda params, dataset: shown(scale_of(_kind(params, dataset, habits), dataset)),

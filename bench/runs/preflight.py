@@ -36,7 +36,7 @@ class Look:
 def look(job: Job, worker: ImageCertifier) -> Look:
     """Noisy accuracy of the job's network on a few images of all classes; of alternatives where no checkpoint tells.
 
-    Warns where it is near chance, and where another choice of an untold setting is right far more often. Others are
+    Warns where it is near chance, and where another choice of an inferred setting is right far more often. Others are
     tried only where the first look was over in time: on few copies, or hours later, they would tell nothing.
     """
     indices = spread(job.indices, worker.dataset.label)
@@ -74,7 +74,7 @@ def _others(job: Job, worker: ImageCertifier, indices: Sequence[int]) -> list[tu
     """("key=value", noisy accuracy) of every other choice of the settings that no checkpoint tells."""
     found = []
     for param in registry.method(job.method).params:
-        if not param.untold:
+        if not param.inferred:
             continue
         tried = {_behind(job, param, job.spec.params[param.name])}
         for choice in param.choices:

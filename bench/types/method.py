@@ -76,7 +76,7 @@ class Param:
     help: str
     choices: tuple[str, ...] = ()
     by_dataset: Mapping[str, Scalar] = field(default_factory=dict)  # defaults that differ by dataset
-    untold: bool = False  # no checkpoint records it: its choices are tried on a few noisy images before a run
+    inferred: bool = False  # no checkpoint records it: its choices are tried on a few noisy images before a run
     must_be_said: bool = False  # outside `by_dataset` the user or the weights say it; the default is for random weights
     # (text, dataset, dataset whose words it is in) -> value, where there is more than `choices`; raises a BenchError
     read: Callable[[str, str, str], Scalar] | None = None

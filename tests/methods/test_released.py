@@ -92,7 +92,7 @@ def test_the_normalisers_are_those_of_the_released_networks() -> None:
     assert [default(MACER, d) for d in ("cifar10", "imagenet", "digits")] == ["none", "none", "mean_std"]
     assert [default(SMOOTHMIX, d) for d in ("cifar10", "imagenet")] == ["mean_std", "mean_std"]
     assert default(VIT_GAUSSIAN, "imagenet") == "half"
-    assert next(p for p in SMOOTHADV.params if p.name == "normaliser").untold
+    assert next(p for p in SMOOTHADV.params if p.name == "normaliser").inferred
 
 
 def test_the_vit_takes_photographs_alone() -> None:

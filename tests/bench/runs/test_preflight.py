@@ -42,7 +42,7 @@ SCALED = Method(
     title="",
     cite="",
     build=lambda setting: ByScale(str(setting.params["scale"])),
-    params=(Param(name="scale", default="right", help="", choices=("right", "wrong", "poor"), untold=True),),
+    params=(Param(name="scale", default="right", help="", choices=("right", "wrong", "poor"), inferred=True),),
 )
 
 
