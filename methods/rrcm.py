@@ -144,5 +144,5 @@ RRCM = Method(
     declines=declines,
     recognise=recognise,
     train={"pretrain": _pretrain, "finetune": _finetune},
-    facts={name: partial(_facts, name) for name in ("sizes", "pretraining", "augmentation")},
+    paper_tables={name: partial(_facts, name) for name in ("sizes", "pretraining", "augmentation")},
 )

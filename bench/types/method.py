@@ -164,4 +164,4 @@ class Method:
     recognise: Callable[[str, Mapping[str, tuple[int, ...]], Mapping[str, Scalar]], Mapping[str, Scalar]] | None = None
     train: Mapping[str, Callable[[TrainRequest], Mapping[str, Any]]] = field(default_factory=dict)  # stage -> trainer
     # what it tells of itself in a paper's tables: "sizes", "pretraining", "augmentation" -> rows, by column
-    facts: Mapping[str, Callable[[], Sequence[Mapping[str, Scalar]]]] = field(default_factory=dict)
+    paper_tables: Mapping[str, Callable[[], Sequence[Mapping[str, Scalar]]]] = field(default_factory=dict)

@@ -135,8 +135,8 @@ def runs(folder: Path) -> None:
         asked = {"dataset": "digits", "sigmas": (0.5,), "n0": 20, "n": 100, "subset": "first:4", **changes}
         (job,) = plan(RunRequest(**asked))
         worker = make_worker(job, "cpu", 50)
-        facts = {"packages": {"torch": "2"}, "devices": {"cpu": "a"}}
-        run = open_run(folder / name, job.spec, Execution(("cpu",), 50), facts)
+        paper_tables = {"packages": {"torch": "2"}, "devices": {"cpu": "a"}}
+        run = open_run(folder / name, job.spec, Execution(("cpu",), 50), paper_tables)
         with RowWriter(run.path) as writer:
             for index in job.indices[:3]:
                 writer.append(replace(worker(index), seconds=0.5))

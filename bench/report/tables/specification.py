@@ -41,8 +41,8 @@ def sheet_table(name: str, paths: Sequence[Path] = ()) -> Table:
                 left_out.append(f"! left out: {error}")
     else:
         for method in methods().values():
-            if sheet.facts in method.facts:
-                own += [(method.name, row) for row in method.facts[sheet.facts]()]
+            if sheet.facts in method.paper_tables:
+                own += [(method.name, row) for row in method.paper_tables[sheet.facts]()]
     rows = [_line(sheet, row, "measured", origin) for origin, row in own]
     rows += [_line(sheet, row, "quoted", f"{sheet.source}, row {i + 1}") for i, row in enumerate(sheet.rows)]
     made = _MADE[sheet.facts] if own else f"no measured row: none of --runs holds a {FEATURES}"
@@ -98,7 +98,7 @@ def _line(sheet: Sheet, row: Mapping[str, Any], source: Source, origin: str) -> 
     if missing := [c.key for c in sheet.columns if c.key not in row]:
         raise ReportError(
             f"{origin} tells nothing of {', '.join(missing)} for {sheet.source}; expected a value for each column; "
-            "mend the method's facts"
+            "mend the method's paper_tables"
         )
     return (
         Cell(value=source, unit="text", source=source, origin=origin),
