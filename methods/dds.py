@@ -14,7 +14,7 @@ from methods.purification import (
     PUBLISHED,
     ROLES,
     SIZE_MATCHED,
-    Habits,
+    MethodDefaults,
     build_parts,
     declines,
     denoised,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PADDED = 256  # the side that adm_256 was trained on
 
-HABITS = Habits(
+DEFAULTS = MethodDefaults(
     method="dds",
     classifiers={
         PUBLISHED: {"imagenet": "beit_large_patch16_512", "cifar10": "vit_base_patch16_224_hf"},
@@ -110,7 +110,7 @@ def build(setting: Setting) -> BaseClassifier:
 
     padding = _padding(setting)
     channels, side = setting.shape[0], setting.shape[1] + 2 * padding
-    parts = build_parts(setting, HABITS, shape=(channels, side, side) if padding else None)
+    parts = build_parts(setting, DEFAULTS, shape=(channels, side, side) if padding else None)
     rounding: Literal["first", "nearest"] = "nearest" if setting.params["level"] == "nearest" else "first"
     t = level(parts.unet.schedule, setting.sigma, rounding)
     return DenoisedOnce(
@@ -121,7 +121,7 @@ def build(setting: Setting) -> BaseClassifier:
         top_up=_top_up(setting, level_sigma(parts.unet.schedule, t)),
         padding=padding,
         calls={"unet": 1, "classifier": 1},
-        make_normaliser=lambda kind: normaliser(setting, HABITS, kind),
+        make_normaliser=lambda kind: normaliser(setting, DEFAULTS, kind),
     )
 
 
@@ -162,7 +162,7 @@ DDS = Method(
     cite="Carlini et al. 2023, (Certified!!) Adversarial Robustness for Free!",
     build=build,
     params=(
-        *shared_params(HABITS, classifier="trained on clean images"),
+        *shared_params(DEFAULTS, classifier="trained on clean images"),
         Param(
             name="level",
             default="first",

@@ -12,7 +12,7 @@ from methods.purification import (
     PUBLISHED,
     ROLES,
     SIZE_MATCHED,
-    Habits,
+    MethodDefaults,
     build_parts,
     declines,
     normaliser,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from methods.nets.normalisers import Normaliser
     from methods.nets.resized import Resized
 
-HABITS = Habits(
+DEFAULTS = MethodDefaults(
     method="densepure",
     classifiers={
         PUBLISHED: {"imagenet": "beit_large_patch16_512", "cifar10": "vit_base_patch16_224_hf"},
@@ -140,7 +140,7 @@ def build(setting: Setting) -> BaseClassifier:
         raise MethodError(
             f"densepure: one step draws no noise, so all of its {votes} votes would be equal; set votes=1, or steps=2"
         )
-    parts = build_parts(setting, HABITS)
+    parts = build_parts(setting, DEFAULTS)
     if steps > 1 and not parts.unet.learned_sigma:
         raise MethodError(
             f"densepure: its sampler needs a denoiser with learned variances, {setting.params['denoiser']!r} has none; "
@@ -153,7 +153,7 @@ def build(setting: Setting) -> BaseClassifier:
         sub=subsequence(parts.unet.schedule, setting.sigma, steps),
         votes=votes,
         calls={"unet": steps * votes, "classifier": votes},
-        make_normaliser=lambda kind: normaliser(setting, HABITS, kind),
+        make_normaliser=lambda kind: normaliser(setting, DEFAULTS, kind),
     )
 
 
@@ -163,7 +163,7 @@ DENSEPURE = Method(
     cite="Xiao et al. 2023, DensePure: Understanding Diffusion Models for Adversarial Robustness",
     build=build,
     params=(
-        *shared_params(HABITS, classifier="trained on clean images"),
+        *shared_params(DEFAULTS, classifier="trained on clean images"),
         Param(
             name="steps",
             default=5,

@@ -12,7 +12,7 @@ from methods.purification import (
     PUBLISHED,
     ROLES,
     SIZE_MATCHED,
-    Habits,
+    MethodDefaults,
     build_parts,
     declines,
     denoised,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from methods.nets.normalisers import Normaliser
     from methods.nets.resized import Resized
 
-HABITS = Habits(
+DEFAULTS = MethodDefaults(
     method="diffsmooth",
     classifiers={
         PUBLISHED: {"imagenet": "beit_large_patch16_224", "cifar10": "cifar_resnet110"},
@@ -129,7 +129,7 @@ def build(setting: Setting) -> BaseClassifier:
         )
     if m < 1:
         raise MethodError(f"diffsmooth: local_noises must be at least 1, got {m}; published with 5")
-    parts = build_parts(setting, HABITS)
+    parts = build_parts(setting, DEFAULTS)
     fixed = None
     if setting.params["local"] == "fixed":
         # No image has this fingerprint and no stage this name: independent of the certifier's noise.
@@ -145,7 +145,7 @@ def build(setting: Setting) -> BaseClassifier:
         soft=setting.params["vote"] == "soft",
         fixed=fixed,
         calls={"unet": 1, "classifier": m},
-        make_normaliser=lambda kind: normaliser(setting, HABITS, kind),
+        make_normaliser=lambda kind: normaliser(setting, DEFAULTS, kind),
     )
 
 
@@ -155,7 +155,7 @@ DIFFSMOOTH = Method(
     cite="Zhang, Chen, Zhang, Xiao & Li 2023, DiffSmooth: Certifiably Robust Learning via Diffusion Models",
     build=build,
     params=(
-        *shared_params(HABITS, classifier="trained with Gaussian noise of local_sigma"),
+        *shared_params(DEFAULTS, classifier="trained with Gaussian noise of local_sigma"),
         Param(
             name="local_sigma",
             default=0.25,

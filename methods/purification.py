@@ -34,7 +34,7 @@ ROLES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Habits:
+class MethodDefaults:
     """What a method does where no setting says otherwise."""
 
     method: str
@@ -52,7 +52,7 @@ class Parts:
     head: Resized  # pixels in [0, 1] -> logits
 
 
-def shared_params(habits: Habits, *, classifier: str) -> tuple[Param, ...]:
+def shared_params(defaults: MethodDefaults, *, classifier: str) -> tuple[Param, ...]:
     """Settings of every method of this kind; `classifier` tells what the one behind was trained on."""
     return (
         Param(
@@ -85,12 +85,12 @@ def shared_params(habits: Habits, *, classifier: str) -> tuple[Param, ...]:
             inferred=True,
             must_be_said=True,
             read=lambda text, dataset, told_on: text if text == BY_CLASSIFIER else read(text, dataset, told_on),
-            meaning=lambda params, dataset: shown(scale_of(_kind(params, dataset, habits), dataset)),
+            meaning=lambda params, dataset: shown(scale_of(_kind(params, dataset, defaults), dataset)),
         ),
     )
 
 
-def check_track(setting: Setting, habits: Habits) -> str:
+def check_track(setting: Setting, defaults: MethodDefaults) -> str:
     """The setting's track.
 
     Raises: MethodError where nothing was published for these images.
@@ -98,22 +98,22 @@ def check_track(setting: Setting, habits: Habits) -> str:
     track = str(setting.params["track"])
     if track != PUBLISHED:
         return track
-    if setting.dataset not in habits.classifiers[PUBLISHED]:
+    if setting.dataset not in defaults.classifiers[PUBLISHED]:
         raise MethodError(
-            f"{habits.method}: track 'as_published' exists for {' and '.join(habits.classifiers[PUBLISHED])}, got "
+            f"{defaults.method}: track 'as_published' exists for {' and '.join(defaults.classifiers[PUBLISHED])}, got "
             f"{setting.dataset!r}; set track={SIZE_MATCHED}"
         )
     _, height, width = setting.shape
-    if setting.dataset == "imagenet" and (height, width) != (habits.side, habits.side):
+    if setting.dataset == "imagenet" and (height, width) != (defaults.side, defaults.side):
         # The radius lives in the crop's pixels: another crop is another certificate.
         raise MethodError(
-            f"{habits.method}: track 'as_published' certifies crops of {habits.side}x{habits.side}, got "
-            f"{height}x{width}; give --size {habits.side}, or set track={SIZE_MATCHED}"
+            f"{defaults.method}: track 'as_published' certifies crops of {defaults.side}x{defaults.side}, got "
+            f"{height}x{width}; give --size {defaults.side}, or set track={SIZE_MATCHED}"
         )
     return track
 
 
-def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int] | None = None) -> Parts:
+def build_parts(setting: Setting, defaults: MethodDefaults, *, shape: tuple[int, int, int] | None = None) -> Parts:
     """The denoiser, for images of `shape` if it sees others than the certifier's, and the classifier.
 
     Raises: MethodError for names or images that do not go together, WeightsError for weights that do not fit.
@@ -125,8 +125,8 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
     from methods.nets.load_weights import furnish
     from methods.nets.resized import Resized
 
-    track, channels = check_track(setting, habits), setting.shape[0]
-    arch, name = str(setting.params["denoiser"]), classifier_name(setting.params, setting.dataset, habits)
+    track, channels = check_track(setting, defaults), setting.shape[0]
+    arch, name = str(setting.params["denoiser"]), classifier_name(setting.params, setting.dataset, defaults)
     unet = furnish(
         setting,
         "denoiser",
@@ -154,9 +154,9 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
         recognise=classifier_arch,
         select=_as_timm,
     )
-    kinds = {**habits.resize, **(habits.resize_published if track == PUBLISHED else {})}
+    kinds = {**defaults.resize, **(defaults.resize_published if track == PUBLISHED else {})}
     resize = kinds.get(setting.dataset, kinds["imagenet"])
-    head = Resized(network, normaliser(setting, habits), side=side, resize=resize)
+    head = Resized(network, normaliser(setting, defaults), side=side, resize=resize)
     for part in (unet, head):
         part.to(setting.device).eval().requires_grad_(False)
     if setting.tuned:
@@ -165,27 +165,27 @@ def build_parts(setting: Setting, habits: Habits, *, shape: tuple[int, int, int]
     return Parts(unet, head)
 
 
-def classifier_name(params: Mapping[str, Scalar], dataset: str, habits: Habits) -> str:
+def classifier_name(params: Mapping[str, Scalar], dataset: str, defaults: MethodDefaults) -> str:
     """The architecture behind the denoiser: the setting's, or the track's for the dataset."""
     name = str(params["classifier"])
     if name != BY_TRACK:
         return name
-    by_dataset = habits.classifiers[str(params["track"])]
+    by_dataset = defaults.classifiers[str(params["track"])]
     return by_dataset.get(dataset, by_dataset["imagenet"])
 
 
-def normaliser(setting: Setting, habits: Habits, kind: str | None = None) -> Normaliser:
+def normaliser(setting: Setting, defaults: MethodDefaults, kind: str | None = None) -> Normaliser:
     """The normaliser in front of the classifier: of that kind, else the setting's, else its family's."""
     from methods.nets.normalisers import Normaliser
 
     params = setting.params if kind is None else {**setting.params, "normaliser": kind}
-    return Normaliser(_kind(params, setting.dataset, habits), setting.dataset, channels=setting.shape[0])
+    return Normaliser(_kind(params, setting.dataset, defaults), setting.dataset, channels=setting.shape[0])
 
 
-def _kind(params: Mapping[str, Scalar], dataset: str, habits: Habits) -> str:
+def _kind(params: Mapping[str, Scalar], dataset: str, defaults: MethodDefaults) -> str:
     """The normaliser that the settings stand for, in words of methods.nets.scales."""
     kind = str(params["normaliser"])
-    return backbone(classifier_name(params, dataset, habits)).normaliser if kind == BY_CLASSIFIER else kind
+    return backbone(classifier_name(params, dataset, defaults)).normaliser if kind == BY_CLASSIFIER else kind
 
 
 def denoised(unet: UNet, x: Tensor, t: int, *, padding: int = 0) -> Tensor:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import methods
 from bench.types import Setting, TrainRequest, WeightsFile
 from bench.types.errors import BenchError, MethodError, TrainingError, UsageError, WeightsError
-from methods.dds import DDS, HABITS
+from methods.dds import DDS, DEFAULTS
 from methods.diffusion.schedules import level, level_sigma
 from methods.diffusion.unets import UNETS, build_unet, prediction_of, unet_arch
 from methods.purification import build_parts
@@ -239,7 +239,7 @@ def test_dds_reads_from_the_file_what_its_network_gives(tmp_path: Path) -> None:
         save_file(tensors, tmp_path / "unet.safetensors", metadata=said)
         assert prediction_of(tmp_path / "unet.safetensors") == expected
         file = WeightsFile(role="denoiser", path=tmp_path / "unet.safetensors", sha256="", name="unet")
-        assert build_parts(dds_setting({"denoiser": file}), HABITS).unet.prediction == expected
+        assert build_parts(dds_setting({"denoiser": file}), DEFAULTS).unet.prediction == expected
     torch.save(tensors, tmp_path / "unet.pt")
     assert prediction_of(tmp_path / "unet.pt") == "eps"
     save_file(tensors, tmp_path / "unet.safetensors", metadata={"prediction": "x0"})
@@ -256,10 +256,10 @@ def test_a_network_is_refused_at_noise_that_it_never_saw(tmp_path: Path) -> None
     file = WeightsFile(role="denoiser", path=path, sha256="", name="unet")
     setting = dds_setting({"denoiser": file})
     with pytest.raises(WeightsError, match=r"trained for noise up to sigma 0\.25, got 0\.5; give a smaller sigma"):
-        build_parts(setting, HABITS)
-    build_parts(dataclasses.replace(setting, sigma=0.25), HABITS)
+        build_parts(setting, DEFAULTS)
+    build_parts(dataclasses.replace(setting, sigma=0.25), DEFAULTS)
     save_file(tensors, path, metadata={"largest_sigma": "0.0"})  # the schedule's
-    build_parts(setting, HABITS)
+    build_parts(setting, DEFAULTS)
 
 
 def dds_setting(weights: dict[str, WeightsFile]) -> Setting:
