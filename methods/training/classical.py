@@ -13,7 +13,7 @@ from methods.training import losses
 from methods.training.loader import Batch
 from methods.training.run_stage import sigma_of
 from methods.training.settings import Classical
-from methods.training.train_classifier import Loss, Pupil, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, teach
 
 
 def gaussian(request: TrainRequest) -> Mapping[str, Any]:
@@ -34,23 +34,23 @@ def consistency(request: TrainRequest) -> Mapping[str, Any]:
     return teach(request, Classical, consistent_objective, sigma=sigma_of(request), check=check_copies)
 
 
-def noisy_objective(pupil: Pupil, settings: Classical) -> Loss:
+def noisy_objective(classifier: NoisyClassifier, settings: Classical) -> Loss:
     """Cross-entropy of noisy copies."""
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x = batch.views[0]
-        copies = pupil.copies(x, pupil.noises(x, settings.copies, step))
+        copies = classifier.copies(x, classifier.noises(x, settings.copies, step))
         return {"loss": losses.gaussian(copies.flatten(0, 1), batch.labels.repeat(settings.copies))}
 
     return loss
 
 
-def consistent_objective(pupil: Pupil, settings: Classical) -> Loss:
+def consistent_objective(classifier: NoisyClassifier, settings: Classical) -> Loss:
     """Cross-entropy and consistency of noisy copies."""
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x = batch.views[0]
-        copies = pupil.copies(x, pupil.noises(x, settings.copies, step))
+        copies = classifier.copies(x, classifier.noises(x, settings.copies, step))
         parts = losses.consistency(
             copies.unbind(), batch.labels, lbd=settings.lbd, eta=settings.eta, form=settings.form
         )

@@ -26,7 +26,7 @@ from methods.training.presets import settle
 from methods.training.rng import borrowed
 from methods.training.run_stage import carry_out, identity, noise_like, prepare, sigma_of
 from methods.training.settings import Classical, Denoising
-from methods.training.train_classifier import Loss, Pupil, rate, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, rate, teach
 
 
 def classifier(request: TrainRequest) -> Mapping[str, Any]:
@@ -41,13 +41,13 @@ def classifier(request: TrainRequest) -> Mapping[str, Any]:
     return teach(request, Classical, clean_objective, sigma=0.0)
 
 
-def clean_objective(pupil: Pupil, settings: Classical) -> Loss:
+def clean_objective(classifier: NoisyClassifier, settings: Classical) -> Loss:
     """Cross-entropy of clean images."""
     del settings
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         del step
-        return {"loss": losses.gaussian(pupil.logits(batch.views[0]), batch.labels)}
+        return {"loss": losses.gaussian(classifier.logits(batch.views[0]), batch.labels)}
 
     return loss
 

@@ -15,7 +15,7 @@ from methods.training.loader import Batch
 from methods.training.losses import at_least_float32
 from methods.training.run_stage import sigma_of
 from methods.training.settings import Macer
-from methods.training.train_classifier import Loss, Pupil, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, teach
 
 FLOOR = 1e-10  # under the logarithm of a probability, as the authors have it
 
@@ -39,14 +39,14 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
     return teach(request, Macer, objective, sigma=sigma_of(request), check=check)
 
 
-def objective(pupil: Pupil, settings: Macer) -> Loss:
+def objective(classifier: NoisyClassifier, settings: Macer) -> Loss:
     """The loss on many copies; before the epoch `lbd_from` ("deferred") its first term alone."""
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x = batch.views[0]
-        copies = pupil.copies(x, pupil.noises(x, settings.copies, step))
-        lbd = settings.lbd if pupil.epoch(step) >= settings.lbd_from else 0.0
-        parts = macer(copies, batch.labels, sigma=pupil.sigma, lbd=lbd, beta=settings.beta, gamma=settings.gamma)
+        copies = classifier.copies(x, classifier.noises(x, settings.copies, step))
+        lbd = settings.lbd if classifier.epoch(step) >= settings.lbd_from else 0.0
+        parts = macer(copies, batch.labels, sigma=classifier.sigma, lbd=lbd, beta=settings.beta, gamma=settings.gamma)
         return {"loss": parts.total, "ce": parts.ce, "hinge": parts.hinge, "counted": parts.counted}
 
     return loss

@@ -46,7 +46,7 @@ class Feeding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schooling(Feeding):
+class ClassifierSettings(Feeding):
     """Settings of training a classifier from scratch, whatever its loss."""
 
     in_turn: ClassVar[bool] = True
@@ -64,7 +64,7 @@ class Schooling(Feeding):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Classical(Schooling):
+class Classical(ClassifierSettings):
     """Gaussian and Consistency."""
 
     copies: int  # noisy copies of an image in a step
@@ -82,7 +82,7 @@ class Boosting(Classical):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SmoothAdv(Schooling):
+class SmoothAdv(ClassifierSettings):
     """Adversarial training of the smoothed classifier."""
 
     attack: Literal["pgd", "ddn"]
@@ -94,7 +94,7 @@ class SmoothAdv(Schooling):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Macer(Schooling):
+class Macer(ClassifierSettings):
     """Maximisation of the soft radius."""
 
     copies: int
@@ -105,7 +105,7 @@ class Macer(Schooling):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SmoothMix(Schooling):
+class SmoothMix(ClassifierSettings):
     """Mixing with unrestricted adversaries."""
 
     copies: int
@@ -118,7 +118,7 @@ class SmoothMix(Schooling):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stability(Schooling):
+class Stability(ClassifierSettings):
     """Clean images, and noisy ones that should be called the same."""
 
     lbd: float

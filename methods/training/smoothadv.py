@@ -17,7 +17,7 @@ from methods.training.losses import at_least_float32
 from methods.training.rng import generator
 from methods.training.run_stage import sigma_of
 from methods.training.settings import SmoothAdv
-from methods.training.train_classifier import Loss, Pupil, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, teach
 
 ATTACKS = {"pgd": attacks.pgd, "ddn": attacks.ddn}
 
@@ -31,22 +31,22 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
     return teach(request, SmoothAdv, objective, sigma=sigma_of(request), check=check)
 
 
-def objective(pupil: Pupil, settings: SmoothAdv) -> Loss:
+def objective(classifier: NoisyClassifier, settings: SmoothAdv) -> Loss:
     """Attack the network as it is, then learn on the same noises."""
     attack = ATTACKS[settings.attack]
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x, labels = batch.views[0], batch.labels
-        noises = pupil.noises(x, settings.copies, step)
-        source = generator(str(x.device), "direction", pupil.seed, step)
-        radius = settings.radius * pupil.warm(step, settings.radius_warmup)
-        with attacks.frozen(pupil.network):
+        noises = classifier.noises(x, settings.copies, step)
+        source = generator(str(x.device), "direction", classifier.seed, step)
+        radius = settings.radius * classifier.warm(step, settings.radius_warmup)
+        with attacks.frozen(classifier.network):
             moved = attack(
-                pupil.logits, x, labels, noises, radius=radius, steps=settings.attack_steps, source=source
+                classifier.logits, x, labels, noises, radius=radius, steps=settings.attack_steps, source=source
             ).detach()
         used = noises if settings.multi_noise else noises[:1]
         distance = (moved - x).flatten(1).norm(dim=1).mean()
-        return {"loss": smoothadv(pupil.copies(moved, used), labels, multi_noise=True), "distance": distance}
+        return {"loss": smoothadv(classifier.copies(moved, used), labels, multi_noise=True), "distance": distance}
 
     return loss
 

@@ -18,7 +18,7 @@ from methods.training.rng import generator
 from methods.training.run_stage import sigma_of
 from methods.training.settings import SmoothMix
 from methods.training.sharding import at_hand
-from methods.training.train_classifier import Loss, Pupil, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, teach
 
 LARGEST_SHARE = 0.5  # of the adversary in a mixed image
 
@@ -41,16 +41,16 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
     return teach(request, SmoothMix, objective, sigma=sigma_of(request), check=check)
 
 
-def objective(pupil: Pupil, settings: SmoothMix) -> Loss:
+def objective(classifier: NoisyClassifier, settings: SmoothMix) -> Loss:
     """Find both ends by the network as it is, mix, and learn, all on the same noises."""
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x, labels = batch.views[0], batch.labels
-        noises = pupil.noises(x, settings.copies, step)
-        warm = pupil.warm(step, settings.eta_warmup)
-        with attacks.frozen(pupil.network):
+        noises = classifier.noises(x, settings.copies, step)
+        warm = classifier.warm(step, settings.eta_warmup)
+        with attacks.frozen(classifier.network):
             clean, adversary = attacks.mixing_ends(
-                pupil.logits,
+                classifier.logits,
                 x,
                 labels,
                 noises,
@@ -62,11 +62,13 @@ def objective(pupil: Pupil, settings: SmoothMix) -> Loss:
             )
         clean, adversary = clean.detach(), adversary.detach()
         images = at_hand()
-        drawn = images.take(torch.rand(images.whole(len(x)), generator=generator("cpu", "share", pupil.seed, step)))
+        drawn = images.take(
+            torch.rand(images.whole(len(x)), generator=generator("cpu", "share", classifier.seed, step))
+        )
         share = LARGEST_SHARE * drawn.to(x.device)
         # Two passes: batch norm sees clean and mixed images apart, as the authors' does.
-        answers = pupil.copies(clean, noises)
-        mixed = pupil.copies(mix_images(clean, adversary, share), noises)
+        answers = classifier.copies(clean, noises)
+        mixed = classifier.copies(mix_images(clean, adversary, share), noises)
         parts = smoothmix(answers, mixed, labels, share, eta=settings.eta * warm)
         return {"loss": parts.total, "ce": parts.ce, "kl": parts.kl}
 

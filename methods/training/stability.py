@@ -13,7 +13,7 @@ from methods.training import losses
 from methods.training.loader import Batch
 from methods.training.run_stage import sigma_of
 from methods.training.settings import Stability
-from methods.training.train_classifier import Loss, Pupil, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, teach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +34,13 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
     return teach(request, Stability, objective, sigma=sigma_of(request))
 
 
-def objective(pupil: Pupil, settings: Stability) -> Loss:
+def objective(classifier: NoisyClassifier, settings: Stability) -> Loss:
     """One clean and one noisy pass."""
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x = batch.views[0]
-        noisy = pupil.copies(x, pupil.noises(x, 1, step))[0]
-        parts = stability(pupil.logits(x), noisy, batch.labels, lbd=settings.lbd)
+        noisy = classifier.copies(x, classifier.noises(x, 1, step))[0]
+        parts = stability(classifier.logits(x), noisy, batch.labels, lbd=settings.lbd)
         return {"loss": parts.total, "ce": parts.ce, "stability": parts.stability}
 
     return loss

@@ -26,16 +26,16 @@ from methods.training.optimisers import adamw, parameters_of, sgd
 from methods.training.presets import settle
 from methods.training.rng import borrowed
 from methods.training.run_stage import Logits, carry_out, identity, noise_like, prepare
-from methods.training.settings import Denoising, Schooling
+from methods.training.settings import ClassifierSettings, Denoising
 
 HEADS = ("fc.", "linear.", "head.")  # of the networks that `build_network` knows
 
 Loss = Callable[[int, Batch], dict[str, Tensor]]
-Kind = TypeVar("Kind", bound=Schooling)
+Kind = TypeVar("Kind", bound=ClassifierSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pupil:
+class NoisyClassifier:
     """A network in training, as a loss sees it."""
 
     network: nn.Module
@@ -66,7 +66,7 @@ class Pupil:
 def teach(
     request: TrainRequest,
     kind: type[Kind],
-    objective: Callable[[Pupil, Kind], Loss],
+    objective: Callable[[NoisyClassifier, Kind], Loss],
     *,
     sigma: float,
     check: Callable[[Kind, tuple[int, ...]], None] = lambda _settings, _shape: None,
@@ -91,7 +91,7 @@ def teach(
         answer: Tensor = network(normalise(x))
         return answer
 
-    pupil = Pupil(
+    classifier = NoisyClassifier(
         network=network,
         logits=logits,
         sigma=sigma,
@@ -104,9 +104,9 @@ def teach(
         modules={"network": network},
         optimiser=make(parameters_of(network), lr=settings.lr, weight_decay=settings.weight_decay),
         batches=ground.feed.batches,
-        loss=objective(pupil, settings),
-        rate=rate(settings, pupil.steps_per_epoch),
-        steps=settings.epochs * pupil.steps_per_epoch,
+        loss=objective(classifier, settings),
+        rate=rate(settings, classifier.steps_per_epoch),
+        steps=settings.epochs * classifier.steps_per_epoch,
         settings=identity(ground, **begun),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
@@ -116,7 +116,7 @@ def teach(
     return carry_out(ground, task, network.state_dict, logits=logits, meta=meta)
 
 
-def rate(settings: Schooling | Denoising, per_epoch: int) -> Callable[[int], float]:
+def rate(settings: ClassifierSettings | Denoising, per_epoch: int) -> Callable[[int], float]:
     """Share of the learning rate by the step."""
 
     def share(step: int) -> float:
