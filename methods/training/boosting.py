@@ -18,7 +18,7 @@ from methods.nets.normalisers import Normaliser
 from methods.training.classical import check_copies, consistent_objective, noisy_objective
 from methods.training.export import export
 from methods.training.presets import plain, settle
-from methods.training.run_stage import Ground, accuracies, prepare, sigma_of, stamp, weights_path
+from methods.training.run_stage import TrainingContext, accuracies, prepare, sigma_of, stamp, weights_path
 from methods.training.settings import Boosting
 from methods.training.train_classifier import teach
 
@@ -47,15 +47,15 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
         reports.append(teach(member, Boosting, OBJECTIVES[settings.loss], sigma=sigma))
         if request.dry_run:
             return {**reports[0], "seconds": reports[0]["seconds"] * settings.members}
-    ground = prepare(request, preset, settings)
-    if not ground.world.leads:
+    context = prepare(request, preset, settings)
+    if not context.world.leads:
         return reports[0]  # the first process packs and tells
     by = "hold_out_accuracy" if settings.hold_out else "train_accuracy"
     order = sorted(range(settings.members), key=lambda i: (-reports[i][by], i))
     members = [load_tensors(Path(reports[i]["weights"]))[0] for i in order]
     path = weights_path(request)
     seeds = ",".join(str(request.seed + i) for i in order)
-    meta = {**stamp(ground), "arch": settings.arch, "normaliser": settings.normaliser, "seeds": seeds}
+    meta = {**stamp(context), "arch": settings.arch, "normaliser": settings.normaliser, "seeds": seeds}
     digest = export(path, {f"{i}.{name}": t for i, member in enumerate(members) for name, t in member.items()}, meta)
     told = ("method", "stage", "dataset", "sigma", "preset", "reaches", "parameters")
     return {
@@ -68,22 +68,24 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
         "order": seeds,
         "ordered_by": by,
         "members": [{key: reports[i].get(key) for key in (by, "test_accuracy")} for i in order],
-        **_together(ground, settings, members),
+        **_together(context, settings, members),
     }
 
 
-def _together(ground: Ground, settings: Boosting, members: list[dict[str, Tensor]]) -> dict[str, float | None]:
+def _together(
+    context: TrainingContext, settings: Boosting, members: list[dict[str, Tensor]]
+) -> dict[str, float | None]:
     """Noisy accuracies of the sum of logits."""
-    shape, device = ground.dataset.shape, ground.request.device
+    shape, device = context.dataset.shape, context.request.device
     networks = []
     for state in members:
-        network = build_network(settings.arch, num_classes=ground.dataset.num_classes, shape=shape)
+        network = build_network(settings.arch, num_classes=context.dataset.num_classes, shape=shape)
         network.load_state_dict(state)
         networks.append(network.to(device).eval())
-    normalise = Normaliser(settings.normaliser, ground.request.dataset, channels=shape[0]).to(device)
+    normalise = Normaliser(settings.normaliser, context.request.dataset, channels=shape[0]).to(device)
 
     def logits(x: Tensor) -> Tensor:
         x = normalise(x)
         return torch.stack([network(x) for network in networks]).sum(dim=0)
 
-    return accuracies(ground, logits)
+    return accuracies(context, logits)

@@ -24,7 +24,7 @@ from methods.training.loop import Task
 from methods.training.optimisers import adam, parameters_of
 from methods.training.presets import settle
 from methods.training.rng import borrowed
-from methods.training.run_stage import carry_out, identity, noise_like, prepare, sigma_of
+from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
 from methods.training.settings import Classical, Denoising
 from methods.training.train_classifier import Loss, NoisyClassifier, rate, teach
 
@@ -70,10 +70,10 @@ def denoiser(request: TrainRequest) -> Mapping[str, Any]:
         raise UsageError(
             f"denoiser must be one of {', '.join(DENOISERS)}, got {settings.denoiser!r}; give --set denoiser=..."
         )
-    ground = prepare(request, preset, settings)
-    shape = ground.dataset.shape
+    context = prepare(request, preset, settings)
+    shape = context.dataset.shape
     file = _classifier_file(request, settings)
-    back = build_network(settings.classifier, num_classes=ground.dataset.num_classes, shape=shape)
+    back = build_network(settings.classifier, num_classes=context.dataset.num_classes, shape=shape)
     fill(back, _state(file), file, arch=settings.classifier, recognise=classifier_arch)
     normalise = Normaliser(settings.normaliser, request.dataset, channels=shape[0])
     behind = nn.Sequential(normalise, back).to(request.device).eval().requires_grad_(False)
@@ -97,21 +97,21 @@ def denoiser(request: TrainRequest) -> Mapping[str, Any]:
             clean = behind(x)
         return {"loss": stabilisation(behind(denoised), clean)}
 
-    per_epoch = ground.feed.steps_per_epoch
+    per_epoch = context.feed.steps_per_epoch
     task = Task(
         modules={"denoiser": front},
         optimiser=adam(parameters_of(front), lr=settings.lr),
-        batches=ground.feed.batches,
+        batches=context.feed.batches,
         loss=loss,
         rate=rate(settings, per_epoch),
         steps=settings.epochs * per_epoch,
-        settings=identity(ground, classifier_sha256=file.sha256, **begun),
+        settings=identity(context, classifier_sha256=file.sha256, **begun),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
         device=request.device,
     )
     meta = {"denoiser": settings.denoiser, "objective": settings.objective, "classifier_sha256": file.sha256}
-    return carry_out(ground, task, front.state_dict, logits=lambda x: behind(front(x)), meta=meta)
+    return run_stage(context, task, front.state_dict, logits=lambda x: behind(front(x)), meta=meta)
 
 
 def _classifier_file(request: TrainRequest, settings: Denoising) -> WeightsFile:

@@ -26,7 +26,7 @@ from methods.training.losses import at_least_float32
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import settle
 from methods.training.rng import borrowed, generator, seed_of
-from methods.training.run_stage import Ground, carry_out, identity, noise_like, prepare
+from methods.training.run_stage import TrainingContext, identity, noise_like, prepare, run_stage
 from methods.training.settings import Diffusion
 from methods.training.sharding import at_hand
 from methods.training.variational_bound import Tables, at, bound, noised, tables
@@ -45,9 +45,9 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
     """
     preset, settings = settle(Diffusion, request)
     _check(request, settings)
-    ground = prepare(request, preset, settings)
+    context = prepare(request, preset, settings)
     with borrowed("initialise", request.seed):
-        unet = build_unet(settings.arch, shape=ground.dataset.shape)
+        unet = build_unet(settings.arch, shape=context.dataset.shape)
     silence(unet)
     for module in unet.modules():
         if isinstance(module, nn.Dropout):
@@ -75,22 +75,22 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
     task = Task(
         modules={"unet": unet},
         optimiser=adamw(parameters_of(unet), lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=ground.feed.batches,
+        batches=context.feed.batches,
         loss=loss,
         rate=rate,
         steps=settings.steps,
-        settings=identity(ground),
+        settings=identity(context),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
         device=request.device,
     )
     meta = {"arch": settings.arch, "schedule": unet.schedule.name, "prediction": settings.prediction}
     meta |= {"levels": str(levels), "largest_sigma": str(settings.largest_sigma), "ema": str(settings.ema)}
-    report = carry_out(ground, task, unet.state_dict, logits=None, meta=meta)
+    report = run_stage(context, task, unet.state_dict, logits=None, meta=meta)
     if request.dry_run:
         return report
     unet.prediction = settings.prediction  # the loss read what comes out as it is, a denoiser reads noise
-    return {**report, "rms_error": restoration(ground, unet.eval(), levels)}
+    return {**report, "rms_error": restoration(context, unet.eval(), levels)}
 
 
 def hybrid(
@@ -135,23 +135,23 @@ def silence(network: nn.Module) -> None:
             nn.init.zeros_(p)
 
 
-def restoration(ground: Ground, unet: UNet, levels: int) -> dict[str, float]:
+def restoration(context: TrainingContext, unet: UNet, levels: int) -> dict[str, float]:
     """Root mean square error of pixels in [0, 1] after one-shot denoising, by sigma: one draw of noise an image.
 
     Held-out images where there are any, else training images: a look at the network, which chooses nothing.
     """
-    request, total = ground.request, len(ground.dataset)
-    held_out = ground.feed.count < total
-    first = ground.feed.count if held_out else 0
-    count = min(IMAGES, (total if held_out else ground.feed.count) - first)
-    z = 2 * load(ground.dataset, count, first)[0] - 1
+    request, total = context.request, len(context.dataset)
+    held_out = context.feed.count < total
+    first = context.feed.count if held_out else 0
+    count = min(IMAGES, (total if held_out else context.feed.count) - first)
+    z = 2 * load(context.dataset, count, first)[0] - 1
     errors = {}
     for sigma in MEASURED:
         t = level(unet.schedule, sigma, "first") if sigma <= level_sigma(unet.schedule, levels - 1) else levels
         if t >= levels:
             continue
         squares = 0.0
-        for block, part in enumerate(torch.split(z, ground.feed.batch)):
+        for block, part in enumerate(torch.split(z, context.feed.batch)):
             x = part.to(request.device)
             eps = noise_like(x, f"restore {sigma}", request.seed, block)
             abar = float(unet.schedule.alphas_bar[t])

@@ -30,7 +30,7 @@ from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import settle
 from methods.training.rng import borrowed, generator
-from methods.training.run_stage import carry_out, identity, noise_like, prepare, sigma_of
+from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
 from methods.training.settings import Finetune, Pretrain
 
 SCALE = 2.0  # from [0, 1] pixels to [-1, 1]
@@ -51,9 +51,9 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
             f"rrcm pretrain starts from random weights, got init {str(request.init)!r}; "
             "leave --init out, or use --resume"
         )
-    ground = prepare(request, preset, settings, views=3)
+    context = prepare(request, preset, settings, views=3)
     with borrowed("initialise", request.seed):
-        online = _encoder(settings.size, ground.dataset.shape, settings.projector, settings.initialisation == "moco")
+        online = _encoder(settings.size, context.dataset.shape, settings.projector, settings.initialisation == "moco")
     online = online.to(request.device).train()
     if settings.patch_embed == "frozen":
         online.patch_embed.requires_grad_(False)
@@ -65,7 +65,7 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
         target=target,
         features=compiled(online.features, settings),
         target_features=compiled(target.features, settings),
-        world=ground.world,
+        world=context.world,
     )
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
@@ -82,18 +82,18 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
     task = Task(
         modules={"online": online, "target": target},
         optimiser=adamw(parameters_of(online), lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=ground.feed.batches,
+        batches=context.feed.batches,
         loss=loss,
         rate=lambda step: schedules.warmup_cosine(step, warmup=settings.warmup_steps, total=settings.steps),
         after=update_target,
         steps=settings.steps,
-        settings=identity(ground),
+        settings=identity(context),
         clip=settings.clip,
         clip_from=settings.warmup_steps,
         bf16=settings.precision == "bf16",
         device=request.device,
     )
-    return carry_out(ground, task, online.state_dict, logits=None, meta={"size": settings.size, "normaliser": "half"})
+    return run_stage(context, task, online.state_dict, logits=None, meta={"size": settings.size, "normaliser": "half"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,16 +150,16 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         raise UsageError(
             "rrcm finetune starts from a pre-trained network, got none; give --init FILE, made by rrcm pretrain"
         )
-    ground = prepare(request, preset, settings)
+    context = prepare(request, preset, settings)
     mixing = settings.mixup > 0 or settings.cutmix > 0
-    if mixing and len(ground.feed.shares[0].slots(settings.batch)) % 2 and ground.feed.shares[0].of > 1:
+    if mixing and len(context.feed.shares[0].slots(settings.batch)) % 2 and context.feed.shares[0].of > 1:
         raise UsageError(
             f"mixup and cutmix pair the images of a share, which must be of even length, got batch={settings.batch} in "
-            f"{ground.feed.shares[0].of} shares; change --set batch=... or --set accumulate=..."
+            f"{context.feed.shares[0].of} shares; change --set batch=... or --set accumulate=..."
         )
-    num_classes = ground.dataset.num_classes
+    num_classes = context.dataset.num_classes
     with borrowed("initialise", request.seed):
-        encoder = _encoder(settings.size, ground.dataset.shape, 0, False, projector=False)
+        encoder = _encoder(settings.size, context.dataset.shape, 0, False, projector=False)
         model = TimeTokenClassifier(encoder, num_classes=num_classes, final_norm=settings.final_norm)
         nn.init.trunc_normal_(model.linear_head.weight, std=settings.head_std)
     digest = load_encoder(encoder, request.init, settings.size)
@@ -180,7 +180,7 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         )
         return {"loss": parts.total, "ce": parts.ce, "kl": parts.kl, "entropy": parts.entropy}
 
-    per_epoch = ground.feed.steps_per_epoch
+    per_epoch = context.feed.steps_per_epoch
 
     def rate(step: int) -> float:
         epoch = step // per_epoch if settings.lr_by == "epoch" else step / per_epoch
@@ -190,17 +190,17 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
     task = Task(
         modules={"model": model},
         optimiser=adamw(groups, lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=ground.feed.batches,
+        batches=context.feed.batches,
         loss=loss,
         rate=rate,
         steps=settings.epochs * per_epoch,
-        settings=identity(ground, init=digest),
+        settings=identity(context, init=digest),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
         device=request.device,
     )
     meta = {"size": settings.size, "normaliser": "half", "final_norm": str(settings.final_norm).lower(), "init": digest}
-    return carry_out(ground, task, model.state_dict, logits=lambda x: model(half(x), time), meta=meta)
+    return run_stage(context, task, model.state_dict, logits=lambda x: model(half(x), time), meta=meta)
 
 
 def layer_groups(model: nn.Module, depth: int, decay: float) -> list[dict[str, Any]]:

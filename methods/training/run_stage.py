@@ -36,7 +36,7 @@ Logits = Callable[[Tensor], Tensor]  # noisy pixels in [0, 1] -> (B, K)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class TrainingContext:
     """What a stage trains on."""
 
     request: TrainRequest
@@ -47,7 +47,7 @@ class Ground:
     world: World = ALONE
 
 
-def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: int = 1) -> Ground:
+def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: int = 1) -> TrainingContext:
     """Open the training split and cut it into batches of images in one view, or in three.
 
     Started by torchrun, meets the other processes; each then sees its share of every batch.
@@ -75,7 +75,7 @@ def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: 
         shares=_shares(request, settings, world),
     )
     feed.check()
-    return Ground(request=request, preset=preset, settings=settings, dataset=dataset, feed=feed, world=world)
+    return TrainingContext(request=request, preset=preset, settings=settings, dataset=dataset, feed=feed, world=world)
 
 
 def _shares(request: TrainRequest, settings: Feeding, world: World) -> tuple[Share, ...]:
@@ -99,16 +99,16 @@ def _shares(request: TrainRequest, settings: Feeding, world: World) -> tuple[Sha
     return tuple(Share(world.rank * settings.accumulate + i, n) for i in range(settings.accumulate))
 
 
-def identity(ground: Ground, **more: Any) -> dict[str, Any]:
+def identity(context: TrainingContext, **more: Any) -> dict[str, Any]:
     """What makes two training runs the same: all but the device, and how the steps are carried out on it."""
-    request = ground.request
+    request = context.request
     words = {"method": request.method, "stage": request.stage, "dataset": request.dataset, "sigma": request.sigma}
-    chosen = {key: value for key, value in plain(ground.settings).items() if key not in EXECUTION}
+    chosen = {key: value for key, value in plain(context.settings).items() if key not in EXECUTION}
     if not chosen["ema"]:
         del chosen["ema"]  # checkpoints that are older than the setting go on
-    if order := getattr(ground.dataset, "class_order", ""):
+    if order := getattr(context.dataset, "class_order", ""):
         words["class_order"] = order
-    return {**words, "seed": request.seed, "images": ground.feed.count, **chosen, **more}
+    return {**words, "seed": request.seed, "images": context.feed.count, **chosen, **more}
 
 
 def sigma_of(request: TrainRequest) -> float:
@@ -136,8 +136,8 @@ def noise_like(x: Tensor, purpose: str, seed: int, step: int, *, copies: int = 1
     return share.take(drawn, copies)
 
 
-def carry_out(
-    ground: Ground,
+def run_stage(
+    context: TrainingContext,
     task: Task,
     tensors: Callable[[], Mapping[str, Tensor]],
     *,
@@ -148,16 +148,16 @@ def carry_out(
 
     The accuracies are of single noisy draws, one an image; the certified ones come from the certifier.
     """
-    request, settings, world = ground.request, ground.settings, ground.world
+    request, settings, world = context.request, context.settings, context.world
     parameters = sum(p.numel() for group in task.optimiser.param_groups for p in group["params"])
     report: dict[str, Any] = {
         "method": request.method,
         "stage": request.stage,
         "dataset": request.dataset,
         "sigma": request.sigma,
-        "preset": ground.preset.name,
+        "preset": context.preset.name,
         "settings": plain(settings),
-        "reaches": ground.preset.reaches,
+        "reaches": context.preset.reaches,
         "steps": task.steps,
         "parameters": parameters,
         "world_size": world.size,
@@ -174,26 +174,26 @@ def carry_out(
         seconds = run(task, request.out, resume=request.resume)
         finish()
         # The first process writes and measures; the others learn what it found.
-        told = _written(ground, task, tensors, logits, meta) if world.leads else None
+        told = _written(context, task, tensors, logits, meta) if world.leads else None
         return {**report, "seconds": seconds, **distributed.from_first(told, world)}
 
 
 def _written(
-    ground: Ground,
+    context: TrainingContext,
     task: Task,
     tensors: Callable[[], Mapping[str, Tensor]],
     logits: Logits | None,
     meta: Mapping[str, str],
 ) -> dict[str, Any]:
-    request = ground.request
+    request = context.request
     report: dict[str, Any] = {}
     path = weights_path(request)
-    report["sha256"] = export(path, tensors(), {**stamp(ground), **meta})
+    report["sha256"] = export(path, tensors(), {**stamp(context), **meta})
     report["weights"] = str(path)
     if logits is not None:
         for module in task.modules.values():
             module.eval()
-        report |= accuracies(ground, logits)
+        report |= accuracies(context, logits)
     return report
 
 
@@ -203,12 +203,12 @@ def weights_path(request: TrainRequest) -> Path:
     return request.out / f"{request.method}-{request.stage}{sigma}.safetensors"
 
 
-def stamp(ground: Ground) -> dict[str, str]:
+def stamp(context: TrainingContext) -> dict[str, str]:
     """What weights say of their origin."""
-    request = ground.request
-    words = {"preset": ground.preset.name, "seed": str(request.seed), "dataset": request.dataset}
+    request = context.request
+    words = {"preset": context.preset.name, "seed": str(request.seed), "dataset": request.dataset}
     words |= {"method": request.method, "stage": request.stage}
-    if order := getattr(ground.dataset, "class_order", ""):
+    if order := getattr(context.dataset, "class_order", ""):
         words["class_order"] = order
     return words if request.sigma is None else {**words, "sigma": str(request.sigma)}
 
@@ -228,21 +228,21 @@ def noisy_accuracy(
     return right / len(spaced)
 
 
-def accuracies(ground: Ground, logits: Logits) -> dict[str, float | None]:
+def accuracies(context: TrainingContext, logits: Logits) -> dict[str, float | None]:
     """Shares of images that one noisy draw each gets right; of clean ones where the stage has no noise.
 
     Training images, and held-out ones where there are any, else test images.
     """
-    request, sigma = ground.request, ground.request.sigma or 0.0
+    request, sigma = context.request, context.request.sigma or 0.0
 
     def measured(dataset: Dataset, span: range) -> float:
         return noisy_accuracy(logits, dataset, span, sigma=sigma, seed=request.seed, device=request.device)
 
-    count, total = ground.feed.count, len(ground.dataset)
-    report: dict[str, float | None] = {"train_accuracy": measured(ground.dataset, range(count))}
+    count, total = context.feed.count, len(context.dataset)
+    report: dict[str, float | None] = {"train_accuracy": measured(context.dataset, range(count))}
     if count < total:
         # Settings are being chosen: the test split stays out of sight.
-        return {**report, "hold_out_accuracy": measured(ground.dataset, range(count, total)), "test_accuracy": None}
+        return {**report, "hold_out_accuracy": measured(context.dataset, range(count, total)), "test_accuracy": None}
     try:
         test = open_split(request, "test")
         return {**report, "test_accuracy": measured(test, range(len(test)))}

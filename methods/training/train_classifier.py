@@ -25,7 +25,7 @@ from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of, sgd
 from methods.training.presets import settle
 from methods.training.rng import borrowed
-from methods.training.run_stage import Logits, carry_out, identity, noise_like, prepare
+from methods.training.run_stage import Logits, identity, noise_like, prepare, run_stage
 from methods.training.settings import ClassifierSettings, Denoising
 
 HEADS = ("fc.", "linear.", "head.")  # of the networks that `build_network` knows
@@ -78,8 +78,8 @@ def teach(
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
     preset, settings = settle(kind, request)
-    ground = prepare(request, preset, settings)
-    shape, num_classes = ground.dataset.shape, ground.dataset.num_classes
+    context = prepare(request, preset, settings)
+    shape, num_classes = context.dataset.shape, context.dataset.num_classes
     check(settings, shape)
     with borrowed("initialise", request.seed):
         network = build_network(settings.arch, num_classes=num_classes, shape=shape)
@@ -96,24 +96,24 @@ def teach(
         logits=logits,
         sigma=sigma,
         seed=request.seed,
-        steps_per_epoch=ground.feed.steps_per_epoch,
+        steps_per_epoch=context.feed.steps_per_epoch,
         num_classes=num_classes,
     )
     make = sgd if settings.optimiser == "sgd" else adamw
     task = Task(
         modules={"network": network},
         optimiser=make(parameters_of(network), lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=ground.feed.batches,
+        batches=context.feed.batches,
         loss=objective(classifier, settings),
         rate=rate(settings, classifier.steps_per_epoch),
         steps=settings.epochs * classifier.steps_per_epoch,
-        settings=identity(ground, **begun),
+        settings=identity(context, **begun),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
         device=request.device,
     )
     meta = {"arch": settings.arch, "normaliser": settings.normaliser, **begun}
-    return carry_out(ground, task, network.state_dict, logits=logits, meta=meta)
+    return run_stage(context, task, network.state_dict, logits=logits, meta=meta)
 
 
 def rate(settings: ClassifierSettings | Denoising, per_epoch: int) -> Callable[[int], float]:

@@ -72,7 +72,7 @@ def plain_descent(groups: list[dict[str, Any]], *, lr: float, weight_decay: floa
     return sgd(groups, lr=0.05, weight_decay=0.0)
 
 
-def carry_out(name: str, out: Path, init: Path, **more: str) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
+def run_stage(name: str, out: Path, init: Path, **more: str) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
     """Report and weights of a stage."""
     before = rrcm.adamw, train_classifier.adamw
     rrcm.adamw = train_classifier.adamw = plain_descent
@@ -131,7 +131,7 @@ def main(folder: Path, init: Path) -> None:
     """Do all of it in one of two processes, and leave what came of it in RANK.pt."""
     torch.set_num_threads(1)
     world = join("cpu")
-    found: dict[str, Any] = {name: carry_out(name, folder / name, init) for name in STAGES}
+    found: dict[str, Any] = {name: run_stage(name, folder / name, init) for name in STAGES}
     found["dry_run"] = classical.gaussian(dataclasses.replace(asked("gaussian", folder / "dry", init), dry_run=True))
     for name in REFUSED:
         found[name] = refusal(lambda name=name: REFUSED[name][0](asked(name, folder / name, init)))

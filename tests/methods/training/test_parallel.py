@@ -16,7 +16,7 @@ from interrupted import whole_and_parts
 from places import SUPPORT
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from two_processes import BATCH, REFUSED, SHORT, STEPS, alone, asked, carry_out, request, weights
+from two_processes import BATCH, REFUSED, SHORT, STEPS, alone, asked, request, run_stage, weights
 from typer.testing import CliRunner
 
 from bench.cli import train
@@ -65,7 +65,7 @@ def distance(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
 @pytest.mark.parametrize("name", ["pretrain", "finetune", "finetune_accumulated", "gaussian", "smoothmix"])
 def test_two_processes_give_the_losses_and_weights_of_one(name: str, pair: Pair, init: Path, tmp_path: Path) -> None:
     folder, (first, second) = pair
-    _, ours = carry_out(name, tmp_path, init)
+    _, ours = run_stage(name, tmp_path, init)
     report, theirs = first[name]
     one, two = told(tmp_path), told(folder / name)
     assert one.keys() == two.keys()
@@ -210,8 +210,8 @@ def test_noise_of_a_share_is_what_its_images_get_in_the_whole_batch() -> None:
 
 
 def test_an_accumulated_stage_on_a_network_without_batch_norm_is_the_same_run(init: Path, tmp_path: Path) -> None:
-    _, whole = carry_out("finetune", tmp_path / "whole", init)
-    _, parts = carry_out("finetune", tmp_path / "parts", init, accumulate="4")
+    _, whole = run_stage("finetune", tmp_path / "whole", init)
+    _, parts = run_stage("finetune", tmp_path / "parts", init, accumulate="4")
     assert distance(whole, parts) < 2e-5
     assert told(tmp_path / "parts")["loss"] == pytest.approx(told(tmp_path / "whole")["loss"], rel=2e-5)
 
@@ -309,9 +309,9 @@ def test_compilation_reaches_the_features_of_pre_training(
         return graph.forward
 
     monkeypatch.setattr(distributed_setup, "BACKEND", backend)
-    _, plain = carry_out("pretrain", tmp_path / "plain", init)
+    _, plain = run_stage("pretrain", tmp_path / "plain", init)
     assert not traced
-    _, made = carry_out("pretrain", tmp_path / "made", init, compile="true", ema="0.5")
+    _, made = run_stage("pretrain", tmp_path / "made", init, compile="true", ema="0.5")
     assert len(traced) >= 2
     assert plain.keys() == made.keys()
     assert told(tmp_path / "made")["loss"] == pytest.approx(told(tmp_path / "plain")["loss"], rel=1e-3)
