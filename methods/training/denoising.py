@@ -23,7 +23,7 @@ from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adam, parameters_of
 from methods.training.presets import settle
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
 from methods.training.settings import Classical, Denoising
 from methods.training.train_classifier import Loss, NoisyClassifier, rate, teach
@@ -77,7 +77,7 @@ def denoiser(request: TrainRequest) -> Mapping[str, Any]:
     fill(back, _state(file), file, arch=settings.classifier, recognise=classifier_arch)
     normalise = Normaliser(settings.normaliser, request.dataset, channels=shape[0])
     behind = nn.Sequential(normalise, back).to(request.device).eval().requires_grad_(False)
-    with borrowed("initialise", request.seed):
+    with seeded_globals("initialise", request.seed):
         front = build_denoiser(settings.denoiser, in_channels=shape[0], sigma=sigma)
     begun = {}
     if request.init is not None:

@@ -25,7 +25,7 @@ from methods.training.loop import Task
 from methods.training.losses import at_least_float32
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import settle
-from methods.training.rng import borrowed, generator, seed_of
+from methods.training.rng import generator, seed_of, seeded_globals
 from methods.training.run_stage import TrainingContext, identity, noise_like, prepare, run_stage
 from methods.training.settings import Diffusion
 from methods.training.sharding import at_hand
@@ -46,7 +46,7 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
     preset, settings = settle(Diffusion, request)
     _check(request, settings)
     context = prepare(request, preset, settings)
-    with borrowed("initialise", request.seed):
+    with seeded_globals("initialise", request.seed):
         unet = build_unet(settings.arch, shape=context.dataset.shape)
     silence(unet)
     for module in unet.modules():
@@ -191,7 +191,7 @@ def _keyed(dropout: float, request: TrainRequest, step: int) -> Iterator[None]:
         return
     key = ("dropout", request.seed, step, at_hand().index)
     devices = [torch.device(request.device)] if request.device.startswith("cuda") else []
-    with borrowed(*key), torch.random.fork_rng(devices=devices):
+    with seeded_globals(*key), torch.random.fork_rng(devices=devices):
         if devices:
             torch.cuda.manual_seed(seed_of(*key))
         yield

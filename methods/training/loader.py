@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.types import Dataset
 from bench.types.errors import TrainingError
 from methods.training.augment import Name, View, batch_views, colour_views
-from methods.training.rng import borrowed, generator
+from methods.training.rng import generator, seeded_globals
 from methods.training.sharding import Share
 
 IN_MEMORY = 2**28  # values; CIFAR-10 fits (0.6 GiB), ImageNet does not
@@ -152,7 +152,7 @@ class _Items:
             return (torch.from_numpy(item.pixels.copy()),), item.label
         stored = np.rint(item.pixels.transpose(1, 2, 0) * 255).astype(np.uint8)  # exact: pixels are bytes over 255
         image = Image.fromarray(stored)
-        with borrowed("view", self.seed, step, slot):
+        with seeded_globals("view", self.seed, step, slot):
             return tuple(_tensor(view(image)) for view in self.views), item.label
 
 

@@ -23,7 +23,7 @@ def generator(device: str, *words: int | str | float) -> torch.Generator:
 
 
 @contextmanager
-def borrowed(*words: int | str | float) -> Iterator[None]:
+def seeded_globals(*words: int | str | float) -> Iterator[None]:
     """Seed the global generators of Python, NumPy and torch (CPU), and put them back afterwards.
 
     For initialisers and image transforms of libraries, which draw from nothing else.

@@ -29,7 +29,7 @@ from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import settle
-from methods.training.rng import borrowed, generator
+from methods.training.rng import generator, seeded_globals
 from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
 from methods.training.settings import Finetune, Pretrain
 
@@ -52,7 +52,7 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
             "leave --init out, or use --resume"
         )
     context = prepare(request, preset, settings, views=3)
-    with borrowed("initialise", request.seed):
+    with seeded_globals("initialise", request.seed):
         online = _encoder(settings.size, context.dataset.shape, settings.projector, settings.initialisation == "moco")
     online = online.to(request.device).train()
     if settings.patch_embed == "frozen":
@@ -158,7 +158,7 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
             f"{context.feed.shares[0].of} shares; change --set batch=... or --set accumulate=..."
         )
     num_classes = context.dataset.num_classes
-    with borrowed("initialise", request.seed):
+    with seeded_globals("initialise", request.seed):
         encoder = _encoder(settings.size, context.dataset.shape, 0, False, projector=False)
         model = TimeTokenClassifier(encoder, num_classes=num_classes, final_norm=settings.final_norm)
         nn.init.trunc_normal_(model.linear_head.weight, std=settings.head_std)

@@ -24,7 +24,7 @@ from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of, sgd
 from methods.training.presets import settle
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 from methods.training.run_stage import Logits, identity, noise_like, prepare, run_stage
 from methods.training.settings import ClassifierSettings, Denoising
 
@@ -81,7 +81,7 @@ def teach(
     context = prepare(request, preset, settings)
     shape, num_classes = context.dataset.shape, context.dataset.num_classes
     check(settings, shape)
-    with borrowed("initialise", request.seed):
+    with seeded_globals("initialise", request.seed):
         network = build_network(settings.arch, num_classes=num_classes, shape=shape)
     begun = {} if request.init is None else {"init": begin_from(network, request.init, settings.arch)}
     network = network.to(request.device).train()

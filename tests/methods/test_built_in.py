@@ -26,7 +26,7 @@ from methods.nets.denoisers import DENOISERS
 from methods.nets.vit import SIZES, TimeTokenClassifier, nearest_time, time_token_vit
 from methods.noise_trained import CONSISTENCY, GAUSSIAN, MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
 from methods.rrcm import RRCM
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 SHARED = PROJECT.parent / "shared"
 SHAPES = {"cifar10": (3, 32, 32), "imagenet": (3, 224, 224), "digits": (1, 8, 8), "folder": (3, 224, 224)}
@@ -153,7 +153,7 @@ def test_the_published_containers_give_the_labels_of_the_network_itself(tmp_path
     assert torch.equal(GAUSSIAN.build(made).predict(x, NoNoise()), expected)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_normaliser_moves_labels(tmp_path: Path) -> None:
     network = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8))
     file = saved(tmp_path / "n.safetensors", network.state_dict())

@@ -31,7 +31,7 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch
 from methods.nets.resized import RESIZES, Resized
 from methods.noise_trained import DMAE
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 METHODS = (DDS, DENSEPURE, DIFFSMOOTH)
 
@@ -218,7 +218,7 @@ def test_hugging_faces_vit_is_recognised_before_and_after_conversion() -> None:
     assert {module.eps for module in exact.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-12}
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_denoiser_is_recognised() -> None:
     assert DDS.recognise is not None
     state = build_unet("digits_unet", shape=(1, 8, 8)).state_dict()
@@ -264,7 +264,7 @@ def test_dmae_pools_the_patches_and_leaves_the_class_token_out() -> None:
         assert (network(x) - expected).abs().max() < 1e-5
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_dmae_enlarges_cifar_after_the_noise_and_declines_grey_images() -> None:
     made = replace(setting(DMAE, "cifar10"), device="meta")
     network = DMAE.build(made).network  # type: ignore[attr-defined]
@@ -327,7 +327,7 @@ def test_images_that_no_denoiser_takes_are_declined(method: Method) -> None:
     assert "these are 30x30 with 3 channels" in str(method.declines("folder", (3, 30, 30), 10))
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_denoiser_of_another_image_size_or_without_variances_is_refused(tmp_path: Path) -> None:
     made = with_weights(setting(DENSEPURE), tmp_path)
     path = made.weights["denoiser"].path
@@ -355,7 +355,7 @@ def test_openais_tensors_of_another_network_are_refused_with_the_files_name(tmp_
     assert "\n" not in str(caught.value)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_normaliser_is_the_classifiers_own_unless_set() -> None:
     images = torch.rand(4, 1, 8, 8)
     heads = {

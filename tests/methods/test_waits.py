@@ -34,7 +34,7 @@ from methods.nets import hard_labels
 from methods.nets.voting import AGGREGATES, Ensemble
 from methods.noise_trained import DMAE, GAUSSIAN
 from methods.rrcm import RRCM
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 ONE_STEP = {"steps": 1, "votes": 1}
 REPLAYABLE: tuple[tuple[Method, str, dict[str, Scalar]], ...] = (
@@ -122,7 +122,7 @@ def test_a_network_that_was_trained_for_velocity_does_not_wait_for_its_levels() 
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@borrowed(1)
+@seeded_globals(1)
 def test_a_level_as_a_number_is_that_level_for_each_copy(precision: torch.dtype) -> None:
     unet = build_unet("digits_unet", shape=(1, 8, 8)).eval()
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -256,7 +256,7 @@ def plane(seed: int) -> nn.Linear:
 
 @pytest.mark.parametrize("member", [0, 2])
 @pytest.mark.parametrize("aggregate", AGGREGATES)
-@borrowed(1)
+@seeded_globals(1)
 def test_one_members_answer_that_is_no_number_marks_its_copy_and_no_other(
     aggregate: str, member: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +286,7 @@ def test_on_a_cpu_no_further_vote_is_taken_once_a_logit_is_no_number(
     assert classifier.head.seen == 80  # one vote of five
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_on_a_cpu_no_further_member_is_asked_once_a_logit_is_no_number() -> None:
     first, second = (Torn(member, row, torch.nan) for member, row in zip(planes(range(2)), (0, 999), strict=True))
     with pytest.raises(MethodError, match="finite numbers"):

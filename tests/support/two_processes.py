@@ -21,7 +21,7 @@ from methods.training import boosting, classical, rrcm, smoothmix, train_classif
 from methods.training.distributed import ALONE, World, join
 from methods.training.loop import Pace, Task, run
 from methods.training.optimisers import sgd
-from methods.training.rng import borrowed, generator
+from methods.training.rng import generator, seeded_globals
 from methods.training.sharding import Share
 
 BATCH, STEPS = 16, 8
@@ -94,7 +94,7 @@ class Toy(nn.Sequential):
 def toy(world: World, *, spoilt: int | None = None, stopped: int | None = None, accumulate: int = 1) -> Task:
     """A linear network; the last process spoils its loss, or is asked to stop, in a step."""
     last = world.rank == world.size - 1
-    with borrowed("toy"):
+    with seeded_globals("toy"):
         net = Toy(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     shares = [Share(world.rank * accumulate + i, world.size * accumulate) for i in range(accumulate)]
 

@@ -14,7 +14,7 @@ from places import SUPPORT
 
 from bench.cli import doctor, main
 from bench.cli.requests import requests
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 TOY = f"{(SUPPORT / 'toy_method.py')}:TOY"
 SMALL = (
@@ -201,7 +201,7 @@ def test_a_method_of_a_file_is_checked(cli) -> None:
     assert all(f["ok"] for f in found.json["findings"])
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_method_that_breaks_its_promises_fails_the_check(cli, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "import torch\nfrom bench.types import Method\n"

@@ -15,7 +15,7 @@ from bench.runs.certify import certify
 from bench.runs.request import RunRequest, plan
 from bench.types import Execution
 from bench.types.errors import MethodError, SpecError
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 HOW = Execution(("cpu",), 20)
 
@@ -98,7 +98,7 @@ def request(folder: Path, build: str, roles: tuple[str, ...] = ()) -> RunRequest
 
 
 @pytest.mark.parametrize("build", ["attribute", "container", "closure", "array", "of_the_module"])
-@borrowed(1)
+@seeded_globals(1)
 def test_another_file_under_the_same_path_is_another_run(tmp_path: Path, build: str) -> None:
     asked = request(tmp_path, build)
     specs = []
@@ -112,7 +112,7 @@ def test_another_file_under_the_same_path_is_another_run(tmp_path: Path, build: 
     assert not specs[0].random_weights
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_network_that_changes_between_plan_and_run_is_refused_before_a_row(tmp_path: Path) -> None:
     save(tmp_path / "own.pt", 1)
     (job,) = plan(request(tmp_path, "attribute"))
@@ -130,7 +130,7 @@ def test_a_network_drawn_from_the_global_generator_is_refused(tmp_path: Path) ->
             certify(job, HOW, tmp_path / "out", lambda run, worker: None, lambda row: None)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_what_a_role_covers_is_known_by_its_file_alone(tmp_path: Path) -> None:
     torch.save({"state_dict": {"weight": save(tmp_path / "own.pt", 4)}}, tmp_path / "given.pt")
     asked = replace(request(tmp_path, "given", ("network",)), weights=(f"network={tmp_path / 'given.pt'}",))
@@ -150,7 +150,7 @@ def test_a_method_without_weights_keeps_its_digest(tmp_path: Path) -> None:
     assert job.spec.weights == {}
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_who_loads_weights_without_a_role_is_told_once_how_to_declare_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -163,7 +163,7 @@ def test_who_loads_weights_without_a_role_is_told_once_how_to_declare_one(
     assert "\n" not in said
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_example_of_the_readme_is_covered_by_its_role(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
     source = torch.Generator().manual_seed(6)
@@ -182,7 +182,7 @@ def test_the_name_of_the_hash_is_no_role(tmp_path: Path) -> None:
         plan(request(tmp_path, "attribute", ("built",)))
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_one_changed_bit_of_any_tensor_changes_what_is_held() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).half()
     net.register_buffer("scale", torch.ones(2, dtype=torch.complex64), persistent=False)

@@ -29,7 +29,7 @@ from bench.timing.throughput.records import FORMAT, Flips, Measurement, Series, 
 from bench.timing.throughput.session import begin
 from bench.timing.throughput.targets import targets
 from bench.types.errors import BenchError, DeviceError, SpecError, StoreError, UsageError
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 RECORDS = PROJECT / "results" / "bench"
 MEASURED = Measurement(
@@ -82,7 +82,7 @@ def test_the_plain_loop_smooths_as_the_certifier_does() -> None:
 # ---- what is measured ------------------------------------------------------------------------------------------------
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_network_is_measured_in_rounds_and_tuning_moves_no_vote(quick: None) -> None:
     threads = torch.get_num_threads()
     (target,) = targets("digits-resnet8")
@@ -101,7 +101,7 @@ def test_a_network_is_measured_in_rounds_and_tuning_moves_no_vote(quick: None) -
     assert found.flops == 2 * macs
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_batch_of_the_plain_loop_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     class Roomy:
         num_classes = 2
@@ -219,7 +219,7 @@ def test_committed_records_hold_what_follows_from_their_seconds() -> None:
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_command_prints_and_stores_the_record(quick: None, tmp_path: Path) -> None:
     words = ["bench", "--networks", "digits-resnet8", "--budget", "0.5", "--out", str(tmp_path)]
     done = CliRunner().invoke(app, [*words, "--json"])
@@ -234,7 +234,7 @@ def test_the_command_prints_and_stores_the_record(quick: None, tmp_path: Path) -
     assert f"record: {tmp_path}" in shown.stderr
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_record_is_kept_network_by_network_and_resumed(quick: None, tmp_path: Path, monkeypatch) -> None:
     words = ["bench", "--budget", "0.3", "--out", str(tmp_path), "--networks"]
     real = measurement.measure

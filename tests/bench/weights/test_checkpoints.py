@@ -20,7 +20,7 @@ from weights_files import (
 
 from bench.types.errors import WeightsError
 from bench.weights import resolve
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
@@ -67,7 +67,7 @@ def test_code_in_a_checkpoint_is_refused_and_never_runs(tmp_path, old):
     assert not (tmp_path / "exploded").exists()
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_whole_module_is_refused_by_its_name(tmp_path):
     file = saved(tmp_path / "module.pt", torch.nn.Linear(2, 2))
     refused(lambda: resolve.load_tensors(file), "holds code, refused", "torch.nn.modules.linear.Linear")

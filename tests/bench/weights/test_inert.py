@@ -21,7 +21,7 @@ import torch
 from weights_files import refused, saved, state
 
 from bench.weights.checkpoints import load_tensors
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 
 class Colour(enum.Enum):
@@ -116,7 +116,7 @@ class Calls:
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize("place", ["beside", "within"])
-@borrowed(1)
+@seeded_globals(1)
 def test_no_function_is_called_whatever_its_arguments(tmp_path, place, old):
     here = tmp_path / "exploded"
     bombs = [

@@ -23,7 +23,7 @@ from bench.types.errors import WeightsError
 from methods.diffusion.conversion import as_unet_state, convert_guided, recognise_source
 from methods.diffusion.unets import build_unet
 from methods.diffusion.vit_conversion import convert_hf_vit, hf_vit
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 FULL = next(r for r in json.loads((GOLDEN_FILES / "diffusion.json").read_text())["networks"] if "50M" in r["name"])
 SISTERS = {
@@ -79,7 +79,7 @@ def toy(folder: Path) -> str:
     return f"{folder / 'stranger.py'}:rename"
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_published_checkpoint_becomes_the_network_that_was_published(convert: Any, tmp_path: Path) -> None:
     torch.save(filled(CIFAR10_50M), tmp_path / "in.pt")
     code, out, err = convert("--from", "improved-diffusion", "in.pt", "out.safetensors", "--json")
@@ -113,7 +113,7 @@ def test_the_large_checkpoint_has_a_place_for_each_tensor() -> None:
     assert {n: t.shape for n, t in tensors.items()} == {n: t.shape for n, t in unet.state_dict().items()}
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_converted_state_is_left_as_it_is() -> None:
     state = build_unet("digits_unet", shape=(1, 8, 8)).state_dict()
     assert as_unet_state(state, "digits_unet") == dict(state)
@@ -300,7 +300,7 @@ def slow_vit(state: dict[str, Tensor], x: Tensor) -> Tensor:
     return linear("classifier", norm("vit.layernorm", z)[:, 0])
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_converted_vit_gives_the_logits_of_its_definition() -> None:
     from functools import partial
 

@@ -18,7 +18,7 @@ from bench.types.errors import MethodError
 from methods.diffusion.conversion import rename_openai
 from methods.diffusion.schedules import schedule
 from methods.diffusion.unets import UNETS, UNet, build_unet, unet_arch
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 GOLDEN: dict[str, dict[str, Any]] = {
     record["name"]: record for record in json.loads((GOLDEN_FILES / "diffusion.json").read_text())["networks"]
@@ -78,7 +78,7 @@ def test_the_layout_has_the_tensors_of_the_published_network(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-@borrowed(1)
+@seeded_globals(1)
 def test_a_converted_network_computes_what_the_published_one_computes(name: str) -> None:
     unet, record = small(name), GOLDEN[name]
     layers = 1 if name.startswith("guided") else 2
@@ -91,7 +91,7 @@ def test_a_converted_network_computes_what_the_published_one_computes(name: str)
 
 
 @pytest.mark.parametrize("name", SMALL)
-@borrowed(1)
+@seeded_globals(1)
 def test_attention_cut_in_three_as_it_stands_computes_something_else(name: str) -> None:
     unet, record, state = small(name), GOLDEN[name], filled(LAYOUTS[name])
     tensors = rename_openai(state, layers=1 if name.startswith("guided") else 2, head_channels=32)
@@ -133,7 +133,7 @@ def test_other_tensors_are_no_network_of_ours() -> None:
 
 
 @pytest.mark.parametrize(("arch", "side", "megabytes"), [("digits_unet", 8, 3), ("cifar10_small_unet", 32, 12)])
-@borrowed(1)
+@seeded_globals(1)
 def test_our_own_networks_are_small_and_predict_noise_and_variance(arch: str, side: int, megabytes: int) -> None:
     record = UNETS[arch]
     unet = build_unet(arch, shape=(record.channels, side, side)).eval()
@@ -147,7 +147,7 @@ def test_our_own_networks_are_small_and_predict_noise_and_variance(arch: str, si
         assert (unet(x, torch.tensor([100, 100, 7]))[2] - y[2]).abs().max() > 1e-5
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_patches_are_put_back_where_they_were() -> None:
     unet = build_unet("digits_unet", shape=(1, 8, 8)).eval()
     spot = torch.zeros(1, 1, 8, 8)
@@ -161,7 +161,7 @@ def test_patches_are_put_back_where_they_were() -> None:
     assert y[0, 1, 6:, 4:6].tolist() == [[4, 5], [6, 7]]
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_copy_of_a_network_has_weights_of_its_own() -> None:
     unet = build_unet("digits_unet", shape=(1, 8, 8)).eval()
     twin = copy.deepcopy(unet)
@@ -174,7 +174,7 @@ def test_a_copy_of_a_network_has_weights_of_its_own() -> None:
         assert twin(x, 3).abs().max() == 0
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_half_precision_and_training_mode_reach_every_part() -> None:
     unet = build_unet("digits_unet", shape=(1, 8, 8))
     assert unet.to(torch.bfloat16)(torch.ones(2, 1, 8, 8, dtype=torch.bfloat16), 5).dtype == torch.bfloat16

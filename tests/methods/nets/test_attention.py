@@ -20,7 +20,7 @@ from methods.nets.inference.attention import MemoryEfficientAttention, choose_at
 from methods.nets.inference.optimise import tune
 from methods.nets.inference.probe import fastest
 from methods.nets.vit import time_token_vit
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 
 def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def test_it_is_compared_before_it_is_taken(installed, kernel, slower: float, *, 
     assert (faster_attention("cpu", torch.float32) is not None) == taken
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_where_it_is_not_installed_networks_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xformers", None)  # as an import that fails
     monkeypatch.setitem(sys.modules, "xformers.ops", None)
@@ -73,7 +73,7 @@ def test_where_it_is_not_installed_networks_stay_as_they_are(monkeypatch: pytest
     faster_attention.cache_clear()
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_both_kernels_are_timed() -> None:
     q = torch.rand(1, 2, 1, 4)
 
@@ -83,7 +83,7 @@ def test_both_kernels_are_timed() -> None:
     assert fastest(partial(slow, q, q, q), "cpu") > fastest(partial(attention._own, q, q, q), "cpu")
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_transformer_answers_as_before(installed) -> None:
     installed(right)
     cases = [
@@ -103,7 +103,7 @@ def test_a_transformer_answers_as_before(installed) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_cpu_is_never_asked(installed) -> None:
     installed(right)
     network = time_token_vit("tiny", image_size=8, in_channels=1, projector=False).eval().requires_grad_(False)
@@ -111,7 +111,7 @@ def test_a_cpu_is_never_asked(installed) -> None:
     assert not any(isinstance(module, MemoryEfficientAttention) for module in network.modules())
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_attention_in_training_is_left_alone(installed) -> None:
     installed(right)
     network = time_token_vit("tiny", image_size=8, in_channels=1, projector=False)

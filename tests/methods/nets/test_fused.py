@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 pytest.importorskip("triton", reason="no triton here")
 
@@ -178,7 +178,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here_and_read_16_bytes_at_a_t
 
 
 @pytest.mark.parametrize(("arch", "direct"), [*((arch, True) for arch in RESNETS), ("cifar_resnet8", False)])
-@borrowed(1)
+@seeded_globals(1)
 def test_a_fused_residual_network_is_the_same_function(arch: str, direct: bool, by_torch: None) -> None:
     network, x = residual(arch)
     with torch.inference_mode():
@@ -190,7 +190,7 @@ def test_a_fused_residual_network_is_the_same_function(arch: str, direct: bool, 
         assert torch.equal(kept(x), kept(x))  # and the other one's weights are its own
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_fusing_leaves_the_weights_that_it_was_made_from(by_torch: None) -> None:
     network, x = residual("cifar_resnet8")
     fold(network)
@@ -201,7 +201,7 @@ def test_fusing_leaves_the_weights_that_it_was_made_from(by_torch: None) -> None
         assert torch.equal(plain(x), expected)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_fused_vit_is_the_same_function(by_torch: None) -> None:
     network, x = time_token()
     with torch.inference_mode():
@@ -211,7 +211,7 @@ def test_a_fused_vit_is_the_same_function(by_torch: None) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@borrowed(1)
+@seeded_globals(1)
 def test_a_fused_unet_is_the_same_function(name: str, by_torch: None) -> None:
     network, x = unet(name)
     with torch.inference_mode():
@@ -224,7 +224,7 @@ def test_a_fused_unet_is_the_same_function(name: str, by_torch: None) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: residual("digits_resnet"), time_token], ids=["resnet", "vit"])
-@borrowed(1)
+@seeded_globals(1)
 def test_networks_are_fused_where_the_kernels_work_in_half_precision_alone(
     make: Callable[[], tuple[nn.Module, Tensor]], by_torch: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +245,7 @@ def test_no_cpu_has_fused_kernels() -> None:
     assert not optimise.fused_kernels("cpu")
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_what_is_unknown_to_the_kernels_stays_as_it_is() -> None:
     squeezed, _ = residual("resnet50")
     squeezed[1].layer1[0].act1 = nn.SiLU()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import build_denoiser
 from methods.nets.vit import TimeTokenViT, karras_grid, nearest_time, time_embedding, time_token_vit
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 NETWORKS: dict[str, dict[str, Any]] = {r["name"]: r for r in json.loads((GOLDEN_FILES / "networks.json").read_text())}
 VIT: dict[str, Any] = json.loads((GOLDEN_FILES / "time_token.json").read_text())
@@ -51,7 +51,7 @@ def make(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@borrowed(1)
+@seeded_globals(1)
 def test_a_network_has_the_tensors_of_the_published_one(name: str) -> None:
     record = NETWORKS[name]
     network = make(name)
@@ -63,7 +63,7 @@ def test_a_network_has_the_tensors_of_the_published_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@borrowed(1)
+@seeded_globals(1)
 def test_a_network_computes_what_the_published_one_computes(name: str) -> None:
     record = NETWORKS[name]
     network = fill(make(name), lambda w: 0.7 / math.sqrt(w[0].numel()) if w.ndim >= 2 else 0.05)
@@ -75,7 +75,7 @@ def test_a_network_computes_what_the_published_one_computes(name: str) -> None:
     assert (y.flatten()[record["output_index"]] - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_time_token_vit_computes_what_the_published_one_computes() -> None:
     record = VIT["vectors"]
     vit = fill(TimeTokenViT(**record["config"]), lambda _: 0.05)
@@ -91,7 +91,7 @@ def test_the_time_token_vit_computes_what_the_published_one_computes() -> None:
     assert projection.norm(dim=1).tolist() == pytest.approx(record["norms"]["proj"], rel=1e-5)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_time_token_vit_has_the_published_tensor_names() -> None:
     assert sorted(TimeTokenViT(**VIT["vectors"]["config"]).state_dict()) == VIT["vectors"]["sorted_keys"]
 
@@ -137,7 +137,7 @@ def test_the_time_embedding_has_its_cosines_first() -> None:
     assert value == pytest.approx(torch.tensor(record["value"]), abs=2e-6)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_network_scales_its_input_and_its_time_as_published() -> None:
     vit = TimeTokenViT(**VIT["vectors"]["config"], projector=False).eval()
     seen: dict[str, Tensor] = {}

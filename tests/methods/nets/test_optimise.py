@@ -25,7 +25,7 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.vit import TimeTokenClassifier, time_token_vit
 from methods.noise_trained import GAUSSIAN
 from methods.rrcm import RRCM
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 
 def worn(network: nn.Module) -> nn.Module:
@@ -63,7 +63,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@borrowed(1)
+@seeded_globals(1)
 def test_tuning_changes_no_more_than_rounding(name: str) -> None:
     make, shape = NETWORKS[name]
     network = nn.Sequential(Normaliser("half", "any"), worn(make())).eval()
@@ -102,7 +102,7 @@ class Untraceable(nn.Module):
 
 
 @pytest.mark.parametrize("make", [Forked, Untraceable])
-@borrowed(1)
+@seeded_globals(1)
 def test_a_norm_that_cannot_be_folded_is_left_alone(make: Callable[[], nn.Module]) -> None:
     network = worn(make())
     x = torch.rand(2, 3, 8, 8)
@@ -112,7 +112,7 @@ def test_a_norm_that_cannot_be_folded_is_left_alone(make: Callable[[], nn.Module
     assert torch.equal(network(x), before)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_norm_in_training_is_left_alone() -> None:
     assert fold(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).train()) == 0
 
@@ -130,7 +130,7 @@ def test_a_gpu_reads_channels_last_where_its_tensor_cores_work() -> None:
     assert [channels_last(*pair) for pair in asked] == [True, True, False, True, True]
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_other_product_is_taken_where_it_is_faster_and_for_wide_layers_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -209,7 +209,7 @@ def test_on_a_cpu_they_are_refused_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["digits_resnet", "vit", "digits_unet"])
-@borrowed(1)
+@seeded_globals(1)
 def test_weights_held_in_half_are_those_that_autocast_makes(name: str) -> None:
     if name == "vit":
         encoder = time_token_vit("tiny", image_size=8, in_channels=1, projector=False)
@@ -232,7 +232,7 @@ def test_weights_held_in_half_are_those_that_autocast_makes(name: str) -> None:
     assert any(p.dtype == torch.float32 for p in held.parameters())
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_weights_are_held_in_half_for_a_run_in_half_alone() -> None:
     for precision, dtype in (("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16)):
         network = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8)).eval()

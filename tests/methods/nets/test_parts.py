@@ -20,7 +20,7 @@ from methods.nets.hard_labels import HardLabels
 from methods.nets.load_weights import fill, furnish, seeded
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import SIZES, time_token_vit
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -30,7 +30,7 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
 # ---- normalisers -----------------------------------------------------------------------------------------------------
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_each_kind_maps_pixels_as_its_formula_says() -> None:
     x = torch.rand(2, 3, 4, 4)
     mean = torch.tensor([0.4914, 0.4822, 0.4465]).reshape(1, 3, 1, 1)
@@ -116,14 +116,14 @@ def test_what_is_no_scale_of_pixels_is_refused(text: str, words: str) -> None:
 
 @pytest.mark.parametrize("name", DENOISERS)
 @pytest.mark.parametrize("side", [8, 7])
-@borrowed(1)
+@seeded_globals(1)
 def test_a_denoiser_returns_an_image_of_the_same_shape(name: str, side: int) -> None:
     x = torch.rand(2, 3, side, side)
     with torch.no_grad():
         assert build_denoiser(name, in_channels=3, sigma=0.25).eval()(x).shape == x.shape
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_ffdnet_reads_its_noise_level() -> None:
     quiet, loud = FFDNet(in_channels=3, sigma=0.1), FFDNet(in_channels=3, sigma=0.2)
     loud.load_state_dict(quiet.state_dict())
@@ -139,13 +139,13 @@ def test_ffdnet_reads_its_noise_level() -> None:
 
 
 @pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])
-@borrowed(1)
+@seeded_globals(1)
 def test_padded_shortcuts_give_the_parameters_of_table_6(depth: int, millions: float) -> None:
     parameters = sum(p.numel() for p in akamaster_resnet(depth, 10).parameters())
     assert round(parameters / 1e6, 2 if millions < 1 else 1) == pytest.approx(millions)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_padded_shortcut_subsamples_and_pads_with_zeros() -> None:
     block = akamaster_resnet(8, 10).layer2[0].eval()
     block.bn2.weight.data.zero_()  # only the shortcut is left
@@ -164,7 +164,7 @@ def test_depth_must_be_six_n_plus_two() -> None:
         build_network("cifar_resnet18", num_classes=10, shape=(3, 32, 32))
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_digits_network_is_small() -> None:
     parameters = sum(p.numel() for p in build_network("digits_resnet", num_classes=10, shape=(1, 8, 8)).parameters())
     assert parameters == 77_754
@@ -252,7 +252,7 @@ def draw(files: dict[str, WeightsFile], **words: object) -> nn.Module:
     )
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
     original = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8))
     file = file_of({f"1.module.{k}": v for k, v in original.state_dict().items()}, tmp_path / "a.safetensors")
@@ -260,7 +260,7 @@ def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in original.state_dict().items())
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_another_architecture_is_refused_with_its_name(tmp_path: Path) -> None:
     state = cifar_resnet(20, 10).state_dict()
     with pytest.raises(WeightsError) as refusal:
@@ -271,7 +271,7 @@ def test_another_architecture_is_refused_with_its_name(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     state = build_network("digits_resnet", num_classes=7, shape=(1, 8, 8)).state_dict()
     with pytest.raises(WeightsError, match=r"'fc.bias' should be \(10,\), got \(7,\); .*number of classes"):
@@ -279,7 +279,7 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["missing", "more"])
-@borrowed(1)
+@seeded_globals(1)
 def test_a_tensor_too_few_or_too_many_is_refused(tmp_path: Path, change: str) -> None:
     state = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8)).state_dict()
     if change == "missing":
@@ -290,7 +290,7 @@ def test_a_tensor_too_few_or_too_many_is_refused(tmp_path: Path, change: str) ->
         draw({"network": file_of(state, tmp_path / "d.safetensors")})
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_only_the_batch_counters_may_be_absent(tmp_path: Path) -> None:
     state = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8)).state_dict()
     state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
@@ -322,7 +322,7 @@ def test_missing_weights_are_named_by_role() -> None:
 
 
 @pytest.mark.parametrize("arch", ["cifar_resnet110", "akamaster_resnet110"])
-@borrowed(1)
+@seeded_globals(1)
 def test_random_weights_do_not_overflow_half_precision(arch: str) -> None:
     network = furnish(
         setting({}, random_weights=True),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from methods.nets.blocks import Block, Patches
 from methods.nets.sizes import SIZES
 from methods.nets.vit import AtNoiseLevel, TimeTokenClassifier, TimeTokenViT, time_embedding, time_token_vit
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_norms_and_residual_stream_stay_float32_under_autocast(
     assert rounded == pytest.approx(exact, abs=0.1)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_logits_are_never_rounded_to_half(vit: TimeTokenViT, x: Tensor) -> None:
     classifier = TimeTokenClassifier(vit, num_classes=10, final_norm=True).eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -98,7 +98,7 @@ def test_logits_are_never_rounded_to_half(vit: TimeTokenViT, x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("final_norm", [True, False])
-@borrowed(1)
+@seeded_globals(1)
 def test_the_logits_are_the_head_of_the_class_token(vit: TimeTokenViT, x: Tensor, *, final_norm: bool) -> None:
     classifier = TimeTokenClassifier(vit, num_classes=10, final_norm=final_norm).eval()
     with torch.no_grad():
@@ -107,14 +107,14 @@ def test_the_logits_are_the_head_of_the_class_token(vit: TimeTokenViT, x: Tensor
         assert expected.abs().max() > 1e-5
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_head_starts_almost_uniform(vit: TimeTokenViT, x: Tensor) -> None:
     head = TimeTokenClassifier(vit, num_classes=1000, final_norm=True).linear_head
     assert head.weight.std().item() == pytest.approx(2e-5, rel=0.05)
     assert not head.bias.any()
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_classifier_of_pixels_sees_twice_the_noise(vit: TimeTokenViT, x: Tensor) -> None:
     classifier = TimeTokenClassifier(vit, num_classes=10, final_norm=False).eval()
     pixels = (x + 1) / 2
@@ -122,13 +122,13 @@ def test_the_classifier_of_pixels_sees_twice_the_noise(vit: TimeTokenViT, x: Ten
         assert AtNoiseLevel(classifier, 0.5)(pixels) == pytest.approx(classifier(x, 0.5), abs=1e-7)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_tiny_size_is_small() -> None:
     vit = time_token_vit("tiny", image_size=8, in_channels=1)
     assert sum(p.numel() for p in vit.parameters()) < 300_000
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_moco_initialisation_bounds_each_of_q_k_and_v_by_its_own_fan() -> None:
     row = SIZES["tiny"]
     vit = TimeTokenViT(
@@ -143,7 +143,7 @@ def test_moco_initialisation_bounds_each_of_q_k_and_v_by_its_own_fan() -> None:
     assert not vit.blocks[0].mlp.fc1.bias.any()
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_network_without_projector_says_so(x: Tensor) -> None:
     with pytest.raises(ValueError, match=r"projector=False; call features"):
         time_token_vit("tiny", image_size=8, in_channels=1, projector=False)(x, 0.5)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.training.attacks import ddn, frozen, log_smoothed, mixing_ends, pgd, within
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 D, K, B, M = 12, 3, 5, 4
 SHAPE = (1, 3, 4)
@@ -222,7 +222,7 @@ def test_what_is_within_the_ball_is_not_touched() -> None:
     assert distance(within(X + 1.0, X, 0.5), X) == pytest.approx(0.5, rel=1e-12)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_network_under_attack_is_in_eval_mode_and_collects_nothing() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * D, K))
     network[3].bias.requires_grad_(False)

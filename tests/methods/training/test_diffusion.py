@@ -23,7 +23,7 @@ from methods.purification import build_parts
 from methods.training.diffusion import diffusion, levels_of, silence
 from methods.training.loop import CHECKPOINT, METRICS
 from methods.training.presets import presets, settle
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 from methods.training.settings import Diffusion
 
 PRETRAINED = Path(str(methods.__file__)).with_name("pretrained") / "digits"
@@ -53,7 +53,7 @@ def told(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_stage_leaves_a_network_that_is_recognised_and_says_what_it_is(tmp_path: Path) -> None:
     report = diffusion(request(tmp_path))
     path = Path(report["weights"])
@@ -73,7 +73,7 @@ def test_the_stage_leaves_a_network_that_is_recognised_and_says_what_it_is(tmp_p
     assert {CHECKPOINT, METRICS} <= {file.name for file in tmp_path.iterdir()}
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_an_untrained_network_starts_from_zero_so_that_the_loss_starts_at_one(tmp_path: Path) -> None:
     unet = build_unet("digits_unet", shape=(1, 8, 8))
     silence(unet)
@@ -129,7 +129,7 @@ def test_the_averaged_weights_are_exported(tmp_path: Path) -> None:
     assert not torch.equal(tensors["0"]["conv_out.weight"], tensors["0.5"]["conv_out.weight"])
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_velocity_network_gives_noise_to_whoever_calls_it() -> None:
     source = torch.Generator().manual_seed(0)
     unet = build_unet("digits_unet", shape=(1, 8, 8)).eval()
@@ -156,7 +156,7 @@ def test_velocity_training_is_said_in_the_file_and_denoises(tmp_path: Path) -> N
     assert report["rms_error"]["1"] < 0.5
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_only_levels_that_certification_up_to_that_sigma_uses_are_trained() -> None:
     unet = build_unet("digits_unet", shape=(1, 8, 8))
     count = levels_of(unet, 0.5)
@@ -231,7 +231,7 @@ def test_the_paper_scale_presets_are_those_of_the_published_checkpoints() -> Non
     assert (imagenet.dropout, imagenet.ema, imagenet.largest_sigma) == (0.0, 0.9999, 0.0)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_dds_reads_from_the_file_what_its_network_gives(tmp_path: Path) -> None:
     unet = build_unet("digits_unet", shape=(1, 8, 8))
     tensors = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}
@@ -247,7 +247,7 @@ def test_dds_reads_from_the_file_what_its_network_gives(tmp_path: Path) -> None:
         prediction_of(tmp_path / "unet.safetensors")
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_network_is_refused_at_noise_that_it_never_saw(tmp_path: Path) -> None:
     unet = build_unet("digits_unet", shape=(1, 8, 8))
     tensors = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from bench.types.errors import TrainingError
 from methods.training.loop import CHECKPOINT, METRICS, Pace, Task, probe, run
-from methods.training.rng import borrowed, generator, seed_of
+from methods.training.rng import generator, seed_of, seeded_globals
 
 STEPS = 12
 
 
 def toy(*, bad_step: int | None = None, interrupt: int | None = None, **settings: object) -> Task:
     """A linear network on keyed noise, with everything a real stage has: momentum, batch norm, an averaged target."""
-    with borrowed("toy"):
+    with seeded_globals("toy"):
         net, target = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)), nn.Linear(8, 1)
     optimiser = torch.optim.AdamW([{"params": list(net.parameters()), "base_lr": 0.01}], lr=0.01)
 
@@ -263,7 +263,7 @@ def test_borrowed_generators_are_given_back() -> None:
         return random.getstate(), tuple(legacy.tolist()), torch.get_rng_state().tolist()
 
     def drawn() -> tuple[float, ...]:
-        with borrowed("a", 1):
+        with seeded_globals("a", 1):
             return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
 
     before = state()

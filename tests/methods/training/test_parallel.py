@@ -25,7 +25,7 @@ from bench.types.errors import TrainingError, UsageError
 from methods.training import classical, distributed_setup, rrcm
 from methods.training.distributed import join
 from methods.training.loop import CHECKPOINT, METRICS, Pace, Task, run
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 from methods.training.run_stage import noise_like
 from methods.training.sharding import Share, at_hand, sharing
 
@@ -330,7 +330,7 @@ def test_a_missing_compiler_is_one_clear_line(tmp_path: Path, monkeypatch: pytes
 
 def test_bf16_computes_in_bf16_on_a_cpu_and_keeps_float32_weights(tmp_path: Path) -> None:
     seen: list[torch.dtype] = []
-    with borrowed("bf16"):
+    with seeded_globals("bf16"):
         net = nn.Linear(4, 1)
 
     def loss(_step: int, x: Tensor) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from methods.noise_trained import MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GA
 from methods.training import boosting, classical, denoising, macer, pack_ensemble, smoothadv, smoothmix, stability
 from methods.training.loop import METRICS
 from methods.training.presets import FOLDER, presets, settle
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 from methods.training.settings import Boosting, Classical, Denoising, Feeding, Macer, SmoothAdv, SmoothMix, Stability
 
 STAGES: dict[tuple[str, str], tuple[Stage, type[Feeding]]] = {
@@ -75,7 +75,7 @@ def meta_of(path: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("method", "stage"), STAGES)
-@borrowed(1)
+@seeded_globals(1)
 def test_interrupting_and_resuming_a_stage_changes_no_bit(
     method: str, stage: str, clean_classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +91,7 @@ def test_interrupting_and_resuming_a_stage_changes_no_bit(
 
 
 @pytest.mark.parametrize(("method", "stage"), STAGES)
-@borrowed(1)
+@seeded_globals(1)
 def test_a_dry_run_counts_and_writes_nothing(method: str, stage: str, clean_classifier: Path, tmp_path: Path) -> None:
     asked = request(method, stage, tmp_path / "run", dry_run=True, overrides=overrides(stage, clean_classifier))
     report = STAGES[method, stage][0](asked)
@@ -219,7 +219,7 @@ def test_smoothmix_weighs_its_mixed_images_by_the_warm_up(tmp_path: Path) -> Non
     assert line["kl"] > 0
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_members_differ_and_stand_in_the_order_of_what_they_can(tmp_path: Path) -> None:
     changes = {"epochs": "2", "batch": "128", "members": "3", "hold_out": "200", "warmup_epochs": "0"}
     report = boosting.train(request("boosting", "train", tmp_path, overrides=changes, seed=7))
@@ -249,7 +249,7 @@ def weights_file(role: str, path: str | Path) -> WeightsFile:
     return WeightsFile(role=role, path=Path(path), sha256="", name=Path(path).name)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_what_the_stages_write_is_what_the_methods_read(clean_classifier: Path, tmp_path: Path) -> None:
     x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     for method, train in (
@@ -276,7 +276,7 @@ def test_what_the_stages_write_is_what_the_methods_read(clean_classifier: Path, 
 
 
 @pytest.mark.parametrize("objective", ["mse", "clf", "stab"])
-@borrowed(1)
+@seeded_globals(1)
 def test_a_denoiser_s_loss_falls_and_its_classifier_stays(
     objective: str, clean_classifier: Path, tmp_path: Path
 ) -> None:
@@ -290,7 +290,7 @@ def test_a_denoiser_s_loss_falls_and_its_classifier_stays(
     assert meta_of(report["weights"])["objective"] == objective
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_stab_mse_goes_on_from_its_denoiser(clean_classifier: Path, tmp_path: Path) -> None:
     changes = overrides("denoiser", clean_classifier, objective="mse")
     first = denoising.denoiser(request("denoised", "denoiser", tmp_path / "mse", overrides=changes))
@@ -302,7 +302,7 @@ def test_stab_mse_goes_on_from_its_denoiser(clean_classifier: Path, tmp_path: Pa
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_classifier_may_begin_from_weights_of_other_classes(tmp_path: Path) -> None:
     network = build_network("digits_resnet", num_classes=7, shape=(1, 8, 8))
     path = tmp_path / "seven.safetensors"
@@ -316,7 +316,7 @@ def test_a_classifier_may_begin_from_weights_of_other_classes(tmp_path: Path) ->
     assert len(meta_of(report["weights"])["init"]) == 64
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_a_classifier_does_not_begin_from_another_network(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file(build_network("cifar_resnet20", num_classes=10, shape=(1, 8, 8)).state_dict(), path)
@@ -329,7 +329,7 @@ def test_the_vit_has_its_own_presets() -> None:
     assert set(VIT_GAUSSIAN.train) == {"train"}
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_packing_puts_the_better_member_first_by_images_that_are_not_certified(tmp_path: Path) -> None:
     trained = classical.gaussian(
         request("gaussian", "train", tmp_path / "t", overrides={"epochs": "3", "batch": "128", "warmup_epochs": "0"})

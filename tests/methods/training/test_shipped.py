@@ -14,7 +14,7 @@ from bench.data.digits import DIGITS
 from methods.nets.architectures import build_network
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import TimeTokenClassifier, nearest_time, time_token_vit
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 from methods.training.run_stage import Logits, noisy_accuracy
 
 FOLDER = Path(methods.__file__).parent / "pretrained" / "digits"
@@ -42,7 +42,7 @@ def logits_of(path: Path, sigma: float) -> Logits:
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("method", METHODS)
-@borrowed(1)
+@seeded_globals(1)
 def test_shipped_weights_say_what_they_are_and_reach_their_accuracy(method: str, sigma: str) -> None:
     path = FOLDER / f"{method}-{sigma}.safetensors"
     assert path.stat().st_size < 2_000_000

@@ -12,7 +12,7 @@ from bench.data.digits import DIGITS
 from bench.runs import registry
 from bench.types import BaseClassifier, Scalar, Setting
 from bench.weights.resolve import resolve
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 SIGMAS = (0.25, 0.5, 1.0)
 METHODS = ("smoothadv", "macer", "smoothmix", "stability", "boosting", "denoised")
@@ -73,7 +73,7 @@ def test_shipped_weights_are_found_and_see_through_their_noise(name: str, sigma:
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
-@borrowed(1)
+@seeded_globals(1)
 def test_five_members_are_no_worse_than_their_mean(sigma: float) -> None:
     from methods.boosting import member_tensors
     from methods.nets.architectures import build_network

@@ -12,7 +12,7 @@ from bench.runs.execution.cuda_graphs import MOST, RECORD_AFTER, CudaRecorder, R
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import BaseClassifier, Noise
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 NOISE = MethodNoise(0, 0, 1)
 
@@ -95,7 +95,7 @@ def test_a_last_smaller_batch_is_not_recorded() -> None:
     assert [len(made.x) for made in recorder.made] == [10]
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_shapes_layouts_and_arithmetic_are_recorded_apart() -> None:
     recorder = Recorder()
     classifier = wrapped(recorder)

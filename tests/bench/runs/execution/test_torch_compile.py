@@ -21,7 +21,7 @@ from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import Noise
 from methods.nets.hard_labels import HardLabels
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 NOISE = MethodNoise(0, 0, 1)
 FULL = 32
@@ -130,7 +130,7 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's of its own parts
-@borrowed(1)
+@seeded_globals(1)
 def test_torch_compiles_a_network_and_no_vote_moves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiling, "PAYS", 0.0)  # taken whether it pays or not

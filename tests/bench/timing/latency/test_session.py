@@ -30,7 +30,7 @@ from bench.timing.telemetry import NvmlSensor, sensor_for
 from bench.timing.workload import Certification
 from bench.types import BaseClassifier, RunSpec
 from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
-from methods.training.rng import borrowed
+from methods.training.rng import seeded_globals
 
 SMALL = LatencyRequest(dataset="digits", n=120, n0=10, budget_s=3.0, repeats=2, batch="32", random_weights=True)
 
@@ -54,7 +54,7 @@ def test_splitting_the_time_by_stage_moves_no_vote(name: str) -> None:
     assert (seconds["denoise"] > 0) == (name != "gaussian")
 
 
-@borrowed(1)
+@seeded_globals(1)
 def test_the_denoiser_is_found_by_what_it_does_and_leaves_no_hook_behind() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
