@@ -26,8 +26,8 @@ def build(setting: Setting) -> BaseClassifier:
     """
     from torch import nn
 
-    from methods.nets.architectures import build_network, temper
-    from methods.nets.load_weights import fill, seeded
+    from methods.nets.architectures import build_network, damp_batchnorm
+    from methods.nets.load_weights import load_weights, seeded
     from methods.nets.normalisers import Normaliser
     from methods.nets.voting import Ensemble
 
@@ -46,11 +46,11 @@ def build(setting: Setting) -> BaseClassifier:
         with seeded(setting.seed, f"members/{i}"):
             network = build_network(arch, num_classes=setting.num_classes, shape=setting.shape)
         if states is None:
-            temper(network)
+            damp_batchnorm(network)
         else:
             file = setting.weights["members"]
             named = replace(file, name=f"{file.name}, member {i}")
-            fill(network, states[i], named, arch=arch, recognise=classifier_arch)
+            load_weights(network, states[i], named, arch=arch, recognise=classifier_arch)
         members.append(nn.Sequential(normaliser, network))
     return Ensemble(
         members,

@@ -20,19 +20,19 @@ def build(setting: Setting) -> BaseClassifier:
     from methods.nets.architectures import build_network
     from methods.nets.denoisers import build_denoiser
     from methods.nets.hard_labels import BehindDenoiser
-    from methods.nets.load_weights import furnish
+    from methods.nets.load_weights import load_network
     from methods.nets.normalisers import Normaliser
 
     channels = setting.shape[0]
     denoiser, classifier = str(setting.params["denoiser"]), str(setting.params["classifier"])
-    front = furnish(
+    front = load_network(
         setting,
         "denoiser",
         lambda: build_denoiser(denoiser, in_channels=channels, sigma=setting.sigma),
         arch=denoiser,
         recognise=denoiser_arch,
     )
-    back = furnish(
+    back = load_network(
         setting,
         "classifier",
         lambda: build_network(classifier, num_classes=setting.num_classes, shape=setting.shape),

@@ -84,13 +84,13 @@ def build(setting: Setting) -> BaseClassifier:
     from methods.nets.architectures import build_network
     from methods.nets.backbones import backbone
     from methods.nets.hard_labels import HardLabels
-    from methods.nets.load_weights import furnish
+    from methods.nets.load_weights import load_network
     from methods.nets.normalisers import Normaliser
     from methods.nets.resized import Resized
 
     arch, channels = str(setting.params["arch"]), setting.shape[0]
     side = backbone(arch).side if arch.startswith("mae_vit_") else None
-    network = furnish(
+    network = load_network(
         setting,
         "network",
         lambda: build_network(

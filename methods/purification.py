@@ -122,12 +122,12 @@ def build_parts(setting: Setting, defaults: MethodDefaults, *, shape: tuple[int,
     from methods.diffusion.unets import UNet, build_unet, check_trained, prediction_of, unet_arch
     from methods.nets.architectures import build_network
     from methods.nets.inference.optimise import tune, tune_denoiser
-    from methods.nets.load_weights import furnish
+    from methods.nets.load_weights import load_network
     from methods.nets.resized import Resized
 
     track, channels = check_track(setting, defaults), setting.shape[0]
     arch, name = str(setting.params["denoiser"]), classifier_name(setting.params, setting.dataset, defaults)
-    unet = furnish(
+    unet = load_network(
         setting,
         "denoiser",
         lambda: build_unet(arch, shape=shape or setting.shape),
@@ -146,7 +146,7 @@ def build_parts(setting: Setting, defaults: MethodDefaults, *, shape: tuple[int,
             "resize changes; set classifier=digits_resnet, or another that takes them"
         )
     seen = setting.shape if side is None else (channels, side, side)
-    network = furnish(
+    network = load_network(
         setting,
         "classifier",
         lambda: build_network(name, num_classes=setting.num_classes, shape=seen),

@@ -24,7 +24,7 @@ def build(setting: Setting) -> BaseClassifier:
     or were never fine-tuned.
     """
     from methods.nets.hard_labels import HardLabels
-    from methods.nets.load_weights import furnish
+    from methods.nets.load_weights import load_network
     from methods.nets.vit import AtNoiseLevel, TimeTokenClassifier, nearest_time, time_token_vit
 
     size, grid = str(setting.params["size"]), int(setting.params["grid"])
@@ -40,7 +40,7 @@ def build(setting: Setting) -> BaseClassifier:
         final_norm = bool(setting.params["final_norm"])
         return TimeTokenClassifier(encoder, num_classes=setting.num_classes, final_norm=final_norm)
 
-    network = furnish(setting, "network", make, arch=size, recognise=vit_size, select=_select)
+    network = load_network(setting, "network", make, arch=size, recognise=vit_size, select=_select)
     t = nearest_time(2 * setting.sigma, grid)  # this net sees [-1, 1]
     return HardLabels(
         AtNoiseLevel(network, t),

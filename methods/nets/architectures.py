@@ -116,7 +116,7 @@ def build_network(arch: str, *, num_classes: int, shape: tuple[int, int, int]) -
     raise MethodError(f"no architecture named {arch!r}.{hint} Known: {', '.join(KNOWN)}")
 
 
-def temper(network: nn.Module) -> None:
+def damp_batchnorm(network: nn.Module) -> None:
     """Halve every batch norm of a network that was never trained.
 
     With untouched statistics batch norm does not normalise: each residual block would double the variance, and 54 of

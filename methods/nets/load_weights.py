@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from bench.types import Setting, WeightsFile
 from bench.types.errors import WeightsError
 from bench.weights.resolve import about, read_checkpoint, under, unwrapped
-from methods.nets.architectures import temper
+from methods.nets.architectures import damp_batchnorm
 from methods.nets.recognition import Shapes, described, side_of
 
 META = "meta"
 _COUNTER = "num_batches_tracked"  # inference never reads it, and checkpoints before PyTorch 0.4.1 lack it
 
 
-def furnish(
+def load_network(
     setting: Setting,
     role: str,
     make: Callable[[], nn.Module],
@@ -41,7 +41,7 @@ def furnish(
     with seeded(setting.seed, role):
         network = make()
     if setting.random_weights:
-        temper(network)
+        damp_batchnorm(network)
         return network
     if role not in setting.weights:
         raise WeightsError(
@@ -51,7 +51,7 @@ def furnish(
     state = network_tensors(file, recognise, expected=() if select else list(network.state_dict()))
     if select is not None:
         state = select(state, file)
-    fill(network, state, file, arch=arch, recognise=recognise)
+    load_weights(network, state, file, arch=arch, recognise=recognise)
     return network
 
 
@@ -83,7 +83,7 @@ def network_tensors(
     return state
 
 
-def fill(
+def load_weights(
     network: nn.Module,
     state: Mapping[str, Tensor],
     file: WeightsFile,

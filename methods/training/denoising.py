@@ -15,7 +15,7 @@ from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_pre
 from bench.weights.resolve import resolve
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import DENOISERS, build_denoiser
-from methods.nets.load_weights import fill
+from methods.nets.load_weights import load_weights
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch, denoiser_arch
 from methods.training import losses
@@ -74,7 +74,7 @@ def denoiser(request: TrainRequest) -> Mapping[str, Any]:
     shape = context.dataset.shape
     file = _classifier_file(request, settings)
     back = build_network(settings.classifier, num_classes=context.dataset.num_classes, shape=shape)
-    fill(back, _state(file), file, arch=settings.classifier, recognise=classifier_arch)
+    load_weights(back, _state(file), file, arch=settings.classifier, recognise=classifier_arch)
     normalise = Normaliser(settings.normaliser, request.dataset, channels=shape[0])
     behind = nn.Sequential(normalise, back).to(request.device).eval().requires_grad_(False)
     with seeded_globals("initialise", request.seed):
@@ -82,7 +82,7 @@ def denoiser(request: TrainRequest) -> Mapping[str, Any]:
     begun = {}
     if request.init is not None:
         mse = WeightsFile(role="denoiser", path=request.init, sha256="", name=request.init.name)
-        fill(front, _state(mse), mse, arch=settings.denoiser, recognise=denoiser_arch)
+        load_weights(front, _state(mse), mse, arch=settings.denoiser, recognise=denoiser_arch)
         begun = {"init": sha256_of_network(request.init)}
     front = front.to(request.device).train()
 

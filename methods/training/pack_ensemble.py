@@ -15,7 +15,7 @@ from bench.types import TrainRequest
 from bench.types.errors import UsageError
 from bench.weights.resolve import resolve
 from methods.nets.architectures import build_network
-from methods.nets.load_weights import fill
+from methods.nets.load_weights import load_weights
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch
 from methods.nets.scales import read
@@ -64,7 +64,9 @@ def pack(request: TrainRequest) -> Mapping[str, Any]:
     accuracies = []
     for i, state in enumerate(states):
         network = build_network(arch, num_classes=dataset.num_classes, shape=dataset.shape)
-        fill(network, state, replace(file, name=f"{file.name}, member {i}"), arch=arch, recognise=classifier_arch)
+        load_weights(
+            network, state, replace(file, name=f"{file.name}, member {i}"), arch=arch, recognise=classifier_arch
+        )
         logits: Logits = nn.Sequential(normalise, network).to(request.device).eval()
         accuracies.append(
             noisy_accuracy(logits, dataset, indices, sigma=sigma, seed=request.seed, device=request.device)

@@ -18,7 +18,9 @@ from bench.types.errors import DataError
 HISTOLOGY = SHARED_FOLDER / "data" / "histology_nct_crc"
 
 
-def fill(root: Path, classes: str | tuple[str, ...] = "ab", count: int = 2, size: tuple[int, int] = (6, 6)) -> Path:
+def load_weights(
+    root: Path, classes: str | tuple[str, ...] = "ab", count: int = 2, size: tuple[int, int] = (6, 6)
+) -> Path:
     for shade, name in enumerate(classes):
         (root / name).mkdir(parents=True)
         for number in range(count):
@@ -27,7 +29,7 @@ def fill(root: Path, classes: str | tuple[str, ...] = "ab", count: int = 2, size
 
 
 def test_labels_follow_the_sorted_class_folders(tmp_path: Path) -> None:
-    dataset = FOLDER.open(fill(tmp_path, "cab"), None, "test")
+    dataset = FOLDER.open(load_weights(tmp_path, "cab"), None, "test")
     assert dataset.class_names == ("a", "b", "c")
     assert [dataset.label(index) for index in range(6)] == [0, 0, 1, 1, 2, 2]
     assert dataset.shape == (3, 6, 6)
@@ -37,7 +39,7 @@ def test_labels_follow_the_sorted_class_folders(tmp_path: Path) -> None:
 
 
 def test_sizes_that_differ_need_a_size(tmp_path: Path) -> None:
-    fill(tmp_path)
+    load_weights(tmp_path)
     Image.new("RGB", (9, 6)).save(tmp_path / "b" / "wide.png")
     with pytest.raises(DataError, match=r"a/0.png' is 6x6, '.*b/wide.png' is 9x6; give --size K"):
         FOLDER.open(tmp_path, None, "test")
@@ -57,7 +59,7 @@ def test_sizes_that_differ_need_a_size(tmp_path: Path) -> None:
 def test_an_order_of_classes_that_is_to_be_chosen_is_asked_for(
     tmp_path: Path, names: tuple[str, ...], text: list[int], natural: list[int]
 ) -> None:
-    fill(tmp_path, names, count=1)
+    load_weights(tmp_path, names, count=1)
     with pytest.raises(DataError, match="give --class-order text, natural, or a file"):
         FOLDER.open(tmp_path, None, "test")
     # The order of images stays; their labels are another's.
@@ -70,7 +72,7 @@ def test_an_order_of_classes_that_is_to_be_chosen_is_asked_for(
 
 @pytest.mark.parametrize("names", [("001", "002", "010"), ("a", "b"), ("n01440764", "n01443537"), ("é", "ü")])
 def test_where_both_orders_agree_nothing_is_asked_and_nothing_recorded(tmp_path: Path, names: tuple[str, ...]) -> None:
-    fill(tmp_path, names, count=1)
+    load_weights(tmp_path, names, count=1)
     for order in (None, "natural", "text", names):
         dataset = FOLDER.open(tmp_path, None, "test", order)
         assert (dataset.class_names, dataset.class_order) == (names, "")
@@ -78,7 +80,7 @@ def test_where_both_orders_agree_nothing_is_asked_and_nothing_recorded(tmp_path:
 
 @pytest.mark.parametrize("names", [("1", "01"), ("Cat", "cat")])
 def test_classes_that_natural_order_cannot_tell_apart_have_none(tmp_path: Path, names: tuple[str, ...]) -> None:
-    fill(tmp_path, names, count=1)
+    load_weights(tmp_path, names, count=1)
     for order in (None, "natural"):
         with pytest.raises(DataError, match="give --class-order text, or a file"):
             FOLDER.open(tmp_path, None, "test", order)
@@ -88,12 +90,12 @@ def test_classes_that_natural_order_cannot_tell_apart_have_none(tmp_path: Path, 
 def test_the_natural_order_is_that_of_timm(tmp_path: Path) -> None:
     # As timm.data.readers.reader_image_folder.find_images_and_targets numbers these folders (timm 1.0).
     names = ("9", "10", "a-2b9", "a-2b10", "x2", "X3", "x10", "zoo", "Ünder")
-    fill(tmp_path, names[::-1], count=1)
+    load_weights(tmp_path, names[::-1], count=1)
     assert FOLDER.open(tmp_path, None, "test", "natural").class_names == names
 
 
 def test_a_file_gives_the_order_and_classes_that_are_not_here(tmp_path: Path) -> None:
-    fill(tmp_path / "data", ("x1", "x10", "x2"), count=1)
+    load_weights(tmp_path / "data", ("x1", "x10", "x2"), count=1)
     (tmp_path / "order.txt").write_text("x2\nelse\nx10\nx1\n", encoding="utf-8")
     order = read_class_order(str(tmp_path / "order.txt"))
     dataset = FOLDER.open(tmp_path / "data", None, "test", order)
@@ -111,24 +113,24 @@ def test_a_file_gives_the_order_and_classes_that_are_not_here(tmp_path: Path) ->
 
 
 def test_a_side_that_would_enlarge_a_picture_is_not_taken(tmp_path: Path) -> None:
-    fill(tmp_path / "small", size=(6, 6))
-    fill(tmp_path / "large", size=(9, 12))
-    fill(tmp_path / "mixed", size=(9, 12))
+    load_weights(tmp_path / "small", size=(6, 6))
+    load_weights(tmp_path / "large", size=(9, 12))
+    load_weights(tmp_path / "mixed", size=(9, 12))
     Image.new("RGB", (8, 20)).save(tmp_path / "mixed" / "b" / "narrow.png")
     assert FOLDER.side is not None
     assert [FOLDER.side(tmp_path / name, "test", 9) for name in ("small", "large", "mixed")] == [None, 9, None]
 
 
 def test_splits_are_told_from_classes(tmp_path: Path) -> None:
-    fill(tmp_path / "three" / "train", count=3)
-    fill(tmp_path / "three" / "val")
+    load_weights(tmp_path / "three" / "train", count=3)
+    load_weights(tmp_path / "three" / "val")
     three = tmp_path / "three"
     assert [len(FOLDER.open(three, None, split)) for split in ("train", "val", "test")] == [6, 4, 4]
-    fill(three / "test", count=1)
+    load_weights(three / "test", count=1)
     assert len(FOLDER.open(three, None, "test")) == 2
     # A class may be named like a split: it holds images, not folders.
     plain = tmp_path / "plain"
-    fill(plain, "ab")
+    load_weights(plain, "ab")
     shutil.copytree(plain / "a", plain / "test")
     assert FOLDER.open(plain, None, "test").class_names == ("a", "b", "test")
     with pytest.raises(DataError, match="has no split 'train'"):
@@ -136,14 +138,14 @@ def test_splits_are_told_from_classes(tmp_path: Path) -> None:
 
 
 def test_splits_with_other_classes_are_refused(tmp_path: Path) -> None:
-    fill(tmp_path / "train", "abc")
-    fill(tmp_path / "test", "ac")
+    load_weights(tmp_path / "train", "abc")
+    load_weights(tmp_path / "test", "ac")
     with pytest.raises(DataError, match="differ in class 'b'"):
         FOLDER.open(tmp_path, None, "test")
 
 
 def test_nothing_is_left_out_silently(tmp_path: Path) -> None:
-    fill(tmp_path)
+    load_weights(tmp_path)
     (tmp_path / "a" / "notes.txt").write_text("x")
     (tmp_path / ".hidden").mkdir()
     dataset = FOLDER.open(tmp_path, None, "test")
@@ -159,7 +161,7 @@ def test_nothing_is_left_out_silently(tmp_path: Path) -> None:
 
 
 def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
-    fill(tmp_path)
+    load_weights(tmp_path)
     (tmp_path / "b" / "1.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"b/1.png' cannot be decoded: no known image format"):
         FOLDER.open(tmp_path, None, "test")
@@ -181,7 +183,7 @@ def test_a_missing_or_empty_root_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_of_a_subset_sees_the_file(tmp_path: Path) -> None:
-    dataset = FOLDER.open(fill(tmp_path), None, "test")
+    dataset = FOLDER.open(load_weights(tmp_path), None, "test")
     before = subset_fingerprint(dataset, range(4))
     Image.new("RGB", (6, 6), (1, 2, 3)).save(tmp_path / "b" / "1.png")
     assert subset_fingerprint(dataset, range(4)) != before

@@ -1,6 +1,6 @@
 """The published architectures, against outputs of the authors' own networks for a filling that anyone can redo.
 
-Filling: element i of the j-th tensor by name is s * sin(0.7 i + 0.3 j), in float64, cast; see `fill`.
+Filling: element i of the j-th tensor by name is s * sin(0.7 i + 0.3 j), in float64, cast; see `load_weights`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NETWORKS: dict[str, dict[str, Any]] = {r["name"]: r for r in json.loads((GOLDEN_
 VIT: dict[str, Any] = json.loads((GOLDEN_FILES / "time_token.json").read_text())
 
 
-def fill(network: nn.Module, scale: Callable[[Tensor], float]) -> nn.Module:
+def load_weights(network: nn.Module, scale: Callable[[Tensor], float]) -> nn.Module:
     state = network.state_dict()
     for j, name in enumerate(sorted(state)):
         tensor = state[name]
@@ -66,7 +66,7 @@ def test_a_network_has_the_tensors_of_the_published_one(name: str) -> None:
 @seeded_globals(1)
 def test_a_network_computes_what_the_published_one_computes(name: str) -> None:
     record = NETWORKS[name]
-    network = fill(make(name), lambda w: 0.7 / math.sqrt(w[0].numel()) if w.ndim >= 2 else 0.05)
+    network = load_weights(make(name), lambda w: 0.7 / math.sqrt(w[0].numel()) if w.ndim >= 2 else 0.05)
     with torch.no_grad():
         y = network(wave(2, 3, 32, 32)).double()
     assert list(y.shape) == record["output_shape"]
@@ -78,7 +78,7 @@ def test_a_network_computes_what_the_published_one_computes(name: str) -> None:
 @seeded_globals(1)
 def test_the_time_token_vit_computes_what_the_published_one_computes() -> None:
     record = VIT["vectors"]
-    vit = fill(TimeTokenViT(**record["config"]), lambda _: 0.05)
+    vit = load_weights(TimeTokenViT(**record["config"]), lambda _: 0.05)
     assert isinstance(vit, TimeTokenViT)
     t = torch.tensor(record["sigmas"])
     with torch.no_grad():

@@ -17,7 +17,7 @@ from methods.nets.architectures import KNOWN, build_network
 from methods.nets.cifar_resnet import akamaster_resnet, cifar_resnet
 from methods.nets.denoisers import DENOISERS, FFDNet, build_denoiser
 from methods.nets.hard_labels import HardLabels
-from methods.nets.load_weights import fill, furnish, seeded
+from methods.nets.load_weights import load_network, load_weights, seeded
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import SIZES, time_token_vit
 from methods.training.rng import seeded_globals
@@ -243,7 +243,7 @@ def setting(files: dict[str, WeightsFile], *, random_weights: bool = False, seed
 
 
 def draw(files: dict[str, WeightsFile], **words: object) -> nn.Module:
-    return furnish(
+    return load_network(
         setting(files, **words),  # type: ignore[arg-type]
         "network",
         lambda: build_network("digits_resnet", num_classes=10, shape=(1, 8, 8)),
@@ -296,7 +296,7 @@ def test_only_the_batch_counters_may_be_absent(tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     network = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8))
     file = WeightsFile(role="network", path=tmp_path, sha256="", name="old")
-    fill(network, state, file, arch="digits_resnet", recognise=recognition.classifier_arch)
+    load_weights(network, state, file, arch="digits_resnet", recognise=recognition.classifier_arch)
     assert torch.equal(network.state_dict()["fc.weight"], state["fc.weight"])
 
 
@@ -324,7 +324,7 @@ def test_missing_weights_are_named_by_role() -> None:
 @pytest.mark.parametrize("arch", ["cifar_resnet110", "akamaster_resnet110"])
 @seeded_globals(1)
 def test_random_weights_do_not_overflow_half_precision(arch: str) -> None:
-    network = furnish(
+    network = load_network(
         setting({}, random_weights=True),
         "network",
         lambda: build_network(arch, num_classes=10, shape=(3, 8, 8)),

@@ -15,7 +15,7 @@ from bench.types.errors import MethodError, WeightsError
 from methods.nets.architectures import build_network
 from methods.nets.backbones import backbone
 from methods.nets.cifar_resnet import cifar_resnet
-from methods.nets.load_weights import furnish
+from methods.nets.load_weights import load_network
 from methods.nets.recognition import classifier_arch, described
 
 
@@ -124,7 +124,7 @@ def furnished(path: Path, content: object, arch: str = "cifar_resnet8", side: in
         dataset="cifar10", num_classes=10, shape=(3, side, side), sigma=0.25, params={}, weights={"network": file},
         random_weights=False, seed=0, device="cpu",
     )  # fmt: skip
-    return furnish(
+    return load_network(
         setting,
         "network",
         lambda: build_network(arch, num_classes=10, shape=(3, side, side)),
@@ -201,11 +201,11 @@ def test_what_cannot_be_loaded_is_called_what_it_is(
 
 
 def test_a_transformer_for_larger_images_says_their_size(tmp_path: Path) -> None:
-    from methods.nets.load_weights import fill
+    from methods.nets.load_weights import load_weights
 
     state = on_meta("vit_base_patch16_384", side=384).state_dict()
     file = WeightsFile(role="network", path=tmp_path, sha256="", name="vit.pth")
     for arch, words in (("vit_base_patch16_224", "'vit_base_patch16_384'"), ("vit_base_patch16_384", "--size 384")):
         with pytest.raises(WeightsError, match=words):
-            fill(on_meta(arch, side=224), state, file, arch=arch, recognise=classifier_arch)
+            load_weights(on_meta(arch, side=224), state, file, arch=arch, recognise=classifier_arch)
     assert backbone("vit_base_patch16_384").side == 384
