@@ -121,7 +121,7 @@ def build_parts(setting: Setting, defaults: MethodDefaults, *, shape: tuple[int,
     from methods.diffusion.conversion import as_unet_state
     from methods.diffusion.unets import UNet, build_unet, check_trained, prediction_of, unet_arch
     from methods.nets.architectures import build_network
-    from methods.nets.inference.optimise import tune, tune_denoiser
+    from methods.nets.inference.optimise import optimise_for_inference, tune_denoiser
     from methods.nets.load_weights import load_network
     from methods.nets.resized import Resized
 
@@ -160,7 +160,7 @@ def build_parts(setting: Setting, defaults: MethodDefaults, *, shape: tuple[int,
     for part in (unet, head):
         part.to(setting.device).eval().requires_grad_(False)
     if setting.tuned:
-        tune(head, setting.device, setting.precision)
+        optimise_for_inference(head, setting.device, setting.precision)
         tune_denoiser(unet, setting.device, setting.precision)
     return Parts(unet, head)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.types import NOT_FINITE, BaseClassifier, Noise, Scalar
 from bench.types.errors import MethodError
-from methods.nets.inference.optimise import tune
+from methods.nets.inference.optimise import optimise_for_inference
 
 AT_ONCE = ("cpu", "meta")  # devices that have no work in hand which a look at a number would wait for
 
@@ -33,7 +33,7 @@ class HardLabels:
         self.num_classes = num_classes
         self.network = network.to(device).eval().requires_grad_(False)
         if tuned_for is not None:
-            tune(self.network, device, tuned_for)
+            optimise_for_inference(self.network, device, tuned_for)
         self.calls = calls or {"classifier": 1}
         self.replayable = True  # predict draws nothing from its noise and never waits for the device
         self._adjust, self._device, self._tuned_for = adjust, device, tuned_for

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.types import Noise
 from methods.nets.hard_labels import refuse_at_once, refuse_nonfinite, settled
-from methods.nets.inference.optimise import tune
+from methods.nets.inference.optimise import optimise_for_inference
 
 AGGREGATES = ("logits", "softmax", "votes")
 
@@ -43,7 +43,7 @@ class Ensemble:
         self.network = nn.ModuleList(members).to(device).eval().requires_grad_(False)
         if tuned_for is not None:
             for member in self.network:
-                tune(member, device, tuned_for)
+                optimise_for_inference(member, device, tuned_for)
         self.aggregate = aggregate
         self.consensus = consensus
         self.calls = {"classifier": len(members)}  # at most, where a consensus may end it

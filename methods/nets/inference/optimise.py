@@ -19,7 +19,7 @@ CLOSE = 1e-5  # relative, of the two products
 WIDE = 128  # linear layers of fewer inputs are not worth a kernel of their own
 
 
-def tune(network: nn.Module, device: str, precision: str) -> None:
+def optimise_for_inference(network: nn.Module, device: str, precision: str) -> None:
     """Fold batch norms, hold weights and lay out convolutions as they are read, choose faster products; in place.
 
     A network on "meta" has no numbers to fold and stays as it is: what it costs is counted as its authors wrote it.
@@ -30,11 +30,11 @@ def tune(network: nn.Module, device: str, precision: str) -> None:
     if precision in HALVES:
         if fused_kernels(device):
             fuse(network, HALVES[precision])
-        hold_halves(network, HALVES[precision])
+        cast_weights(network, HALVES[precision])
     if _convolutional(network) and channels_last(device, precision):
         network.to(memory_format=torch.channels_last)
     if device == "cpu":
-        choose_products(network)
+        choose_linear_kernel(network)
     else:
         choose_attention(network, device, HALVES.get(precision, torch.float32))
 
@@ -46,7 +46,7 @@ def tune_denoiser(network: nn.Module, device: str, precision: str) -> None:
     """
     if device == "meta" or precision not in HALVES:
         return
-    hold_halves(network, HALVES[precision])
+    cast_weights(network, HALVES[precision])
     if device != "cpu":
         network.to(memory_format=torch.channels_last)
         if isinstance(network, Fusible) and fused_kernels(device):
@@ -82,7 +82,7 @@ class Fusible(Protocol):
         """Take it on; whether it could."""
 
 
-def hold_halves(network: nn.Module, dtype: torch.dtype) -> None:
+def cast_weights(network: nn.Module, dtype: torch.dtype) -> None:
     """Round the weights of linear layers and convolutions once, as autocast does at every pass: the same numbers.
 
     The network then runs under autocast of that type only. Exact classes: one that is derived may compute otherwise.
@@ -131,7 +131,7 @@ def fold(network: nn.Module) -> int:
     return folded
 
 
-def choose_products(network: nn.Module) -> None:
+def choose_linear_kernel(network: nn.Module) -> None:
     """Let wide linear layers use oneDNN's product where torch's own is far slower, as on CPUs that are not Intel's."""
     wide = [(name, m) for name, m in network.named_modules() if type(m) is nn.Linear and m.in_features >= WIDE]
     if not wide or not faster_product():

@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from methods.nets.architectures import build_network
 from methods.nets.inference import attention
 from methods.nets.inference.attention import MemoryEfficientAttention, choose_attention, faster_attention
-from methods.nets.inference.optimise import tune
+from methods.nets.inference.optimise import optimise_for_inference
 from methods.nets.inference.probe import fastest
 from methods.nets.vit import time_token_vit
 from methods.training.rng import seeded_globals
@@ -107,7 +107,7 @@ def test_a_transformer_answers_as_before(installed) -> None:
 def test_a_cpu_is_never_asked(installed) -> None:
     installed(right)
     network = time_token_vit("tiny", image_size=8, in_channels=1, projector=False).eval().requires_grad_(False)
-    tune(network, "cpu", "fp32")
+    optimise_for_inference(network, "cpu", "fp32")
     assert not any(isinstance(module, MemoryEfficientAttention) for module in network.modules())
 
 

@@ -27,7 +27,7 @@ from methods.nets.inference.fused import reference, resnet, vit
 from methods.nets.inference.fused.probe import CLOSE, errors
 from methods.nets.inference.fused.resnet import FusedResNet, fuse_resnet
 from methods.nets.inference.fused.vit import FusedTimeTokenViT, fuse_vit
-from methods.nets.inference.optimise import fold, hold_halves, tune
+from methods.nets.inference.optimise import cast_weights, fold, optimise_for_inference
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import AtNoiseLevel, TimeTokenClassifier, time_token_vit
 
@@ -230,10 +230,10 @@ def test_networks_are_fused_where_the_kernels_work_in_half_precision_alone(
 ) -> None:
     network, x = make()
     plain, exact = copy.deepcopy(network), copy.deepcopy(network)
-    tune(plain, "cpu", "bf16")
+    optimise_for_inference(plain, "cpu", "bf16")
     monkeypatch.setattr(optimise, "fused_kernels", lambda _device: True)
-    tune(exact, "cpu", "fp32")
-    tune(network, "cpu", "bf16")
+    optimise_for_inference(exact, "cpu", "fp32")
+    optimise_for_inference(network, "cpu", "bf16")
     kinds = (FusedResNet, FusedTimeTokenViT)
     assert any(isinstance(module, kinds) for module in network.modules())
     assert not any(isinstance(module, kinds) for other in (plain, exact) for module in other.modules())
@@ -282,8 +282,8 @@ def test_a_fused_network_is_no_further_from_float32_on_cuda(make: Callable[[], t
         expected = network(x)
         plain, ours = copy.deepcopy(network), network
         fold(plain)
-        hold_halves(plain, torch.bfloat16)
-        tune(ours, "cuda:0", "bf16")
+        cast_weights(plain, torch.bfloat16)
+        optimise_for_inference(ours, "cuda:0", "bf16")
         with torch.autocast("cuda", torch.bfloat16):
             assert apart(ours(x), expected) < 1.5 * apart(plain(x), expected) + 2.0**-8
 
@@ -298,7 +298,7 @@ def test_a_fused_unet_is_no_further_from_float32_on_cuda(name: str) -> None:
     with torch.inference_mode():
         expected = network(x, 250.0)
         plain = copy.deepcopy(network)
-        hold_halves(plain, torch.bfloat16)
+        cast_weights(plain, torch.bfloat16)
         optimise.tune_denoiser(network, "cuda:0", "bf16")
         with torch.autocast("cuda", torch.bfloat16):
             assert apart(network(x, 250.0), expected) < 1.5 * apart(plain(x, 250.0), expected) + 2.0**-8

@@ -20,7 +20,14 @@ from methods.nets.architectures import build_network
 from methods.nets.denoisers import build_denoiser
 from methods.nets.hard_labels import HardLabels, marked
 from methods.nets.inference import optimise
-from methods.nets.inference.optimise import DirectLinear, channels_last, choose_products, fold, hold_halves, tune
+from methods.nets.inference.optimise import (
+    DirectLinear,
+    cast_weights,
+    channels_last,
+    choose_linear_kernel,
+    fold,
+    optimise_for_inference,
+)
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import TimeTokenClassifier, time_token_vit
 from methods.noise_trained import GAUSSIAN
@@ -70,7 +77,7 @@ def test_tuning_changes_no_more_than_rounding(name: str) -> None:
     x = torch.rand(4, *shape, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         before = network(x)
-        tune(network, "cpu", "fp32")
+        optimise_for_inference(network, "cpu", "fp32")
         after = network(x)
     assert norms(network) == 0
     assert (after - before).abs().max() <= 1e-5 * before.abs().max()
@@ -121,7 +128,7 @@ def test_a_network_without_numbers_keeps_what_its_cost_is_counted_from() -> None
     with torch.device("meta"):
         network = build_network("cifar_resnet20", num_classes=10, shape=(3, 32, 32)).eval()
     before = norms(network)
-    tune(network, "meta", "fp32")
+    optimise_for_inference(network, "meta", "fp32")
     assert norms(network) == before > 0
 
 
@@ -141,10 +148,10 @@ def test_the_other_product_is_taken_where_it_is_faster_and_for_wide_layers_alone
     with torch.inference_mode():
         before = network(x)
         monkeypatch.setattr(optimise, "faster_product", lambda: False)
-        choose_products(network)
+        choose_linear_kernel(network)
         assert not any(isinstance(module, DirectLinear) for module in network)
         monkeypatch.setattr(optimise, "faster_product", lambda: True)
-        choose_products(network)
+        choose_linear_kernel(network)
         assert [type(module) for module in network] == [DirectLinear, nn.GELU, nn.Linear]
         assert (network(x) - before).abs().max() <= 1e-5 * before.abs().max()
         with torch.autocast("cpu", torch.bfloat16):
@@ -222,7 +229,7 @@ def test_weights_held_in_half_are_those_that_autocast_makes(name: str) -> None:
         network, words = build_network(name, num_classes=10, shape=(1, 8, 8)), ()
     network.eval().requires_grad_(False)
     held = copy.deepcopy(network)
-    hold_halves(held, torch.bfloat16)
+    cast_weights(held, torch.bfloat16)
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(held(x, *words), network(x, *words))
@@ -236,5 +243,5 @@ def test_weights_held_in_half_are_those_that_autocast_makes(name: str) -> None:
 def test_weights_are_held_in_half_for_a_run_in_half_alone() -> None:
     for precision, dtype in (("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16)):
         network = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8)).eval()
-        tune(network, "cpu", precision)
+        optimise_for_inference(network, "cpu", precision)
         assert {m.weight.dtype for m in network.modules() if isinstance(m, nn.Conv2d)} == {dtype}
