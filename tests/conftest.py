@@ -100,7 +100,10 @@ def _announced(node: pytest.Item | pytest.Collector) -> bool:
 
 
 def _complaint(what: str, moved: list[str]) -> str:
-    return f"{what} moved the global generator of {' and '.join(moved)}; draw under `seeded_globals(SEED)`, or from a generator"
+    return (
+        f"{what} moved the global generator of {' and '.join(moved)}; "
+        "draw under `seeded_globals(SEED)`, or from a generator"
+    )
 
 
 @pytest.fixture(autouse=True)

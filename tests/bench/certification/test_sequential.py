@@ -230,7 +230,8 @@ def test_the_largest_radius_is_in_reach_and_nothing_beyond() -> None:
 
 def test_importing_it_loads_no_heavy_library() -> None:
     code = (
-        "import sys\nfrom bench.certification import bounds, curtailment, operating_characteristic, sequential, stopping_rule\n"
+        "import sys\n"
+        "from bench.certification import bounds, curtailment, operating_characteristic, sequential, stopping_rule\n"
         "print(sorted({'numpy', 'scipy', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -42,7 +42,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, init: Path) -> tuple[Path, li
     """The folder of two processes, and what each of them found."""
     folder = tmp_path_factory.mktemp("pair")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str((SUPPORT / "two_processes.py")), str(folder), str(init)]
+    command += [str(SUPPORT / "two_processes.py"), str(folder), str(init)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
