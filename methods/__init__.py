@@ -1,7 +1,7 @@
 """Everything that certifies: methods as values, their networks, and how they are trained.
 
-One module a method; noise_trained serves those that are one pass of a noise-trained network, purification holds what DDS,
-DensePure and DiffSmooth share.
+One module a method; noise_trained serves those that are one pass of a noise-trained network, purification holds what
+DDS, DensePure and DiffSmooth share.
 
 nets        architectures, normalisers, loading of weights; inference/: what makes them fast on a device
 diffusion   UNets, schedules, samplers, converters of the authors' checkpoints

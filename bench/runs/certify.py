@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from bench.certification.stopping_rule import fits
 from bench.data.checked import CheckedDataset
 from bench.runs import registry
 from bench.runs.batch_size import CPU_BATCHES, auto_batch
-from bench.runs.batcher import Packer
+from bench.runs.batcher import Batcher
 from bench.runs.built_weights import BUILT, built_sha256, leaves
 from bench.runs.execution.cuda_graphs import replayed
 from bench.runs.execution.dispatch import dispatch
@@ -26,11 +25,10 @@ from bench.runs.execution.pools import pool
 from bench.runs.execution.torch_compile import compiled
 from bench.runs.image_state import Counted, Unit
 from bench.runs.locks import drawing
-from bench.runs.passes import count_units
+from bench.runs.passes import PassQueue, count_units
 from bench.runs.records import unlike
 from bench.runs.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
 from bench.smoothing.noise import NOISE_VERSION
-from bench.smoothing.voting import placed, sample
 from bench.types import (
     LOCAL,
     BaseClassifier,
@@ -120,51 +118,22 @@ class ImageCertifier:
     batch: int
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:
-        """One row an image, each as soon as it is there; of a spec that lets images stop, several images a pass."""
-        if not self.spec.stops:
-            for index in indices:  # not by map: a method's own StopIteration would pass for its end
-                yield self(index)
-            return
-        packer = Packer(
+        """One row an image, each as soon as it is there."""
+        batcher = Batcher(
             spec=self.spec, classifier=self.classifier, device=self.device, batch=self.batch, shrunk=self._shrink
         )
-        yield from packer.rows(self.dataset[index] for index in indices)
+        yield from batcher.rows(self.dataset[index] for index in indices)
 
     def __call__(self, index: int) -> Row:
         """All of one image, alone."""
-        import torch
-
-        if self.spec.stops:
-            return next(self.rows([index]))
-
-        spec, image = self.spec, self.dataset[index]
-        started = time.perf_counter()
-        x = placed(torch.from_numpy(image.pixels), self.device)
-        selection, estimation = sample(
-            self.classifier,
-            x,
-            seed=spec.seed,
-            fingerprint=image.fingerprint,
-            sigma=spec.sigma,
-            n0=spec.n0,
-            n=spec.n,
-            batch=self.batch,
-            precision=spec.precision,
-            shrunk=self._shrink,
-        )
-        return Row(index, image.fingerprint, image.label, selection, estimation, time.perf_counter() - started)
+        return next(self.rows([index]))
 
     def count(self, units: Sequence[Unit]) -> list[Counted]:
         """The votes on units of any images."""
-        return count_units(
-            units,
-            spec=self.spec,
-            classifier=self.classifier,
-            dataset=self.dataset,
-            device=self.device,
-            batch=self.batch,
-            shrunk=self._shrink,
+        queue: PassQueue[int] = PassQueue(
+            spec=self.spec, classifier=self.classifier, device=self.device, batch=self.batch, shrunk=self._shrink
         )
+        return count_units(units, queue, self.dataset)
 
     def _shrink(self, batch: int) -> None:
         # Logged, not printed: a worker process has no progress bar to print around.

@@ -1,4 +1,7 @@
-"""The one place that counts units of work on a device, whoever asks for them; decides nothing."""
+"""Forward passes of one network on one device, in order: copies of any images in, votes out; decides nothing.
+
+The one place that begins a pass of a run, waits for its votes, and takes a smaller batch where one does not fit.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 K = TypeVar("K")
+Work = Sequence[tuple[K, Unit]]  # whose copies, and which
 
 
 def passes_ahead(device: str) -> int:
@@ -27,59 +31,60 @@ def passes_ahead(device: str) -> int:
     return 1 if device.startswith("cuda") else 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Part(Generic[K]):
-    """A unit in a pass, and whose it is."""
-
-    owner: K
-    x: Tensor  # the image's pixels, on the device
-    fingerprint: str
-    unit: Unit
-
-
 @dataclass(slots=True, kw_only=True)
-class Lane(Generic[K]):
-    """Forward passes of one network on one device, in order."""
+class PassQueue(Generic[K]):
+    """Passes that were begun and whose votes were not asked for yet."""
 
     spec: RunSpec
     classifier: BaseClassifier
+    device: str
     batch: int
-    shrunk: Callable[[int], None]  # told the batch that fits, after one that did not
-    ahead: int
-    _under_way: deque[tuple[Sequence[Part[K]], Votes]] = field(default_factory=deque)
+    shrunk: Callable[[int], None] = lambda _batch: None  # told the batch that fits, after one that did not
+    ahead: int | None = None  # passes; None: as the device likes it
+    _pixels: dict[int, tuple[Image, Tensor]] = field(default_factory=dict)  # of the images under way, on the device
+    _begun: deque[tuple[Work[K], Votes]] = field(default_factory=deque)
     _since: float = 0.0  # when the last pass was done
+
+    def __post_init__(self) -> None:
+        if self.ahead is None:
+            self.ahead = passes_ahead(self.device)
 
     @property
     def under_way(self) -> int:
         """Passes whose votes were not asked for yet."""
-        return len(self._under_way)
+        return len(self._begun)
 
     @property
     def full(self) -> bool:
         """Whether votes should be asked for before another pass is begun."""
-        return self.under_way > self.ahead
+        return self.under_way > (self.ahead or 0)
 
-    def start(self, parts: Sequence[Part[K]]) -> bool:
-        """Begin one forward pass of all parts; where it does not fit the memory, make the batch smaller instead.
+    def hold(self, image: Image) -> None:
+        """Put an image on the device; its copies may be asked for until it is released."""
+        import torch
+
+        self._pixels[image.index] = image, placed(torch.from_numpy(image.pixels), self.device)
+
+    def release(self, index: int) -> None:
+        """No more copies of that image will be asked for."""
+        del self._pixels[index]
+
+    def image(self, index: int) -> Image:
+        """An image that is held."""
+        return self._pixels[index][0]
+
+    def start(self, work: Work[K]) -> bool:
+        """Begin one forward pass of all units; where it does not fit the memory, make the batch smaller instead.
 
         Raises: DeviceError where a single copy does not fit; MethodError if the classifier breaks its protocol.
         """
         import torch
 
-        if not self._under_way:
+        if not self._begun:
             self._since = time.perf_counter()
-        spec = self.spec
-        segments = [
-            Segment(
-                part.x,
-                NoiseKey(spec.seed, part.fingerprint, spec.sigma, part.unit.stage),
-                part.unit.first,
-                part.unit.copies,
-            )
-            for part in parts
-        ]
+        segments = [self._segment(unit) for _, unit in work]
         try:
-            self._under_way.append((parts, draw_packed(self.classifier, segments, precision=spec.precision)))
+            self._begun.append((work, draw_packed(self.classifier, segments, precision=self.spec.precision)))
         except torch.OutOfMemoryError as error:
             unfit = str(error)
         else:
@@ -89,66 +94,59 @@ class Lane(Generic[K]):
         self.shrunk(self.batch)
         return False
 
-    def finish(self) -> list[tuple[Part[K], Counts, float]]:
-        """The votes on each part of the earliest pass under way, and its share of the seconds since the one before.
+    def finish(self) -> list[tuple[K, Unit, Counts, float]]:
+        """The votes on each unit of the earliest pass under way, and its share of the seconds since the one before.
 
         Raises: MethodError if the classifier broke its protocol.
         """
-        parts, votes = self._under_way.popleft()
+        work, votes = self._begun.popleft()
         counted = votes.counts()
         now = time.perf_counter()
-        each, self._since = (now - self._since) / sum(part.unit.copies for part in parts), now
-        return [(part, counts, each * part.unit.copies) for part, counts in zip(parts, counted, strict=True)]
+        each, self._since = (now - self._since) / sum(unit.copies for _, unit in work), now
+        return [(owner, unit, counts, each * unit.copies) for (owner, unit), counts in zip(work, counted, strict=True)]
+
+    def _segment(self, unit: Unit) -> Segment:
+        image, x = self._pixels[unit.index]
+        key = NoiseKey(self.spec.seed, image.fingerprint, self.spec.sigma, unit.stage)
+        return Segment(x, key, unit.first, unit.copies)
 
 
-def count_units(
-    units: Sequence[Unit],
-    *,
-    spec: RunSpec,
-    classifier: BaseClassifier,
-    dataset: Dataset,
-    device: str,
-    batch: int,
-    shrunk: Callable[[int], None],
-) -> list[Counted]:
+def count_units(units: Sequence[Unit], queue: PassQueue[int], dataset: Dataset) -> list[Counted]:
     """The votes on each unit, in full batches; a unit's seconds are its share of the passes that it was in.
 
-    A pass that does not fit is drawn again in smaller ones, and `shrunk` is told: the same votes.
-    Raises: as `Lane`.
+    A pass that does not fit is drawn again in smaller ones: the same votes.
+    Raises: as `PassQueue`.
     """
-    import torch
-
-    lane: Lane[int] = Lane(spec=spec, classifier=classifier, batch=batch, shrunk=shrunk, ahead=passes_ahead(device))
-    images: dict[int, tuple[Image, Tensor]] = {}
-    for unit in units:
-        if unit.index not in images:
-            image = dataset[unit.index]
-            images[unit.index] = image, placed(torch.from_numpy(image.pixels), device)
+    indices = dict.fromkeys(unit.index for unit in units)
+    for index in indices:
+        queue.hold(dataset[index])
     votes, seconds = [NOTHING] * len(units), [0.0] * len(units)
     left = deque(enumerate(units))
-    while left or lane.under_way:
-        parts: list[Part[int]] = []
-        room = lane.batch
+    while left or queue.under_way:
+        work: list[tuple[int, Unit]] = []
+        room = queue.batch
         while left and room:
             place, unit = left.popleft()
             now = min(unit.copies, room)
-            image, x = images[unit.index]
-            parts.append(Part(place, x, image.fingerprint, replace(unit, copies=now)))
+            work.append((place, replace(unit, copies=now)))
             if now < unit.copies:
                 left.appendleft((place, replace(unit, first=unit.first + now, copies=unit.copies - now)))
             room -= now
-        if parts and not lane.start(parts):
-            left.extendleft((part.owner, part.unit) for part in reversed(parts))
-        if lane.full or (lane.under_way and not left):
-            for part, counts, spent in lane.finish():
-                votes[part.owner] += counts
-                seconds[part.owner] += spent
+        if work and not queue.start(work):
+            left.extendleft(reversed(work))
+        if queue.full or (queue.under_way and not left):
+            for place, _, counts, spent in queue.finish():
+                votes[place] += counts
+                seconds[place] += spent
+    images = {index: queue.image(index) for index in indices}
+    for index in indices:
+        queue.release(index)
     return [
         Counted(
             unit=unit,
             counts=votes[place],
-            fingerprint=images[unit.index][0].fingerprint,
-            label=images[unit.index][0].label,
+            fingerprint=images[unit.index].fingerprint,
+            label=images[unit.index].label,
             stored=dataset.digest(unit.index),
             seconds=seconds[place],
         )

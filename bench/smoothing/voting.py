@@ -6,11 +6,11 @@ order, workers and resumption cannot reach it, and the other images of a run nei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.smoothing.noise import ESTIMATE, SELECT, MethodNoise, NoiseKey, PackedNoise
+from bench.smoothing.noise import MethodNoise, NoiseKey, PackedNoise
 from bench.smoothing.philox import noisy
 from bench.types import NOT_FINITE, BaseClassifier, Counts
 from bench.types.errors import DeviceError, MethodError
@@ -63,39 +63,6 @@ class Votes:
         return _counts(self._classifier, self._host.tolist())
 
 
-def sample(
-    classifier: BaseClassifier,
-    x: Tensor,
-    *,
-    seed: int,
-    fingerprint: str,
-    sigma: float,
-    n0: int,
-    n: int,
-    batch: int,
-    precision: str = "fp32",
-    shrunk: Callable[[int], None] | None = None,
-) -> tuple[Counts, Counts]:
-    """Votes of both stages of one image: selection (n0 copies) and estimation (n further, independent copies).
-
-    A batch that does not fit the memory is halved, here and for the rest of the image, and `shrunk` is told: the keys
-    of the noise make it the same votes. Without `shrunk` it is an error.
-    Shapes: x (C, H, W) float32 in [0, 1] on the classifier's device.
-    Raises: as `draw`; DeviceError where a single copy does not fit.
-    """
-    import torch
-
-    stages = ((SELECT, n0), (ESTIMATE, n))
-    votes = []
-    for stage, copies in stages:
-        counted, batch = _votes(
-            classifier, x, NoiseKey(seed, fingerprint, sigma, stage), copies, batch, precision, 0, shrunk
-        )
-        votes.append(counted)
-    selection, estimation = Votes.of(classifier, torch.stack(votes)).counts()  # the one wait of an image
-    return selection, estimation
-
-
 def draw(
     classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, n: int, batch: int, precision: str = "fp32", first: int = 0
 ) -> Counts:
@@ -105,7 +72,11 @@ def draw(
     normalisation comes before the noise (Cohen et al. 2019, Section 3.2.2).
     Raises: MethodError if the classifier breaks its protocol.
     """
-    return Votes.of(classifier, _votes(classifier, x, key, n, batch, precision, first)[0][None]).counts()[0]
+    begun = [
+        draw_packed(classifier, [Segment(x, key, done, min(batch, first + n - done))], precision=precision)
+        for done in range(first, first + n, batch)
+    ]
+    return sum((votes.counts()[0] for votes in begun), Counts((), 0))  # the device is waited for once all is begun
 
 
 def draw_packed(classifier: BaseClassifier, segments: Sequence[Segment], *, precision: str = "fp32") -> Votes:
@@ -178,7 +149,7 @@ def _check_labels(labels: Tensor, copies: int, classifier: BaseClassifier) -> No
         )
 
 
-def _tally(labels: Tensor, classifier: BaseClassifier, owners: Tensor | int = 0, count: int = 1) -> Tensor:
+def _tally(labels: Tensor, classifier: BaseClassifier, owners: Tensor, count: int) -> Tensor:
     """Votes per class of each owner, (count, K + 2) int64 on the labels' device.
 
     The last slots count what is no class, and what came from logits that are not numbers.
@@ -191,47 +162,6 @@ def _tally(labels: Tensor, classifier: BaseClassifier, owners: Tensor | int = 0,
     # scatter_add, not bincount: on CUDA bincount waits for the device to learn its size.
     votes = torch.zeros(count * (k + 2), dtype=torch.int64, device=labels.device)
     return votes.scatter_add_(0, slots, torch.ones_like(slots)).view(count, k + 2)
-
-
-def _votes(
-    classifier: BaseClassifier,
-    x: Tensor,
-    key: NoiseKey,
-    n: int,
-    batch: int,
-    precision: str,
-    first: int,
-    shrunk: Callable[[int], None] | None = None,
-) -> tuple[Tensor, int]:
-    """Votes per class, (K + 2,) int64, still on the device: nothing here waits for it; and the batch that fitted."""
-    import torch
-
-    votes = torch.zeros(classifier.num_classes + 2, dtype=torch.int64, device=x.device)
-    done = 0
-    with torch.inference_mode(), autocast(x.device.type, precision):
-        while done < n:
-            copies, unfit = min(batch, n - done), None
-            try:
-                votes += _pass(classifier, x, key, first + done, copies)
-            except torch.OutOfMemoryError as error:
-                if shrunk is None:
-                    raise
-                unfit = str(error)
-            # Not in the handler: its traceback keeps the tensors of the failed pass alive.
-            if unfit is None:
-                done += copies
-            elif shrunk is not None:
-                batch = half(copies, x, unfit)
-                shrunk(batch)
-    return votes, batch
-
-
-def _pass(classifier: BaseClassifier, x: Tensor, key: NoiseKey, first: int, copies: int) -> Tensor:
-    """Votes per class of one forward pass, on copies `first` to `first + copies`."""
-    noise = MethodNoise(key.philox("method"), first, copies, str(x.device))
-    labels = classifier.predict(noisy(x, key.sigma, key.philox("smoothing"), first, copies), noise)
-    _check_labels(labels, copies, classifier)
-    return _tally(labels, classifier)[0]
 
 
 def _counts(classifier: BaseClassifier, stages: list[list[int]]) -> list[Counts]:

@@ -8,15 +8,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.certification.bounds import certify
+from bench.runs.batcher import Batcher
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, Replayed, replayed
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import integers
-from bench.smoothing.voting import autocast, draw, sample
+from bench.smoothing.voting import autocast, draw
 from bench.timing import peak_memory
 from bench.timing.clock import Clock
 from bench.timing.records import STAGES
 from bench.timing.stages import denoisers, marked
-from bench.types import BaseClassifier, Counts, RunSpec
+from bench.types import BaseClassifier, Counts, Image, RunSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ class Workload(Protocol):
         """The batch is found: from here on passes are made as a run makes them; no memory of the search is counted."""
 
     def rehearse(self, batch: int) -> None:
-        """The smaller batches at the ends of both stages, as often as a run takes to record them: no repeat does."""
+        """The smaller batch at the end of an image, as often as a run takes to record them: no repeat does."""
 
     def launch(self) -> tuple[bool, str]:
         """Launch each pass kernel by kernel again; whether they were replayed so far, or why it did not come to it."""
@@ -55,9 +56,11 @@ class Certification:
     x: Tensor  # (C, H, W), on the classifier's device
     replayer: Callable[[BaseClassifier, str], BaseClassifier] = replayed  # what a run wraps its classifier with
     _timed: BaseClassifier = field(init=False)
+    _image: Image = field(init=False)
 
     def __post_init__(self) -> None:
         self._timed = self.classifier
+        self._image = Image(0, self.x.cpu().numpy(), 0, FINGERPRINT)
 
     def settle(self) -> None:
         """Forget the search's memory, and replay passes where the device and the method allow it.
@@ -69,10 +72,10 @@ class Certification:
         self._timed = self.replayer(self.classifier, device)
 
     def rehearse(self, batch: int) -> None:
-        """Record the smaller batches, where anything is recorded."""
+        """Record the smaller batch, where anything is recorded."""
         if self._timed is self.classifier:
             return
-        for copies in sorted({self.spec.n0 % batch, self.spec.n % batch} - {0}):
+        for copies in {(self.spec.n0 + self.spec.n) % batch} - {0}:
             for _ in range(RECORD_AFTER):
                 self.passes(copies, copies)
 
@@ -93,17 +96,9 @@ class Certification:
     def certificate(self, batch: int) -> None:
         """Both stages, and the bound and radius."""
         spec = self.spec
-        selection, estimation = sample(
-            self._timed,
-            self.x,
-            seed=spec.seed,
-            fingerprint=FINGERPRINT,
-            sigma=spec.sigma,
-            n0=spec.n0,
-            n=spec.n,
-            batch=batch,
-            precision=spec.precision,
-        )
+        batcher = Batcher(spec=spec, classifier=self._timed, device=str(self.x.device), batch=batch, shrunk=_refuse)
+        (row,) = batcher.rows([self._image])
+        selection, estimation = row.selection, row.estimation
         certify(selection, estimation, sigma=spec.sigma, alpha=spec.alpha)
 
     def split(self, clock: Clock, batch: int, repeats: int) -> tuple[dict[str, float], float]:
@@ -144,6 +139,12 @@ class Certification:
         key = NoiseKey(self.spec.seed, FINGERPRINT, self.spec.sigma, ESTIMATE).philox("smoothing")
         copies = min(batch, 64)
         return fastest(clock, lambda: integers(key, 0, 0, copies, self.x.numel())) / copies
+
+
+def _refuse(batch: int) -> None:
+    import torch
+
+    raise torch.OutOfMemoryError(f"out of memory: a pass was halved to {batch} copies while it was timed")
 
 
 def fastest(clock: Clock, work: Callable[[], object], rounds: int = 3) -> float:

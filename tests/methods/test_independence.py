@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from both_stages import both_stages
 from diffusion_settings import (
     SIGMA,
     NoNoise,
@@ -25,7 +26,7 @@ from diffusion_settings import (
 from torch import Tensor
 
 from bench.smoothing.noise import ESTIMATE, SELECT, NoiseKey
-from bench.smoothing.voting import draw, sample
+from bench.smoothing.voting import draw
 from bench.testing.conformance import check_method
 from bench.types import Method, Scalar
 from methods.dds import DDS
@@ -156,7 +157,8 @@ def test_the_harness_counts_the_same_votes_in_any_batch(
     classifier = method.build(with_weights(setting(method, **params), tmp_path))
     x = copies_of_digits(3, 1, sigma=0.0)[0]
     seen = [
-        sample(classifier, x, seed=0, fingerprint="f", sigma=SIGMA, n0=9, n=70, batch=batch) for batch in (70, 32, 9)
+        both_stages(classifier, x, seed=0, fingerprint="f", sigma=SIGMA, n0=9, n=70, batch=batch)
+        for batch in (70, 32, 9)
     ]
     assert seen[0] == seen[1] == seen[2]
     assert len(seen[0][1].votes) > 1

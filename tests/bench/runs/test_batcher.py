@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from both_stages import both_stages
 from report_runs import run as run_by_hand
 from scipy.special import ndtri
 
 from bench.certification.stopping_rule import register
-from bench.runs.batcher import WAITING, YOUNG_BATCHES, Packer
+from bench.runs.batcher import WAITING, YOUNG_BATCHES, Batcher
 from bench.runs.image_state import Counted, Unit
-from bench.runs.passes import Lane, count_units, passes_ahead
+from bench.runs.passes import PassQueue, count_units, passes_ahead
 from bench.smoothing.noise import ESTIMATE, NoiseKey, PackedNoise
 from bench.smoothing.voting import Segment, draw, draw_packed
 from bench.types import Image, Row, RunSpec
@@ -57,8 +58,8 @@ def timeless(rows: Iterator[Row]) -> list[Row]:
     return sorted((replace(row, seconds=0.0) for row in rows), key=lambda row: row.index)
 
 
-def packer(spec: RunSpec, batch: int, classifier: Threshold | None = None, ahead: int = 0) -> Packer:
-    return Packer(spec=spec, classifier=classifier or Threshold(0.2), device="cpu", batch=batch, ahead=ahead)
+def batcher(spec: RunSpec, batch: int, classifier: Threshold | None = None, ahead: int = 0) -> Batcher:
+    return Batcher(spec=spec, classifier=classifier or Threshold(0.2), device="cpu", batch=batch, ahead=ahead)
 
 
 IMAGES = [image(k, p) for k, p in enumerate((0.02, 0.4, 0.5, 0.55, 0.7, 0.84, 0.9, 0.98, 0.999, 1 - 1e-9))]
@@ -104,17 +105,17 @@ def test_a_packed_methods_own_noise_is_that_of_each_copy_alone() -> None:
     ids=["sequential", "sequential-deploy", "early", "early-deploy"],
 )
 def test_neither_batch_nor_order_nor_company_moves_a_row(spec: RunSpec) -> None:
-    reference = timeless(row for each in IMAGES for row in packer(spec, 5000).rows([each]))
+    reference = timeless(row for each in IMAGES for row in batcher(spec, 5000).rows([each]))
     assert len(reference) == len(IMAGES)
     assert {row.estimation.n for row in reference} != {spec.n}
     for batch in (37, 256):
         for ahead in (0, 1, 3):
-            assert timeless(packer(spec, batch, ahead=ahead).rows(IMAGES)) == reference
-    assert timeless(packer(spec, 256).rows(IMAGES[::-1])) == reference
+            assert timeless(batcher(spec, batch, ahead=ahead).rows(IMAGES)) == reference
+    assert timeless(batcher(spec, 256).rows(IMAGES[::-1])) == reference
 
 
 def test_a_rows_votes_are_the_first_copies_of_its_stage() -> None:
-    for row in packer(spec_of(), 100).rows(IMAGES):
+    for row in batcher(spec_of(), 100).rows(IMAGES):
         own = IMAGES[row.index]
         key = NoiseKey(0, own.fingerprint, 0.5, ESTIMATE)
         whole = draw(Threshold(0.2), torch.from_numpy(own.pixels), key=key, n=row.estimation.n, batch=999)
@@ -146,7 +147,7 @@ def published_like(count: int) -> list[Image]:
 
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_at_most_three_in_a_hundred_places_of_a_batch_of_1024_stay_empty(ahead: int) -> None:
-    own = packer(spec_of(n=100_000), BATCH, Threshold(), ahead)
+    own = batcher(spec_of(n=100_000), BATCH, Threshold(), ahead)
     supply = Supply(published_like(500))
     rows = []
     for row in own.rows(supply):
@@ -166,9 +167,9 @@ def test_at_most_three_in_a_hundred_places_of_a_batch_of_1024_stay_empty(ahead: 
 
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_a_pass_that_does_not_fit_is_drawn_again_in_smaller_ones(ahead: int) -> None:
-    reference = timeless(packer(spec_of(), 256).rows(IMAGES))
+    reference = timeless(batcher(spec_of(), 256).rows(IMAGES))
     told: list[int] = []
-    cramped = packer(spec_of(), 256, Threshold(0.2, room=40), ahead)
+    cramped = batcher(spec_of(), 256, Threshold(0.2, room=40), ahead)
     cramped.shrunk = told.append
     assert timeless(cramped.rows(IMAGES)) == reference
     assert told == [128, 64, 32]
@@ -177,7 +178,7 @@ def test_a_pass_that_does_not_fit_is_drawn_again_in_smaller_ones(ahead: int) -> 
 
 def test_a_packed_copy_that_does_not_fit_by_itself_ends_in_one_line() -> None:
     with pytest.raises(DeviceError, match="one copy of shape"):
-        list(packer(spec_of(), 4, Threshold(room=0)).rows(IMAGES))
+        list(batcher(spec_of(), 4, Threshold(room=0)).rows(IMAGES))
 
 
 def test_a_packed_label_that_is_no_class_is_refused() -> None:
@@ -186,28 +187,28 @@ def test_a_packed_label_that_is_no_class_is_refused() -> None:
             return super().predict(x, noise) * 7
 
     with pytest.raises(MethodError, match=r"labels in \[0, 2\)"):
-        list(packer(spec_of(), 64, Beyond()).rows(IMAGES))
+        list(batcher(spec_of(), 64, Beyond()).rows(IMAGES))
 
 
 def test_a_gpu_is_given_its_next_pass_before_the_votes_of_this_one_are_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun: list[tuple[int, int]] = []  # copies of a pass, and passes that were under way before it
-    start = Lane.start
+    start = PassQueue.start
 
-    def watched(self, parts):
-        begun.append((sum(part.unit.copies for part in parts), self.under_way))
-        return start(self, parts)
+    def watched(self, work):
+        begun.append((sum(unit.copies for _, unit in work), self.under_way))
+        return start(self, work)
 
-    monkeypatch.setattr(Lane, "start", watched)
+    monkeypatch.setattr(PassQueue, "start", watched)
     images = published_like(100)
-    list(packer(spec_of(n=10_000), 256, Threshold(), passes_ahead("cuda:0")).rows(images))
+    list(batcher(spec_of(n=10_000), 256, Threshold(), passes_ahead("cuda:0")).rows(images))
     assert {under_way for _, under_way in begun} == {0, 1}
     # Only full ones: what is in hand may ask for more copies, to fill it.
     assert all(copies == 256 for copies, under_way in begun if under_way)
     assert sum(under_way for _, under_way in begun) > 0.8 * len(begun)
     begun.clear()
-    list(packer(spec_of(), 256, Threshold(), passes_ahead("cpu")).rows(images))
+    list(batcher(spec_of(), 256, Threshold(), passes_ahead("cpu")).rows(images))
     assert {under_way for _, under_way in begun} == {0}
 
 
@@ -220,10 +221,8 @@ def test_units_are_counted_alike_with_passes_under_way(monkeypatch: pytest.Monke
     units.append(Unit(0, ESTIMATE, 2000, 40))
 
     def counted(room: int = 1 << 30) -> list[Counted]:
-        made = count_units(
-            units, spec=spec_of(), classifier=Threshold(0.2, room), dataset=Images(IMAGES), device="cpu", batch=256,
-            shrunk=lambda _batch: None,
-        )  # fmt: skip
+        queue = PassQueue(spec=spec_of(), classifier=Threshold(0.2, room), device="cpu", batch=256)
+        made = count_units(units, queue, Images(IMAGES))
         return [replace(each, seconds=0.0) for each in made]
 
     reference = counted()
@@ -233,12 +232,42 @@ def test_units_are_counted_alike_with_passes_under_way(monkeypatch: pytest.Monke
     assert [each.counts.n for each in reference] == [unit.copies for unit in units]
 
 
+def test_rows_of_a_fixed_n_are_the_draws_of_both_stages_in_full_batches_and_in_order() -> None:
+    spec = replace(run_by_hand([]).spec, sigma=0.5, n0=70, n=900)
+    for room in (1 << 30, 100):  # where 256 copies do not fit, smaller passes make the same votes
+        made = batcher(spec, 256, Threshold(0.2, room))
+        rows = list(made.rows(IMAGES))
+        assert [row.index for row in rows] == list(range(len(IMAGES)))
+        for row, own in zip(rows, IMAGES, strict=True):
+            x = torch.from_numpy(own.pixels)
+            alone = both_stages(
+                Threshold(0.2), x, seed=spec.seed, fingerprint=own.fingerprint, sigma=0.5, n0=70, n=900, batch=999
+            )
+            assert (row.selection, row.estimation) == alone
+        if room > 256:
+            assert made.passes == -(-len(IMAGES) * 970 // 256)  # all full but the last
+
+
+def test_a_fixed_n_begins_no_image_before_the_ones_in_hand_leave_room_in_a_batch() -> None:
+    spec = replace(run_by_hand([]).spec, sigma=0.5, n0=100, n=5000)
+    begun: list[int] = []
+
+    def images() -> Iterator[Image]:
+        for own in IMAGES:
+            begun.append(own.index)
+            yield own
+
+    for count, row in enumerate(batcher(spec, 256).rows(images())):
+        assert row.index == count
+        assert len(begun) <= count + 2
+
+
 @pytest.mark.gpu
 def test_packed_rows_of_a_gpu_are_those_of_the_cpu() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
-    expected = timeless(packer(spec_of(), 256, Threshold()).rows(IMAGES))
-    made = Packer(spec=spec_of(), classifier=Threshold(), device="cuda:0", batch=256)
+    expected = timeless(batcher(spec_of(), 256, Threshold()).rows(IMAGES))
+    made = Batcher(spec=spec_of(), classifier=Threshold(), device="cuda:0", batch=256)
     for ours, theirs in zip(timeless(made.rows(IMAGES)), expected, strict=True):
         # The normals of two devices differ in their last bits: of thousands of copies hardly one changes sides.
         assert (ours.index, ours.estimation.n, ours.stopped) == (theirs.index, theirs.estimation.n, theirs.stopped)

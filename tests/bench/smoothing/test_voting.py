@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from both_stages import both_stages
 from scipy.stats import binom, kstest, norm
 
 from bench.certification.bounds import certify
 from bench.smoothing.noise import ESTIMATE, SELECT, MethodNoise, NoiseKey
 from bench.smoothing.philox import integers, normals
-from bench.smoothing.voting import draw, sample
+from bench.smoothing.voting import draw
 from bench.types.errors import MethodError
 
 KEY = NoiseKey(0, "an image", 0.5, ESTIMATE)
@@ -110,13 +111,6 @@ def test_a_draw_can_be_split_between_workers() -> None:
     assert draw(Own(), X, key=KEY, n=100, batch=33) + draw(Own(), X, key=KEY, n=200, batch=64, first=100) == whole
 
 
-def test_both_stages_are_the_draws_of_their_own_keys() -> None:
-    linear = Linear(torch.ones(16), -8.2)
-    selection, estimation = sample(linear, X, seed=3, fingerprint="f", sigma=0.5, n0=50, n=200, batch=32)
-    assert selection == draw(linear, X, key=NoiseKey(3, "f", 0.5, SELECT), n=50, batch=50)
-    assert estimation == draw(linear, X, key=NoiseKey(3, "f", 0.5, ESTIMATE), n=200, batch=200)
-
-
 def test_the_noise_is_not_clipped_and_not_scaled_by_anything_but_sigma() -> None:
     seen = []
 
@@ -140,7 +134,7 @@ def test_the_certified_radius_of_a_half_space_never_passes_the_truth_more_often_
         w = torch.tensor(rng.standard_normal(16), dtype=torch.float32)
         b = float(rng.standard_normal())
         truth = abs(float(X.flatten() @ w) + b) / float(w.norm())
-        counts = sample(Linear(w, b), X, seed=1, fingerprint=str(i), sigma=0.5, n0=20, n=200, batch=200)
+        counts = both_stages(Linear(w, b), X, seed=1, fingerprint=str(i), sigma=0.5, n0=20, n=200, batch=200)
         found = certify(*counts, sigma=0.5, alpha=alpha)
         failed += found.radius > truth
         informative += truth < 0.5 * norm.ppf(0.95)
@@ -151,7 +145,7 @@ def test_the_certified_radius_of_a_half_space_never_passes_the_truth_more_often_
 def test_with_many_samples_the_radius_of_a_half_space_is_nearly_exact() -> None:
     w = torch.zeros(16)
     w[0] = 2.0
-    counts = sample(Linear(w, -0.5), X, seed=0, fingerprint="x", sigma=0.5, n0=100, n=200_000, batch=20_000)
+    counts = both_stages(Linear(w, -0.5), X, seed=0, fingerprint="x", sigma=0.5, n0=100, n=200_000, batch=20_000)
     found = certify(*counts, sigma=0.5, alpha=0.001)
     assert found.label == 1
     assert 0.24 < found.radius <= 0.25

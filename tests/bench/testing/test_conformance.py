@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from both_stages import both_stages
 from scipy.stats import binom, norm
 from torch import Tensor, nn
 
 from bench.certification.bounds import certify
-from bench.smoothing.voting import sample
 from bench.testing import Constant, HalfSpace, RandomClassifier, ToyImages, check_method
 from bench.types import ABSTAIN, Noise
 
@@ -238,7 +238,7 @@ def test_votes_on_the_half_space_follow_its_probability_and_no_certificate_excee
     for index in range(3):
         image = ToyImages(3, SHAPE, seed=1)[index]
         x = torch.from_numpy(image.pixels)
-        selection, estimation = sample(
+        selection, estimation = both_stages(
             fake, x, seed=0, fingerprint=image.fingerprint, sigma=sigma, n0=100, n=n, batch=1000
         )
         p = fake.probability(x, sigma)
@@ -252,7 +252,7 @@ def test_votes_on_the_half_space_follow_its_probability_and_no_certificate_excee
 def test_the_random_classifier_is_never_certified() -> None:
     image = ToyImages(1, SHAPE)[0]
     x = torch.from_numpy(image.pixels)
-    selection, estimation = sample(
+    selection, estimation = both_stages(
         RandomClassifier(10), x, seed=0, fingerprint=image.fingerprint, sigma=0.5, n0=100, n=1000, batch=300
     )
     assert len(estimation.votes) == 10

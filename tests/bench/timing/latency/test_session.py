@@ -122,12 +122,12 @@ def test_what_is_timed_is_replayed_as_in_a_run_and_what_is_split_is_launched() -
     work = certification(recorder)
     timing = measure(work, WallClock(), Quiet(), PLAN)
     assert (timing.replayed, timing.unreplayed) == (True, "")
-    # The batch, and the ends of both stages: 10 copies, and 120 - 3 * 32.
-    assert recorder.sizes == [32, 10, 24]
+    # The batch, and the end of an image: 10 + 120 copies are four batches and 2.
+    assert recorder.sizes == [32, 2]
     certificates = len(timing.readings) + len(timing.discarded)
     tried, warmed = len(recorder.sizes), len(timing.warmup) - RECORD_AFTER
     assert len(recorder.replays) == tried + warmed + 5 * certificates
-    assert recorder.replays[-5 * certificates :] == [10, 32, 32, 32, 24] * certificates  # every pass of every repeat
+    assert recorder.replays[-5 * certificates :] == [32, 32, 32, 32, 2] * certificates  # every pass of every repeat
     assert timing.stages["classify"] > 0
     assert work.launch() == (False, "")  # nothing recorded is kept
 
