@@ -125,7 +125,7 @@ def build(
     return Report(
         numbered(tables),
         drawings(found, published, figures, timed),
-        partial(_exhibit, own, first, alpha, published, roots),
+        partial(_page_data, own, first, alpha, published, roots),
     )
 
 
@@ -181,7 +181,7 @@ def _drawn(picture: Drawing, form: str) -> bytes:
     return as_bytes(picture.draw(), form)
 
 
-def _exhibit(
+def _page_data(
     runs: Sequence[Run],
     bound: str,
     alpha: float | None,

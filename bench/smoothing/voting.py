@@ -58,9 +58,14 @@ class Votes:
 
         Raises: MethodError if the classifier broke its protocol.
         """
+        return _counts(self._classifier, self.tallies())
+
+    def tallies(self) -> list[list[int]]:
+        """Votes per class of each part, unchecked, once the device has them; then what is no class, and no number."""
         if self._ready is not None:
             self._ready.synchronize()
-        return _counts(self._classifier, self._host.tolist())
+        tallies: list[list[int]] = self._host.tolist()
+        return tallies
 
 
 def draw(
@@ -76,7 +81,10 @@ def draw(
         draw_packed(classifier, [Segment(x, key, done, min(batch, first + n - done))], precision=precision)
         for done in range(first, first + n, batch)
     ]
-    return sum((votes.counts()[0] for votes in begun), Counts((), 0))  # the device is waited for once all is begun
+    if not begun:
+        return Counts((), 0)
+    tallies = [votes.tallies()[0] for votes in begun]  # the device is waited for once all is begun
+    return _counts(classifier, [[sum(votes) for votes in zip(*tallies, strict=True)]])[0]
 
 
 def draw_packed(classifier: BaseClassifier, segments: Sequence[Segment], *, precision: str = "fp32") -> Votes:

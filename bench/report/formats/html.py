@@ -73,7 +73,7 @@ def _embedded(record: Mapping[str, Any]) -> str:
 
 
 def _beside(name: str) -> str:
-    return files("bench.report").joinpath(name).read_text(encoding="utf-8")
+    return files("bench.report.formats").joinpath(name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:

@@ -61,10 +61,10 @@
     return up ? order : -order;
   }
 
-  if (!byId("exhibit")) return;
+  if (!byId("page-data")) return;
 
   // ---- what is explored ----
-  const exhibit = JSON.parse(byId("exhibit").textContent);
+  const pageData = JSON.parse(byId("page-data").textContent);
   const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07A00", "#2A8FCC", "#000000"];
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down", "pentagon", "hourglass"];
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
@@ -173,7 +173,7 @@
         return [run.method + (run.random ? " ! random weights" : ""), run.sigma, bound_of(radius) + points(count / run.rows.length),
           `[${points(low)}, ${points(high)}]`, `${count} of ${run.rows.length}${of}`];
       });
-    const caption = runs.length ? `Certified accuracy at r = ${radius}, ${exhibit.confidence} Wilson intervals`
+    const caption = runs.length ? `Certified accuracy at r = ${radius}, ${pageData.confidence} Wilson intervals`
       : "Nothing to show: choose a method, a sigma and a radius of at least 0";
     fill("curve-table", caption, lines, [2, 4]);
   }
@@ -187,7 +187,7 @@
       height: 100 * certified(run, radius) / run.rows.length,
       marker: { ...look(run), size: 11 }, label: name(run),
     }));
-    const table = exhibit.published;
+    const table = pageData.published;
     const k = table && table.dataset === group.dataset ? table.radii.findIndex(([r]) => r === radius) : -1;
     if (k >= 0) {
       for (const row of table.rows) {
@@ -274,7 +274,7 @@
   const redraw = () => { drawCurves(); drawLatency(); listImages(); };
 
   function choose() {
-    group = exhibit.groups[Number(byId("group").value)];
+    group = pageData.groups[Number(byId("group").value)];
     methods = [...new Set(group.runs.map((run) => run.method))];
     sigmas = [...new Set(group.runs.map((run) => run.sigma))].sort((a, b) => a - b);
     byId("group-caption").textContent = group.caption;

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from places import SUPPORT
+from report_runs import run as run_by_hand
 
 from bench.cli import main
 from bench.report.formats.thumbnails import thumbnails
 from bench.runs.certify import ImageCertifier
 from bench.runs.registry import dataset, installed_dataset, method
 from bench.runs.store import read_run
+from bench.testing.fakes import ToyImages
 from bench.types.errors import MethodError, PluginError
 from bench.types.plugins import blame, told_apart
 
@@ -108,14 +110,14 @@ def test_a_failure_of_ours_and_ctrl_c_are_no_plugins(monkeypatch: pytest.MonkeyP
 
 
 def test_a_methods_own_stop_iteration_ends_no_run() -> None:
-    class Stops(ImageCertifier):
-        def __call__(self, index: int):
+    class Stops:
+        num_classes = 2
+
+        def predict(self, x, noise):
             raise StopIteration
 
-    class Spec:
-        stops = False
-
-    worker = Stops(spec=Spec(), classifier=None, dataset=None, device="cpu", batch=1)  # type: ignore[arg-type]
+    toys = ToyImages(2, (1, 4, 4))
+    worker = ImageCertifier(spec=run_by_hand([]).spec, classifier=Stops(), dataset=toys, device="cpu", batch=8)
     with pytest.raises(RuntimeError, match="StopIteration"):
         list(worker.rows([0, 1]))
 

@@ -191,12 +191,12 @@ def test_a_folder_of_the_users_serves_the_file_of_that_name_and_hash_only(monkey
     file = saved(tmp_path / "right" / "net.pth", state())
     saved(tmp_path / "wrong" / "net.pth", state(4))
     installed(monkeypatch, tmp_path / "package", entry(file, url="https://example.org/v1/net.pth?raw=1"))
-    resolve = lambda: resolve.resolve(TOY, "digits", 0.25, {}, download=False)  # noqa: E731
-    refused(resolve, "--download fetches https://example.org/v1/net.pth")
+    found = lambda: resolve.resolve(TOY, "digits", 0.25, {}, download=False)  # noqa: E731
+    refused(found, "--download fetches https://example.org/v1/net.pth")
     monkeypatch.setenv("RRCM_BENCH_WEIGHTS", str(tmp_path / "wrong"))
-    refused(resolve, "none is here")
+    refused(found, "none is here")
     monkeypatch.setenv("RRCM_BENCH_WEIGHTS", f"{tmp_path / 'wrong'}{os.pathsep}{tmp_path / 'right'}")
-    assert resolve()["network"].path == file
+    assert found()["network"].path == file
 
 
 def test_a_download_is_checked_kept_and_not_repeated(monkeypatch, tmp_path):

@@ -248,7 +248,7 @@ def test_a_machine_without_the_runs_arithmetic_can_still_ask_others_for_it(monke
         if precision == "bf16":
             raise DeviceError(f"no bf16 products on {device}")
 
-    monkeypatch.setattr(hard_labels, "tune", lacking)
+    monkeypatch.setattr(hard_labels, "optimise_for_inference", lacking)
     job = plan(RunRequest(methods=("rrcm",), dataset="digits", sigmas=(0.5,), n=100, limit=1, precision="bf16"))[0]
     with pytest.raises(DeviceError, match="no bf16 products on cpu"):
         make_worker(job, "cpu", 8)
