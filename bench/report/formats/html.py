@@ -22,7 +22,7 @@ from bench.types.errors import ReportError
 def page(title: str, tables: Sequence[Table], pictures: Mapping[str, bytes], page_data: PageData | None = None) -> str:
     """The page; `pictures` are PNG files by title, `page_data` what it lets a reader explore.
 
-    Raises: ReportError where jinja2, or for an page data plotly, is not installed.
+    Raises: ReportError where jinja2, or for its data plotly, is not installed.
     """
     try:
         from jinja2 import Environment
