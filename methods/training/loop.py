@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pickle
 import signal
 import struct
@@ -27,6 +26,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from bench.types.atomic_file import atomic_path, atomic_write
 from bench.types.errors import TrainingError
 from methods.training import distributed
 from methods.training.distributed import ALONE, World
@@ -222,13 +222,9 @@ def _save(task: Task, path: Path, state: _State) -> None:
         "modules": {name: module.state_dict() for name, module in task.modules.items()},
         "optimiser": task.optimiser.state_dict(),
     }
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with atomic_path(path) as part, part.open("wb") as file:
             torch.save(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise _unwritten(path, error) from error
 
@@ -319,9 +315,7 @@ def _trim_metrics(path: Path, step: int) -> None:
                 continue
             if told <= step:
                 kept.append(line + "\n")
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(path)
+        atomic_write(path, "".join(kept))
     except OSError as error:
         raise _unwritten(path, error) from error
 
