@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.types.atomic_file import atomic_path
-from bench.types.errors import WeightsError
+from bench.types.errors import WeightsError, first_line
 from bench.weights.checkpoints import about, checkpoint_file, exists, read_checkpoint, sha256_of, with_key
 from bench.weights.wrappers import strip_prefixes
 
@@ -102,7 +102,7 @@ def _write(target: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str])
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, part, metadata=dict(meta))
             _sort_header(part)
     except (OSError, SafetensorError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem).splitlines()[0]
+        reason = getattr(problem, "strerror", None) or first_line(problem)
         raise WeightsError(
             f"output {str(target)!r}: cannot be written ({reason}); give a folder that exists, with room in it"
         ) from problem

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.types.atomic_file import atomic_path, atomic_write
-from bench.types.errors import TrainingError
+from bench.types.errors import TrainingError, first_line
 from methods.training import distributed
 from methods.training.distributed import ALONE, World
 from methods.training.progress import Progress
@@ -262,8 +262,9 @@ def _restore(task: Task, path: Path) -> _State:
         if not all(map(math.isfinite, kept.sums.values())) or kept.summed < 0:
             raise ValueError(f"sums of {kept.summed} steps that are no numbers")
     except _DAMAGE as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise TrainingError(f"cannot read the checkpoint {path} ({told}); delete it to start again") from error
+        raise TrainingError(
+            f"cannot read the checkpoint {path} ({first_line(error, 100)}); delete it to start again"
+        ) from error
     if kept.format != FORMAT:
         raise TrainingError(f"{path} has format {kept.format!r}, this version reads {FORMAT}; give another --out")
     asked = json.loads(json.dumps(dict(task.settings)))
