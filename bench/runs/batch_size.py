@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.smoothing.noise import SELECT, NoiseKey
-from bench.smoothing.voting import draw, half
+from bench.smoothing.voting import draw, fitted
 from bench.types import BaseClassifier, RunSpec
 
 if TYPE_CHECKING:
@@ -51,16 +51,11 @@ def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start
 
     Raises: DeviceError when a single copy does not.
     """
-    import torch
-
-    batch = start
-    while True:
-        try:
-            draw(classifier, x, key=key, n=batch, batch=batch, precision=precision)
-        except torch.OutOfMemoryError as error:
-            batch = half(batch, x, str(error))
-        else:
-            return batch
+    found, batch = None, start
+    while found is None:
+        tried = partial(draw, classifier, x, key=key, n=batch, batch=batch, precision=precision)
+        found, batch = fitted(tried, batch, x)
+    return batch
 
 
 def fastest_below(draws: Callable[..., object], largest: int) -> int:
