@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+from bench.runs.clock import clock_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,16 +64,11 @@ def _product(a: Tensor, precision: str) -> Callable[[], object]:
 
 def _fastest(work: Callable[[], object], device: str) -> float:
     """Seconds of the fastest of some rounds; the first, which may choose an algorithm, left out."""
-    import torch
-
-    best, until = float("inf"), time.perf_counter() + ROUNDS_S
-    first = True
-    while first or time.perf_counter() < until or best == float("inf"):
-        started = time.perf_counter()
-        work()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - started
-        best = best if first and seconds < PATIENCE_S else min(best, seconds)
-        first = False
+    clock = clock_for(device)
+    until = clock.now() + ROUNDS_S
+    if (first := clock.time(work).wall) >= PATIENCE_S:
+        return first
+    best = clock.time(work).wall
+    while clock.now() < until:
+        best = min(best, clock.time(work).wall)
     return best

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from bench.runs.clock import clock_for, fastest
 from bench.types.errors import DeviceError
 
 _FILE = Path(__file__).with_name("devices.toml")
@@ -111,25 +111,9 @@ def observe(device: str, precision: str, rounds: int = 40) -> Ceiling:
     source = torch.ones(STREAM_VALUES, device=device)
     target = torch.empty_like(source)
 
-    def best(work: object) -> float:
-        seconds = []
-        for _ in range(rounds):
-            _wait(device)
-            started = time.perf_counter()
-            work()  # type: ignore[operator]
-            _wait(device)
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
-
+    clock = clock_for(device)
     with torch.inference_mode():
-        product = best(lambda: a @ a)
-        copied = best(lambda: target.copy_(source))
+        product = fastest(clock, lambda: a @ a, rounds)
+        copied = fastest(clock, lambda: target.copy_(source), rounds)
     how = f"measured: best of {rounds}, a {side}-wide {precision} matrix product and a copy of 16 MiB"
     return Ceiling(2 * side**3 / product, 2 * 4 * STREAM_VALUES / copied, how)
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.synchronize(device)
