@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.runs.clock import clock_for, fastest
+from bench.timing.device_peaks import product_rate
 from bench.types.errors import DeviceError
 
 _FILE = Path(__file__).with_name("devices.toml")
@@ -105,15 +106,12 @@ def observe(device: str, precision: str, rounds: int = 40) -> Ceiling:
     """The rates that a device without a profile reaches in a matrix product and in a copy; the best of some rounds."""
     import torch
 
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     side = GEMM_SIDE["cuda" if device.startswith("cuda") else "cpu"]
-    a = torch.ones(side, side, device=device, dtype=dtype)
     source = torch.ones(STREAM_VALUES, device=device)
     target = torch.empty_like(source)
 
     clock = clock_for(device)
-    with torch.inference_mode():
-        product = fastest(clock, lambda: a @ a, rounds)
-        copied = fastest(clock, lambda: target.copy_(source), rounds)
+    product = product_rate(device, precision, side, lambda work: fastest(clock, work, rounds))
+    copied = fastest(clock, lambda: target.copy_(source), rounds)
     how = f"measured: best of {rounds}, a {side}-wide {precision} matrix product and a copy of 16 MiB"
-    return Ceiling(2 * side**3 / product, 2 * 4 * STREAM_VALUES / copied, how)
+    return Ceiling(product, 2 * 4 * STREAM_VALUES / copied, how)
