@@ -1,4 +1,4 @@
-"""Device profiles: peaks, bandwidth and memory as their makers state them, or as measured."""
+"""Device profiles: peaks and bandwidth as their makers state them, or as measured."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class Profile:
     silicon: str
     peak: Mapping[str, float]  # precision -> FLOP/s, dense
     bandwidth: float  # bytes/s
-    memory: float  # bytes
     source: str
 
 
@@ -56,7 +55,6 @@ def profiles() -> tuple[Profile, ...]:
             silicon=row["silicon"],
             peak={precision: float(peak) * 1e12 for precision, peak in row["peak"].items()},
             bandwidth=float(row["bandwidth"]) * 1e9,
-            memory=float(row["memory"]) * 1e9,
             source=row["source"],
         )
         for row in record["device"]
