@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.published.logs.audit import Audit, Audited, Best
-from bench.published.logs.records import printable
 from bench.published.logs.scores import Score
 from bench.report import units
+from bench.types.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,6 +6,7 @@ import importlib
 from typing import Annotated, Any
 
 from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.types.errors import first_line
 
 OPTIONAL = {
     "xformers": ("xformers", "attention on a GPU, where it is faster there than torch's own"),
@@ -101,9 +102,7 @@ def optional_part(module: str) -> str:
     except ModuleNotFoundError:
         return f"not installed ({use}): pip install 'rrcm-bench[{extra}]'"
     except Exception as error:  # a broken optional package must not take the doctor down
-        return (
-            f"installed, cannot be imported: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        )
+        return f"installed, cannot be imported: {type(error).__name__}: {first_line(error)}"
     if module == "pynvml":
         import pynvml
 

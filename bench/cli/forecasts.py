@@ -13,6 +13,7 @@ from bench.cli.output import remark
 from bench.cli.requests import numbers
 from bench.report.accuracy import natural_radii
 from bench.timing.forecast.forecast import Forecast, costs_of_the_paper, forecast, given_cost
+from bench.types.atomic_file import atomic_write
 from bench.types.errors import StoreError, UsageError
 from bench.types.limits import DEVICES, IMAGES, SAMPLES, SIGMA, check_within, digits
 
@@ -84,11 +85,11 @@ def write(forecasts: Sequence[Forecast], out: Path) -> Path:
     command = shlex.join(["rrcm-bench", *sys.argv[1:]])
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / f"{NAME}.json").write_text(json.dumps(record(forecasts), indent=1) + "\n", encoding="utf-8")
-        (out / f"{NAME}.md").write_text(markdown(forecasts, command), encoding="utf-8")
+        atomic_write(out / f"{NAME}.json", json.dumps(record(forecasts), indent=1) + "\n")
+        atomic_write(out / f"{NAME}.md", markdown(forecasts, command))
         if any(each.splits for each in forecasts):
             for form in ("png", "svg"):
-                (out / f"{NAME}.{form}").write_bytes(as_bytes(efficiency_figure(forecasts), form))
+                atomic_write(out / f"{NAME}.{form}", as_bytes(efficiency_figure(forecasts), form))
     except OSError as error:
         raise StoreError(f"cannot write {str(out)!r}: {error.strerror}; give --out another folder") from error
     return out

@@ -71,9 +71,9 @@ def import_(
 ) -> None:
     """Store published logs, marked as imported; those that cannot be are named, with exit code 3."""
     from bench.published.logs.importing import Stated, import_logs
-    from bench.published.logs.records import printable
     from bench.report.accuracy import natural_radii
     from bench.types.errors import DataError, UsageError
+    from bench.types.printable import printable
 
     if n is not None and not 0 < n <= 10**9:
         raise UsageError(f"--n must lie in [1, 1e9], got {n}; the field uses 100 to 1 000 000")

@@ -24,7 +24,6 @@ class PublishedRow:
 
     key: str  # of the row, unique in its table: "densepure-k5"
     title: str  # as printed: "DensePure K=5"
-    citation: str  # whose method it is, and who ran it
     group: str  # classical, diffusion or rrcm
     values: tuple[float | None, ...]  # certified accuracy as a fraction, one a radius; None where none is printed
     n: int | None  # smoothing noises of the certificate; None where it is not stated
@@ -138,10 +137,10 @@ def _row(label: str, record: Mapping[str, Any], radii: tuple[float, ...], source
         raise row.refused(f"{len(radii)} percentages", cells)
     known = [cell for cell in cells if cell is not None]
     latency = row.number("latency_s")
+    row.text("citation")  # whose method it is, and who ran it: for readers of the file
     found = PublishedRow(
         key=row.text("key"),
         title=row.text("title"),
-        citation=row.text("citation"),
         group=row.text("group"),
         values=tuple(None if cell is None else float(cell / 100) for cell in cells),
         n=row.count("n"),

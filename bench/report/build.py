@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +21,7 @@ from bench.report.tables.published_rows import ENVELOPES, published_table
 from bench.report.tables.significance import emphasise
 from bench.report.tables.table import Table, numbered
 from bench.runs.store import Run
+from bench.types.atomic_file import atomic_write
 from bench.types.errors import ReportError
 from bench.types.limits import ALPHA
 
@@ -147,11 +146,11 @@ def write(report: Report, out: Path, formats: Sequence[str]) -> list[Path]:
             if each in _DRAWN:
                 for picture in report.pictures:
                     made.append(out / f"{picture.name}.{each}")
-                    _replace(made[-1], _drawn(picture, each))
+                    atomic_write(made[-1], _drawn(picture, each))
             else:
                 made.append(out / f"report.{each}")
                 # What JSON may hold and UTF-8 may not, half a pair of surrogates, is written as its escape.
-                _replace(made[-1], _text(report, each).encode(errors="backslashreplace"))
+                atomic_write(made[-1], _text(report, each).encode(errors="backslashreplace"))
     except OSError as error:
         raise ReportError(f"cannot write {str(out)!r}: {error.strerror}; give --out another folder") from error
     return made
@@ -191,16 +190,3 @@ def _page_data(
     from bench.report.formats.page_data import page_data
 
     return page_data(runs, bound=bound, alpha=alpha, published=published, roots=roots)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """A reader sees the old file or the new one, never half of either."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)  # mkstemp lets nobody else read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

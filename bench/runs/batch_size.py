@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.runs.clock import WallClock, fastest
 from bench.smoothing.noise import SELECT, NoiseKey
-from bench.smoothing.voting import draw, half
+from bench.smoothing.voting import draw, fitted
 from bench.types import BaseClassifier, RunSpec
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ CUDA_BATCH_VALUES = 512 * 3 * 224 * 224  # where the search for a batch that fit
 CUDA_HALVINGS = 4  # of the batch that fits: a smaller one may stay in a GPU's cache
 CUDA_SEARCH_SECONDS = 1.0  # a pass that takes longer fills a GPU by itself
 AS_FAST = 1.03  # of equals the smaller batch is taken
+CLOCK = WallClock()  # on any device: a draw ends with its votes on the host
 
 
 def auto_batch(spec: RunSpec, classifier: BaseClassifier, device: str) -> int:
@@ -51,16 +52,11 @@ def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start
 
     Raises: DeviceError when a single copy does not.
     """
-    import torch
-
-    batch = start
-    while True:
-        try:
-            draw(classifier, x, key=key, n=batch, batch=batch, precision=precision)
-        except torch.OutOfMemoryError as error:
-            batch = half(batch, x, str(error))
-        else:
-            return batch
+    found, batch = None, start
+    while found is None:
+        tried = partial(draw, classifier, x, key=key, n=batch, batch=batch, precision=precision)
+        found, batch = fitted(tried, batch, x)
+    return batch
 
 
 def fastest_below(draws: Callable[..., object], largest: int) -> int:
@@ -69,7 +65,7 @@ def fastest_below(draws: Callable[..., object], largest: int) -> int:
     batch = largest
     while batch and batch << CUDA_HALVINGS >= largest:
         draws(n=batch, batch=batch)  # its first pass may choose algorithms
-        seconds = min(_seconds(partial(draws, n=2 * batch, batch=batch)) for _ in range(2))
+        seconds = fastest(CLOCK, partial(draws, n=2 * batch, batch=batch), 2)
         rates[batch] = 2 * batch / seconds
         if seconds > 2 * CUDA_SEARCH_SECONDS:
             break
@@ -81,12 +77,12 @@ def _fastest_on_cpu(draws: Callable[..., object]) -> tuple[float, int]:
     """Copies a second, and the batch that gives them; doubled until it no longer pays."""
     draws(n=1, batch=1)  # warm-up
     # A network that fills the CPU by itself:
-    if (elapsed := _seconds(partial(draws, n=1, batch=1))) > 10 * CPU_SEARCH_SECONDS:
+    if (elapsed := CLOCK.time(partial(draws, n=1, batch=1)).wall) > 10 * CPU_SEARCH_SECONDS:
         return 1 / elapsed, 1
     best, best_rate, copies = CPU_BATCHES[0], 0.0, CPU_BATCHES[0]
     draws(n=copies, batch=copies)
     while copies <= CPU_BATCHES[1]:
-        elapsed = _seconds(partial(draws, n=copies, batch=copies))
+        elapsed = CLOCK.time(partial(draws, n=copies, batch=copies)).wall
         if copies / elapsed > 1.05 * best_rate:
             best, best_rate = copies, copies / elapsed
         elif copies >= 4 * best:
@@ -95,9 +91,3 @@ def _fastest_on_cpu(draws: Callable[..., object]) -> tuple[float, int]:
             break
         copies *= 2
     return best_rate, best
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started

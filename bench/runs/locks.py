@@ -75,16 +75,3 @@ def _holder(folder: Path) -> str:
         return f"process {int(record['pid'])} on {str(record['host'])[:64]!r}"
     except (OSError, ValueError, TypeError, LookupError):
         return "another process"
-
-
-def is_dead(host: object, pid: object) -> bool:
-    """Whether a process is provably gone: of this machine, with a number that no process has."""
-    if host != platform.node() or type(pid) is not int or pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False

@@ -9,11 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bench.runs.image_state import NOTHING, Counted, Unit
 from bench.smoothing.noise import NoiseKey
-from bench.smoothing.voting import Segment, Votes, draw_packed, half, placed
+from bench.smoothing.voting import Segment, Votes, draw_packed, fitted, placed
 from bench.types import BaseClassifier, Counts, Dataset, Image, RunSpec
 
 if TYPE_CHECKING:
@@ -78,20 +79,16 @@ class PassQueue(Generic[K]):
 
         Raises: DeviceError where a single copy does not fit; MethodError if the classifier breaks its protocol.
         """
-        import torch
-
         if not self._begun:
             self._since = time.perf_counter()
         segments = [self._segment(unit) for _, unit in work]
-        try:
-            self._begun.append((work, draw_packed(self.classifier, segments, precision=self.spec.precision)))
-        except torch.OutOfMemoryError as error:
-            unfit = str(error)
-        else:
+        drawn = partial(draw_packed, self.classifier, segments, precision=self.spec.precision)
+        votes, copies = fitted(drawn, sum(segment.copies for segment in segments), segments[0].x)
+        if votes is not None:
+            self._begun.append((work, votes))
             return True
-        # Not in the handler: its traceback keeps the tensors of the failed pass alive.
-        self.batch = half(sum(segment.copies for segment in segments), segments[0].x, unfit)
-        self.shrunk(self.batch)
+        self.batch = copies
+        self.shrunk(copies)
         return False
 
     def finish(self) -> list[tuple[K, Unit, Counts, float]]:

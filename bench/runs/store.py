@@ -20,6 +20,7 @@ from bench.certification.stopping_rule import fits
 from bench.data.subset import span_of
 from bench.runs.records import FORMAT, read_record, read_row, read_spec, row_line, run_text, unlike
 from bench.types import Execution, Row, RunSpec
+from bench.types.atomic_file import atomic_write, sync_folder
 from bench.types.errors import StoreError
 
 SEQUENTIAL = "sequential"  # the certifier whose n is registered, once
@@ -121,16 +122,6 @@ class RowWriter:
                 raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Let a power cut not take the names in a folder; where its file system cannot, nothing is lost but that."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def folder_name(spec: RunSpec) -> str:
     """The name of a run's folder: for people the first words, for machines the digest."""
     dataset, method = _clean(spec.dataset), _clean(spec.method.rpartition(":")[2] or spec.method)
@@ -171,7 +162,8 @@ def open_run(
             text = run_text(record)
             read_spec(read_record(text.encode()))  # no run is begun whose record could not be read
             folder.mkdir(parents=True, exist_ok=True)
-            _create(folder / RUN_FILE, text)
+            atomic_write(folder / RUN_FILE, text, first_wins=True)
+            sync_folder(out)
     except OSError as error:
         raise StoreError(f"cannot write {str(folder)!r}: {error.strerror}; give --out another folder") from error
     except ValueError as error:
@@ -287,25 +279,6 @@ def _refuse_extension(out: Path, spec: RunSpec) -> None:
                 f"{len(there.rows)} of them; {new} cannot be looked at afterwards. Resume with {old}, or draw afresh "
                 "by another --seed and report that run alone"
             )
-
-
-def _create(path: Path, text: str) -> None:
-    """Write a file whole or not at all, safe from a power cut; of two writers the first wins."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)  # fails where another was first
-        except OSError:  # or on a file system without hard links
-            if not path.exists():
-                temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-    sync_folder(path.parent.parent)
 
 
 def sweep(folder: Path) -> None:

@@ -15,6 +15,8 @@ import torch
 import triton
 import triton.language as tl
 
+from bench.types.errors import first_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -129,7 +131,7 @@ def works(plain: Tensor, key: int, draw: int, first: int) -> bool:
         fill(found, key, draw, first, None, 1.0)
         apart = float((found - plain).abs().max())
     except (RuntimeError, OSError, ImportError, triton.TritonError) as error:
-        _warn(plain.device, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+        _warn(plain.device, f"{type(error).__name__}: {first_line(error)}")
         return False
     if not apart <= CLOSE:
         _warn(plain.device, f"it is {apart:.2g} off, expected at most {CLOSE:g}")

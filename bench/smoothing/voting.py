@@ -6,20 +6,22 @@ order, workers and resumption cannot reach it, and the other images of a run nei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.smoothing.noise import MethodNoise, NoiseKey, PackedNoise
 from bench.smoothing.philox import noisy
 from bench.types import NOT_FINITE, BaseClassifier, Counts
-from bench.types.errors import DeviceError, MethodError
+from bench.types.errors import DeviceError, MethodError, first_line
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import torch
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +120,26 @@ def placed(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def half(batch: int, x: Tensor, said: str) -> int:
-    """Half of a batch that did not fit, and its memory given back.
+def fitted(work: Callable[[], T], copies: int, x: Tensor) -> tuple[T | None, int]:
+    """The result of a pass of so many copies like x, and their number; none and half of it where it did not fit.
 
-    Raises: DeviceError when it was a single copy.
+    Raises: DeviceError where a single copy did not.
     """
     import torch
 
-    if batch == 1:
-        first_line = (said.splitlines() or ["out of memory"])[0]
+    try:
+        return work(), copies
+    except torch.OutOfMemoryError as error:
+        reason = first_line(error)
+    # Not in the handler: its traceback keeps the tensors of the failed pass alive.
+    if copies == 1:
         raise DeviceError(
             f"one copy of shape {tuple(x.shape)} does not fit the memory of {x.device}; "
-            f"expected a smaller network or a larger device ({first_line})"
-        ) from None
+            f"expected a smaller network or a larger device ({reason})"
+        )
     if x.device.type == "cuda":
         torch.cuda.empty_cache()
-    return batch // 2
+    return None, copies // 2
 
 
 def autocast(device_type: str, precision: str) -> AbstractContextManager[Any]:

@@ -10,7 +10,7 @@ from bench.runs.built_weights import networks
 from bench.runs.execution.cuda_graphs import Untouched
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.types import BaseClassifier
-from bench.types.errors import FAULTS
+from bench.types.errors import FAULTS, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,8 +96,7 @@ def _finding(trial: _Trial, claim: str, check: Callable[[_Trial], str]) -> Findi
     try:
         detail = check(trial)
     except FAULTS as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        detail = f"raised {type(error).__name__}: {first_line}"
+        detail = f"raised {type(error).__name__}: {first_line(error)}"
     return Finding(claim, not detail, detail)
 
 

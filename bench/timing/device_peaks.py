@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from bench.runs.clock import clock_for
 
 PATIENCE_S = 1.0  # a product that takes longer is the last of its arithmetic
 ROUNDS_S = 0.6  # of one size
@@ -36,43 +33,39 @@ def peaks(device: str) -> tuple[Peak, ...]:
 def _peak(device: str, kind: str, precision: str) -> Peak:
     import torch
 
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     best = Peak(precision, 0.0, 0, torch.get_num_threads())
-    try:
-        with torch.inference_mode():
-            for side in SIDES[kind]:
-                # Random: a GPU draws less power for smooth numbers, and is faster than any network will see it.
-                a = torch.randn(side, side, generator=torch.Generator().manual_seed(0)).to(device)
-                seconds = _fastest(_product(a, precision), device)
-                if (rate := 2 * side**3 / seconds) > best.flops_s:
-                    best = Peak(precision, rate, side, best.threads)
-                if 8 * seconds > PATIENCE_S:
-                    break
-    finally:
-        torch.set_float32_matmul_precision(before)
+    for side in SIDES[kind]:
+        rate = product_rate(device, precision, side, partial(_fastest, device))
+        if rate > best.flops_s:
+            best = Peak(precision, rate, side, best.threads)
+        if 8 * 2 * side**3 / rate > PATIENCE_S:
+            break
     return best
 
 
-def _product(a: Tensor, precision: str) -> Callable[[], object]:
+def product_rate(device: str, precision: str, side: int, seconds: Callable[[Callable[[], object]], float]) -> float:
+    """FLOP/s, 2 x MAC, of a product of square matrices, timed by `seconds`."""
     import torch
 
-    half = a.to({"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32))
-    return partial(torch.matmul, half, half)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        with torch.inference_mode():
+            # Random: a GPU draws less power for smooth numbers, and is faster than any network will see it.
+            a = torch.randn(side, side, generator=torch.Generator().manual_seed(0)).to(device)
+            a = a.to({"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32))
+            return 2 * side**3 / seconds(partial(torch.matmul, a, a))
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
-def _fastest(work: Callable[[], object], device: str) -> float:
+def _fastest(device: str, work: Callable[[], object]) -> float:
     """Seconds of the fastest of some rounds; the first, which may choose an algorithm, left out."""
-    import torch
-
-    best, until = float("inf"), time.perf_counter() + ROUNDS_S
-    first = True
-    while first or time.perf_counter() < until or best == float("inf"):
-        started = time.perf_counter()
-        work()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - started
-        best = best if first and seconds < PATIENCE_S else min(best, seconds)
-        first = False
+    clock = clock_for(device)
+    until = clock.now() + ROUNDS_S
+    if (first := clock.time(work).wall) >= PATIENCE_S:
+        return first
+    best = clock.time(work).wall
+    while clock.now() < until:
+        best = min(best, clock.time(work).wall)
     return best

@@ -14,9 +14,10 @@ from bench.runs.batch_size import auto_batch
 from bench.runs.certify import Job, build, open_dataset
 from bench.runs.execution.environment import ready_process
 from bench.smoothing.noise import SELECT, NoiseKey
-from bench.smoothing.voting import autocast, draw
+from bench.smoothing.voting import draw
+from bench.timing.flops import total
 from bench.types import BaseClassifier, Counts, Dataset, RunSpec
-from bench.types.errors import FAULTS, SpecError
+from bench.types.errors import SpecError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +83,7 @@ def probe(
         passes = round(spec.images * _early(spec, found))
     return Cost(
         passes=passes,
-        flops=_flops(classifier, dataset, job, device),
+        flops=_flops(dataset, job, device),
         seconds=passes * elapsed / done,
         calls=dict(getattr(classifier, "calls", {})),
         fixed=fixed,
@@ -168,24 +169,8 @@ def _possible(votes: Counts, label: int, generator: np.random.Generator) -> Iter
         yield float(generator.beta(votes[label] + 0.5, votes.n - votes[label] + 0.5))
 
 
-def _flops(classifier: BaseClassifier, dataset: Dataset, job: Job, device: str) -> int | None:
+def _flops(dataset: Dataset, job: Job, device: str) -> int | None:
     """Floating-point operations of one copy, 2 x MAC: counted by shapes alone where the method can be built so."""
-    try:
-        return _counted(build(job, "meta", dataset), job, "meta")
-    except FAULTS:
-        return _counted(classifier, job, device)
-
-
-def _counted(classifier: BaseClassifier, job: Job, device: str) -> int | None:
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from bench.smoothing.noise import MethodNoise
-
-    counter = FlopCounterMode(display=False)
-    x = torch.zeros(1, *job.spec.shape, device=device)
-    # The CPU's flash attention is not in torch's register of countable operations; the plain one is.
-    with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad(), autocast(x.device.type, job.spec.precision):
-        classifier.predict(x, MethodNoise(0, 0, 1, device))
-    return counter.get_total_flops() or None
+    exact = replace(job, spec=replace(job.spec, precision="fp32"))
+    found = total(lambda: build(job, "meta", dataset), job.spec.shape, "meta")
+    return found or total(lambda: build(exact, device, dataset), job.spec.shape, device)

@@ -6,7 +6,8 @@ operator reads its inputs and writes its results once, whatever a cache or a fus
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bench.smoothing.noise import MethodNoise, NoiseKey
@@ -19,6 +20,7 @@ from bench.types.errors import FAULTS
 if TYPE_CHECKING:
     from torch import nn
     from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import FlopCounterMode
 
 HALF = ("bf16", "fp16")
 
@@ -49,30 +51,21 @@ def _stages(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """FLOP and bytes of one forward pass, by stage."""
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
 
     flops, moved = dict.fromkeys(STAGES, 0.0), dict.fromkeys(STAGES, 0.0)
     x = torch.zeros(batch, *shape, device=device)
     key = NoiseKey(0, "counting", 1.0, "counting").philox("smoothing")
-    counter, traffic = FlopCounterMode(display=False), _traffic()
+    traffic = _traffic()
     now, since = "noise", (0.0, 0.0)
 
     def switch(stage: str) -> None:
         nonlocal now, since
-        total = float(counter.get_total_flops()), float(traffic.total)  # type: ignore[attr-defined]
-        flops[now] += total[0] - since[0]
-        moved[now] += total[1] - since[1]
-        now, since = stage, total
+        so_far = float(counter.get_total_flops()), float(traffic.total)  # type: ignore[attr-defined]
+        flops[now] += so_far[0] - since[0]
+        moved[now] += so_far[1] - since[1]
+        now, since = stage, so_far
 
-    # The CPU's flash attention is in no register of countable operations; the plain one is.
-    with (
-        torch.no_grad(),
-        sdpa_kernel(SDPBackend.MATH),
-        marked(classifier, found, switch) as wrapped,
-        counter,
-        traffic,
-    ):
+    with marked(classifier, found, switch) as wrapped, _counter() as counter, traffic:
         eps = normals(key, 0, 0, batch, shape, device)
         labels = wrapped.predict(eps.mul_(1.0).add_(x), MethodNoise(0, 0, batch, device))
         torch.zeros(classifier.num_classes + 1, dtype=torch.int64, device=device).scatter_add_(
@@ -80,6 +73,17 @@ def _stages(
         )
         switch("count")
     return {s: v / batch for s, v in flops.items()}, moved
+
+
+@contextmanager
+def _counter() -> Iterator[FlopCounterMode]:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # The CPU's flash attention is in no register of countable operations; the plain one is.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
 
 
 def _traffic() -> TorchDispatchMode:
@@ -108,6 +112,19 @@ def _is_view(func: Any) -> bool:
     returns = func._schema.returns
     alias = returns[0].alias_info if returns else None
     return alias is not None and not alias.is_write
+
+
+def total(make: Callable[[], BaseClassifier], shape: tuple[int, int, int], device: str) -> int | None:
+    """FLOP of a copy in all, from one pass: a third of the time of `count`; None as of `countable`, or for none."""
+    import torch
+
+    try:
+        classifier = make()
+        with _counter() as counter:
+            classifier.predict(torch.zeros(1, *shape, device=device), MethodNoise(0, 0, 1, device))
+    except FAULTS:
+        return None
+    return counter.get_total_flops() or None
 
 
 def countable(

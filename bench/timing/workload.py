@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.certification.bounds import certify
 from bench.runs.batcher import Batcher
+from bench.runs.clock import Clock, fastest
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, Replayed, replayed
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import integers
 from bench.smoothing.voting import autocast, draw
 from bench.timing import peak_memory
-from bench.timing.clock import Clock
 from bench.timing.records import STAGES
 from bench.timing.stages import denoisers, marked
 from bench.types import BaseClassifier, Counts, Image, RunSpec
@@ -138,15 +138,10 @@ class Certification:
             return 0.0
         key = NoiseKey(self.spec.seed, FINGERPRINT, self.spec.sigma, ESTIMATE).philox("smoothing")
         copies = min(batch, 64)
-        return fastest(clock, lambda: integers(key, 0, 0, copies, self.x.numel())) / copies
+        return fastest(clock, lambda: integers(key, 0, 0, copies, self.x.numel()), 3) / copies
 
 
 def _refuse(batch: int) -> None:
     import torch
 
     raise torch.OutOfMemoryError(f"out of memory: a pass was halved to {batch} copies while it was timed")
-
-
-def fastest(clock: Clock, work: Callable[[], object], rounds: int = 3) -> float:
-    """The wall seconds of the fastest round."""
-    return min(clock.time(work).wall for _ in range(rounds))

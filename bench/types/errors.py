@@ -76,3 +76,9 @@ FAULTS = (
     TypeError,
     ValueError,
 )
+
+
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """The first line of an exception's message, cut after `most` letters; its type where it has no message."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:most]

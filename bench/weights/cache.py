@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bench.types.atomic_file import atomic_path
 from bench.types.errors import WeightsError
 from bench.weights.catalogue import Entry, catalogue, config_dir, find, user_catalogue
 from bench.weights.checkpoints import checkpoint_file, exists, read_checkpoint, sha256_of, with_key
@@ -201,11 +201,9 @@ def _fetch(entry: Entry, url: str) -> Path:
 def _copy(file: Path, target: Path, sha256: str | None) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as part:
-            copied = Path(shutil.copyfile(file, Path(part) / target.name))
-            if sha256_of(copied) != sha256:
+        with atomic_path(target) as part:
+            if sha256_of(shutil.copyfile(file, part)) != sha256:
                 raise WeightsError(f"weights {str(file)!r}: changed while being copied; add it again once complete")
-            copied.replace(target)
     except OSError as problem:
         raise WeightsError(
             f"cache {str(target.parent)!r}: cannot be written ({problem.strerror}); set RRCM_BENCH_CACHE to a folder "

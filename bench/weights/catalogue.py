@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.types import Scalar
-from bench.types.errors import WeightsError
+from bench.types.errors import WeightsError, first_line
 
 GROUP = "rrcm_bench.weights"
 _SAID: set[str] = set()  # what was said of the user's catalogue in this process
@@ -212,7 +212,7 @@ def rows_of(label: str, file: Path, text: str | None = None) -> list[dict[str, A
             f"{label}: {str(file)!r} cannot be read ({problem.strerror}); mend or remove it"
         ) from problem
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise WeightsError(f"{label}: not TOML ({str(problem).splitlines()[0]}); mend or remove it") from problem
+        raise WeightsError(f"{label}: not TOML ({first_line(problem)}); mend or remove it") from problem
     rows = tables.pop("weights", [])
     if tables or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise WeightsError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.types import Scalar
-from bench.types.errors import WeightsError
+from bench.types.errors import WeightsError, first_line
 from bench.weights.containers import network_of
 from bench.weights.file_kinds import check_regular, damaged, kind_of
 from bench.weights.inert import asked_names, code_among, inert_classes
@@ -355,4 +355,4 @@ def _line(problem: BaseException) -> str:
     """The first line of what a library said, short."""
     if "Weights only load failed" in str(problem):  # torch's advice to switch the protection off is not ours to pass on
         return "its pickle is broken"
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0][:100]
+    return first_line(problem, 100)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.types.errors import WeightsError
+from bench.types.atomic_file import atomic_path
+from bench.types.errors import WeightsError, first_line
 from bench.weights.checkpoints import about, checkpoint_file, exists, read_checkpoint, sha256_of, with_key
 from bench.weights.wrappers import strip_prefixes
 
@@ -98,14 +97,12 @@ def _write(target: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str])
     from safetensors.torch import save_file
 
     try:
-        # Beside the target, so that the last move stays within one disk.
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as part:
-            whole = Path(part) / target.name
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, whole, metadata=dict(meta))
-            _sort_header(whole)
-            whole.replace(target)
+        with atomic_path(target) as part:
+            part.touch()  # a folder that is not there is told better by this than by safetensors
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, part, metadata=dict(meta))
+            _sort_header(part)
     except (OSError, SafetensorError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem).splitlines()[0]
+        reason = getattr(problem, "strerror", None) or first_line(problem)
         raise WeightsError(
             f"output {str(target)!r}: cannot be written ({reason}); give a folder that exists, with room in it"
         ) from problem
@@ -120,5 +117,3 @@ def _sort_header(path: Path) -> None:
         assert len(ordered) <= length  # noqa: S101  the same values without blanks
         stream.seek(8)
         stream.write(ordered.ljust(length))
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.types.atomic_file import atomic_write
 from bench.types.errors import WeightsError
 from bench.weights.catalogue import KEYS, Entry, check_name, entry_of, own_label, rows_of, user_catalogue
 
@@ -65,18 +65,7 @@ def write_user_entry(entry: Entry) -> None:
         before = target.read_text(encoding="utf-8") if there else "# weights added by `rrcm-bench weights add`\n"
         text = before.rstrip("\n") + "\n\n" + as_toml(entry)
         _check_written(named, before, text, entry)
-        # The lock is held, so that the name is free; what a killed process left there is written over.
-        part = target.with_name(f".{target.name}.part")
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        atomic_write(target, text)
     except OSError as problem:
         raise _unwritable(named, problem) from problem
     except UnicodeError as problem:

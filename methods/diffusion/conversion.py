@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from bench.types.errors import WeightsError
+from bench.weights.wrappers import shapes_of
 from methods.diffusion.architectures import UNETS, Shapes, recognise_source
-from methods.diffusion.sources import check_source, shapes_of
+from methods.diffusion.sources import check_source
 from methods.diffusion.vit_conversion import convert_hf_vit
+from methods.nets.recognition import first_difference
 
 __all__ = [
     "as_unet_state",
@@ -63,13 +65,12 @@ def convert_guided(state: Mapping[str, Tensor], arch: str) -> dict[str, Tensor]:
     config = UNETS[arch].config
     _check_openai(shapes_of(state), arch)
     tensors = rename_openai(state, layers=config["layers_per_block"], head_channels=config.get("attention_head_dim", 8))
-    expected, came = _expected_shapes(arch), shapes_of(tensors)
-    for name in sorted(expected.keys() | came.keys()):
-        if expected.get(name) != came.get(name):
-            raise WeightsError(
-                f"expected the tensors of {arch!r}; {name!r} should be {expected.get(name, 'none')}, got "
-                f"{came.get(name, 'none')}; give the checkpoint of that network"
-            )
+    if found := first_difference(_expected_shapes(arch), shapes_of(tensors)):
+        name, expected, came = found
+        raise WeightsError(
+            f"expected the tensors of {arch!r}; {name!r} should be {expected}, got {came}; give the checkpoint of that "
+            "network"
+        )
     return tensors
 
 

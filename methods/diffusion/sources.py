@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from bench.types.errors import WeightsError
+from bench.weights.wrappers import shapes_of
 from methods.diffusion.architectures import Source, recognise_source
-
-
-def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shapes by name."""
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def check_source(state: Mapping[str, Tensor], source: Source) -> None:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from bench.types.errors import WeightsError
-from methods.diffusion.sources import check_source, shapes_of
+from bench.weights.wrappers import shapes_of
+from methods.diffusion.sources import check_source
+from methods.nets.recognition import first_difference
 
 _HF_VIT = "vit_base_patch16_224_hf"  # timm's ViT-B/16 but for the eps of its norms
 
@@ -80,13 +82,12 @@ def hf_vit(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, st
     came = shapes_of(tensors)
     if len(came.get("head.weight", ())) != 2:
         raise WeightsError("expected a classifier, got a ViT without its last layer; give a fine-tuned checkpoint")
-    expected = _expected_shapes(came["head.weight"][0])
-    for name in sorted(expected.keys() | came.keys()):
-        if expected.get(name) != came.get(name):
-            raise WeightsError(
-                f"expected a ViT-B/16 classifier for 224 pixels; {name!r} should be {expected.get(name, 'none')}, got "
-                f"{came.get(name, 'none')}; give the checkpoint of such a network"
-            )
+    if found := first_difference(_expected_shapes(came["head.weight"][0]), came):
+        name, want, got = found
+        raise WeightsError(
+            f"expected a ViT-B/16 classifier for 224 pixels; {name!r} should be {want}, got {got}; give the checkpoint "
+            "of such a network"
+        )
     return tensors, {"arch": _HF_VIT}
 
 

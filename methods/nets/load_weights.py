@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from bench.types import Setting, WeightsFile
 from bench.types.errors import WeightsError
 from bench.weights.resolve import about, read_checkpoint, under, unwrapped
+from bench.weights.wrappers import shapes_of
 from methods.nets.architectures import damp_batchnorm
-from methods.nets.recognition import Shapes, described, side_of
+from methods.nets.recognition import COUNTER, Shapes, described, first_difference, side_of
 
 META = "meta"
-_COUNTER = "num_batches_tracked"  # inference never reads it, and checkpoints before PyTorch 0.4.1 lack it
 
 
 def load_network(
@@ -78,8 +78,8 @@ def network_tensors(
         state, _ = unwrapped(tensors, recognise)
     except WeightsError as refusal:
         raise about(file.name, refusal) from refusal
-    if expected and recognise({name: tuple(tensor.shape) for name, tensor in state.items()}) is None:
-        return under(tensors, [name for name in expected if not name.endswith(_COUNTER)])
+    if expected and recognise(shapes_of(state)) is None:
+        return under(tensors, [name for name in expected if not name.endswith(COUNTER)])
     return state
 
 
@@ -95,22 +95,32 @@ def load_weights(
 
     Raises: WeightsError, naming the first that does not.
     """
+    shapes = shapes_of(state)
+
+    def differs(name: str, want: str, came: str) -> str:
+        both = "none" not in (want, came)
+        want, came = (said if said != "none" else "none of that name" for said in (want, came))
+        advice = _advice(arch, recognise(shapes), shapes, name, both=both)
+        return f"expected the tensors of {arch!r}; {name!r} should be {want}, got {came}; {advice}"
+
+    load_state(network, state, file.name, differs)
+
+
+def load_state(
+    network: nn.Module, state: Mapping[str, Tensor], label: str, differs: Callable[[str, str, str], str]
+) -> None:
+    """Load tensors that match the network's one to one, in name and shape.
+
+    Raises: WeightsError with what `differs` says of the first that does not: its name, expected shape, and own shape.
+    """
     expected = network.state_dict()
-    names = {name for name in (*expected, *state) if not name.endswith(_COUNTER)}
-    for name in sorted(names):
-        want = tuple(expected[name].shape) if name in expected else "none of that name"
-        came = tuple(state[name].shape) if name in state else "none of that name"
-        if want != came:
-            shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-            raise WeightsError(
-                f"weights {file.name!r}: expected the tensors of {arch!r}; {name!r} should be {want}, got {came}; "
-                f"{_advice(arch, recognise(shapes), shapes, name, both=name in expected and name in state)}"
-            )
+    if found := first_difference(shapes_of(expected), shapes_of(state)):
+        raise WeightsError(f"weights {label!r}: {differs(*found)}")
     for name, tensor in state.items():
         # Whole numbers would be taken for the weights whose scale lies elsewhere, or nowhere.
         if name in expected and expected[name].is_floating_point() and not tensor.is_floating_point():
             raise WeightsError(
-                f"weights {file.name!r}: expected floating-point numbers under {name!r}, got {tensor.dtype}; give the "
+                f"weights {label!r}: expected floating-point numbers under {name!r}, got {tensor.dtype}; give the "
                 "weights before they were quantised"
             )
     network.load_state_dict({name: state.get(name, tensor) for name, tensor in expected.items()}, strict=True)

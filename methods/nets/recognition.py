@@ -12,6 +12,8 @@ from methods.nets.sizes import SIZES
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+COUNTER = "num_batches_tracked"  # inference never reads it, and checkpoints before PyTorch 0.4.1 lack it
+
 _FFDNETS = {96: "ffdnet", 32: "ffdnet_digits"}  # by width
 # ImageNet's, by blocks a stage: of basic blocks, and of bottlenecks by their 3x3 convolutions (channels, of a group).
 _BASIC = {(2, 2, 2, 2): "18", (3, 4, 6, 3): "34"}
@@ -41,6 +43,14 @@ _ELSEWHERE = (
     (r"layer1\.0\.shortcut|layer2\.0\.shortcut", "a residual network for small images in another layout"),
 )
 _WRAPPERS = ("1.", "module.")  # Sequential(normaliser, network), DataParallel: in either order
+
+
+def first_difference(expected: Shapes, came: Shapes) -> tuple[str, str, str] | None:
+    """The first name whose shapes differ, and both; "none" where it is on one side alone."""
+    for name in sorted(expected.keys() | came.keys()):
+        if not name.endswith(COUNTER) and expected.get(name) != came.get(name):
+            return name, str(expected.get(name, "none")), str(came.get(name, "none"))
+    return None
 
 
 def bare(shapes: Shapes) -> dict[str, tuple[int, ...]]:

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from bench.types.errors import TrainingError
+from bench.types.errors import TrainingError, first_line
 from methods.training.losses import at_least_float32
 
 BUCKET = 2**23  # values of one all-reduce: few calls, and little memory on top
@@ -61,9 +61,8 @@ def join(device: str) -> World:
         # Words go by gloo on either device: they need no kernel, and no wait for those in progress.
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     except (ValueError, RuntimeError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:150]
         raise TrainingError(
-            f"cannot meet the other {_count('WORLD_SIZE', 1) - 1} processes ({told}); start them by "
+            f"cannot meet the other {_count('WORLD_SIZE', 1) - 1} processes ({first_line(error, 150)}); start them by "
             "torchrun --nproc_per_node N -m bench train ..., or unset WORLD_SIZE to train in one"
         ) from error
     return World(dist.get_rank(), dist.get_world_size())

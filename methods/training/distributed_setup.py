@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.types.errors import TrainingError
+from bench.types.errors import TrainingError, first_line
 from methods.training import distributed
 from methods.training.distributed import World
 from methods.training.loop import Task
@@ -112,9 +112,9 @@ def _named_failure(loss: Callable[[int, Any], Mapping[str, Tensor]]) -> Callable
         try:
             return loss(step, batch)
         except TorchDynamoException as error:
-            told = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
             raise TrainingError(
-                f"compile=true needs a compiler that torch.compile can use, got {told!r}; leave --set compile out"
+                f"compile=true needs a compiler that torch.compile can use, got {first_line(error, 150)!r}; leave "
+                "--set compile out"
             ) from error
 
     return guarded

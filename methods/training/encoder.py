@@ -8,6 +8,7 @@ from torch import nn
 
 from bench.types.errors import WeightsError
 from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_prefixes
+from methods.nets.load_weights import load_state
 
 PROJECTOR = "projection_head."
 
@@ -24,15 +25,13 @@ def load_encoder(encoder: nn.Module, path: Path, size: str) -> str:
             f"weights {str(path)!r}: expected a pre-trained encoder, got a fine-tuned network; "
             "give the file that rrcm pretrain left"
         )
-    wanted = encoder.state_dict()
-    for name in sorted(wanted.keys() | state.keys()):
-        came = tuple(state[name].shape) if name in state else "none"
-        expected = tuple(wanted[name].shape) if name in wanted else "none"
-        if came != expected:
-            raise WeightsError(
-                f"weights {str(path)!r}: expected an encoder of size {size!r} with {name!r} of shape {expected}, "
-                f"got {came}; "
-                "give the size it was pre-trained with (--set size=...), or other weights"
-            )
-    encoder.load_state_dict(state)
+    load_state(
+        encoder,
+        state,
+        str(path),
+        lambda name, expected, came: (
+            f"expected an encoder of size {size!r} with {name!r} of shape {expected}, got {came}; "
+            "give the size it was pre-trained with (--set size=...), or other weights"
+        ),
+    )
     return sha256_of_network(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, isfinite
 
+from bench.types.atomic_file import atomic_write
 from bench.types.errors import TrainingError
 
 
@@ -25,10 +26,8 @@ def export(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -
     content = _canonical(
         save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata=dict(meta))
     )
-    partial = path.with_suffix(".partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        atomic_write(path, content)
     except OSError as error:
         raise TrainingError(f"cannot write {path}: {error}; free some space, then --resume") from error
     return hashlib.sha256(content).hexdigest()

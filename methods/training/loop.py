@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pickle
 import signal
 import struct
@@ -27,7 +26,8 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from bench.types.errors import TrainingError
+from bench.types.atomic_file import atomic_path, atomic_write
+from bench.types.errors import TrainingError, first_line
 from methods.training import distributed
 from methods.training.distributed import ALONE, World
 from methods.training.progress import Progress
@@ -222,13 +222,9 @@ def _save(task: Task, path: Path, state: _State) -> None:
         "modules": {name: module.state_dict() for name, module in task.modules.items()},
         "optimiser": task.optimiser.state_dict(),
     }
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with atomic_path(path) as part, part.open("wb") as file:
             torch.save(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise _unwritten(path, error) from error
 
@@ -266,8 +262,9 @@ def _restore(task: Task, path: Path) -> _State:
         if not all(map(math.isfinite, kept.sums.values())) or kept.summed < 0:
             raise ValueError(f"sums of {kept.summed} steps that are no numbers")
     except _DAMAGE as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise TrainingError(f"cannot read the checkpoint {path} ({told}); delete it to start again") from error
+        raise TrainingError(
+            f"cannot read the checkpoint {path} ({first_line(error, 100)}); delete it to start again"
+        ) from error
     if kept.format != FORMAT:
         raise TrainingError(f"{path} has format {kept.format!r}, this version reads {FORMAT}; give another --out")
     asked = json.loads(json.dumps(dict(task.settings)))
@@ -319,9 +316,7 @@ def _trim_metrics(path: Path, step: int) -> None:
                 continue
             if told <= step:
                 kept.append(line + "\n")
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(path)
+        atomic_write(path, "".join(kept))
     except OSError as error:
         raise _unwritten(path, error) from error
 

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from bench.types import TrainRequest
-from bench.types.errors import WeightsError
 from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_prefixes
 from methods.nets.architectures import build_network
+from methods.nets.load_weights import load_state
 from methods.nets.normalisers import Normaliser
+from methods.nets.recognition import COUNTER
 from methods.training import schedules
 from methods.training.loader import Batch
 from methods.training.loop import Task
@@ -134,7 +135,7 @@ def begin_from(network: nn.Module, path: Path, arch: str) -> str:
     """
     tensors = strip_prefixes(load_tensors(path)[0])
     wanted = network.state_dict()
-    state = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+    state = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
     differing = {
         name
         for name, tensor in wanted.items()
@@ -142,15 +143,14 @@ def begin_from(network: nn.Module, path: Path, arch: str) -> str:
     }
     if differing:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
-    for name in sorted(wanted.keys() | state.keys()):
-        if name.endswith("num_batches_tracked") or (differing and name.startswith(HEADS)):
-            continue
-        came = tuple(state[name].shape) if name in state else "none"
-        expected = tuple(wanted[name].shape) if name in wanted else "none"
-        if came != expected:
-            raise WeightsError(
-                f"weights {str(path)!r}: expected those of {arch!r} with {name!r} of shape {expected}, got {came}; "
-                "give --init FILE of that network, or leave it out"
-            )
-    network.load_state_dict({**wanted, **state})
+        state |= {name: tensor for name, tensor in wanted.items() if name.startswith(HEADS)}
+    load_state(
+        network,
+        state,
+        str(path),
+        lambda name, expected, came: (
+            f"expected those of {arch!r} with {name!r} of shape {expected}, got {came}; "
+            "give --init FILE of that network, or leave it out"
+        ),
+    )
     return sha256_of_network(path)

@@ -11,11 +11,12 @@ from bench.published.logs.audit import Audited, audit_one
 from bench.published.logs.infer_sampling import Radii, Sampling, beyond, misfit
 from bench.published.logs.layouts import second_bound
 from bench.published.logs.reading import each_log
-from bench.published.logs.records import Log, NotALogError, Precision, printable, printed_radii
+from bench.published.logs.records import Log, NotALogError, Precision, printed_radii
 from bench.published.logs.sampling import infer
 from bench.published.logs.store import Origin, write
 from bench.published.logs.subsets import KNOWN, subset_of
 from bench.types.errors import DataError, SpecError
+from bench.types.printable import printable
 
 # Said by fields of the record, computed again on reading, or about other logs.
 _ELSEWHERE = ("alpha", "sampling", "incomplete", "subset", "rounding", "torn", "unit")

@@ -120,11 +120,6 @@ def printed_radii(rows: Iterable[ImportedRow]) -> dict[str, int]:
     return dict(sorted(seen.items(), key=lambda item: -number(item[0])))
 
 
-def printable(text: str) -> str:
-    """Text of one line that no terminal obeys, whatever a file or a method is named."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def number(text: str) -> Decimal:
     """A printed number, without the zeros that its printing may have added.
 

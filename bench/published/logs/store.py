@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,6 +16,7 @@ import msgspec
 
 from bench.published.logs.infer_sampling import Sampling
 from bench.published.logs.records import ImportedRow
+from bench.types.atomic_file import atomic_path
 from bench.types.errors import StoreError
 from bench.types.limits import ALPHA, SAMPLES, SIGMA
 
@@ -95,7 +93,6 @@ def write(out: Path, origin: Origin, rows: Sequence[ImportedRow]) -> Path:
     if (folder / FILE).is_file():
         read(folder)
         return folder
-    temporary = out / f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}"
     text = "".join(json.dumps(row.as_json(), separators=(",", ":")) + "\n" for row in rows)
     record = {
         "format": FORMAT,
@@ -104,14 +101,15 @@ def write(out: Path, origin: Origin, rows: Sequence[ImportedRow]) -> Path:
         "origin": asdict(origin),
     }
     try:
-        temporary.mkdir(parents=True)
-        (temporary / ROWS).write_text(text, encoding="utf-8")
-        (temporary / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.rename(folder)
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder) as part:
+            part.mkdir()
+            (part / ROWS).write_text(text, encoding="utf-8")
+            (part / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"cannot write {str(folder)!r}: {error.strerror}; give --out another folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if not (folder / FILE).is_file():
+            raise StoreError(f"cannot write {str(folder)!r}: {error.strerror}; give --out another folder") from error
+        read(folder)  # another process was first
     return folder
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 
-# Unicode categories of what a terminal would obey, or not show: controls, formats (which turn the direction of
-# writing), surrogates, private use, unassigned, and ends of lines and paragraphs.
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+from bench.types.printable import is_shown, printable
+
 _LONGEST = 400  # letters of one word in a message
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what spreadsheets take for the beginning of one
 
@@ -40,7 +38,7 @@ _LATIN = 0x180  # up to here pdflatex reads UTF-8 by itself
 
 def terminal(text: str) -> str:
     """Text that a terminal shows and does not obey; line ends stay."""
-    return text if text.isascii() and text.isprintable() else "".join(map(_seen, text))
+    return printable(text, lines=True)
 
 
 def one_line(text: str) -> str:
@@ -59,7 +57,7 @@ def markdown(text: str) -> str:
 
 def latex(text: str) -> str:
     """Text that LaTeX prints as it is; what pdflatex has no letter for becomes its code point."""
-    return "".join(_LATEX.get(c) or (c if ord(c) < _LATIN and _shown(c) else f"(U+{ord(c):04X})") for c in text)
+    return "".join(_LATEX.get(c) or (c if ord(c) < _LATIN and is_shown(c) else f"(U+{ord(c):04X})") for c in text)
 
 
 def spreadsheet(text: str) -> str:
@@ -74,12 +72,4 @@ def spreadsheet(text: str) -> str:
 
 def json_text(text: str) -> str:
     """A JSON document that a terminal shows and does not obey, with the same values."""
-    return text if text.isascii() else "".join(c if c == "\n" or _shown(c) else json.dumps(c)[1:-1] for c in text)
-
-
-def _shown(letter: str) -> bool:
-    return unicodedata.category(letter) not in _UNSEEN
-
-
-def _seen(letter: str) -> str:
-    return letter if letter == "\n" or _shown(letter) else letter.encode("unicode_escape").decode("ascii")
+    return text if text.isascii() else "".join(c if c == "\n" or is_shown(c) else json.dumps(c)[1:-1] for c in text)

@@ -11,7 +11,6 @@ from bench.report import units
 
 Source = Literal["measured", "imported", "quoted"]
 Unit = Literal["text", "count", "fraction", "l2", "seconds"]
-SOURCES: tuple[Source, ...] = ("measured", "imported", "quoted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

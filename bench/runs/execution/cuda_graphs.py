@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.types import BaseClassifier, Noise
+from bench.types.errors import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +95,7 @@ class Replayed(Around):
         except torch.OutOfMemoryError as error:
             if not self._made:
                 raise
-            reason = _first_line(error)
+            reason = first_line(error)
         # Not in the handler: its traceback keeps the tensors of the failed pass alive.
         self._refuse(reason)
         return self.inner.predict(x, noise)
@@ -111,7 +112,7 @@ class Replayed(Around):
                 made.replay()
                 same = torch.equal(made.labels, labels)
         except RuntimeError as error:  # of CUDA: memory, or an operation that no graph can hold
-            reason = _first_line(error)
+            reason = first_line(error)
         else:
             if same:
                 self._made[kind] = made
@@ -189,10 +190,6 @@ def _uncached() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(before)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["no reason given"])[0]
 
 
 def kind_of(x: Tensor) -> tuple[object, ...]:

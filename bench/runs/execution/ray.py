@@ -19,7 +19,7 @@ from typing import Any
 from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
 from bench.runs.execution.worker import Maker, Worker
 from bench.types import Execution
-from bench.types.errors import BenchError, DeviceError
+from bench.types.errors import BenchError, DeviceError, first_line
 from bench.types.limits import digits
 
 OBJECT_STORE_BYTES = 100 * 2**20  # counts alone go through it; by default it would be a third of the memory
@@ -219,9 +219,8 @@ def _connected(ray: Any, workers: int | None) -> Iterator[None]:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DeviceError(
-                f"no ray cluster answers at RAY_ADDRESS={address!r} ({first}); "
+                f"no ray cluster answers at RAY_ADDRESS={address!r} ({first_line(error)}); "
                 "start it, or unset RAY_ADDRESS to have one started on this machine"
             ) from None
         try:

@@ -20,8 +20,8 @@ from typing import Any
 from bench.runs.execution.dispatch import Task
 from bench.runs.execution.worker import Maker, Worker
 from bench.runs.image_state import Counted, Unit
-from bench.runs.locks import is_dead
 from bench.types import Counts, errors
+from bench.types.atomic_file import atomic_write, is_dead
 from bench.types.errors import BenchError
 
 BEAT_SECONDS = 2.0
@@ -50,9 +50,7 @@ def is_orphan(spool: Path) -> bool:
 
 def put(path: Path, record: Any) -> None:
     """Write a JSON file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:6]}")
-    temporary.write_text(json.dumps(record), encoding="utf-8")
-    temporary.replace(path)
+    atomic_write(path, json.dumps(record), durable=False)  # a heartbeat must not wait for the disk
 
 
 def listed(folder: Path) -> list[Path]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.runs.clock import clock_for
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, Around, Untouched, kind_of
 from bench.types import BaseClassifier, Noise
 from bench.types.errors import FAULTS
@@ -54,15 +54,14 @@ class Compiled(Around):
         return labels
 
     def _try(self, x: Tensor, labels: Tensor) -> None:
-
-        plain = partial(self.inner.predict, noise=Untouched())
-        began = time.perf_counter()
+        plain, clock = partial(self.inner.predict, noise=Untouched()), clock_for(str(x.device))
+        began = clock.now()
         try:
             run = _outside_inference_mode(self.compiler(plain), x)
             unlike = float((run(x) != labels).double().mean())
-            spent = time.perf_counter() - began
+            spent = clock.now() - began
             # In turns, so that a slow moment of the machine hits both.
-            turns = [(_seconds(plain, x), _seconds(run, x)) for _ in range(ROUNDS)]
+            turns = [tuple(clock.time(partial(way, x)).wall for way in (plain, run)) for _ in range(ROUNDS)]
         except (*FAULTS, NotImplementedError, OSError, ImportError) as error:
             lines = str(error).split("\n")[:2]  # of torch's own errors the first names the backend alone
             self.said = f"not used, it failed: {' '.join(lines).strip() or type(error).__name__}"
@@ -109,13 +108,3 @@ def _outside_inference_mode(work: Callable[[Tensor], Tensor], x: Tensor) -> Call
             return work(buffer)
 
     return run
-
-
-def _seconds(work: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    import torch
-
-    started = time.perf_counter()
-    work(x)
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)
-    return time.perf_counter() - started

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from bench.timing.clock import Clock, Reading
+from bench.runs.clock import Clock, Reading
 from bench.timing.records import Telemetry, spread
 from bench.timing.telemetry import Sensor
 from bench.timing.workload import Workload

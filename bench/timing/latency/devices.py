@@ -1,15 +1,16 @@
-"""Device profiles: peaks, bandwidth and memory as their makers state them, or as measured."""
+"""Device profiles: peaks and bandwidth as their makers state them, or as measured."""
 
 from __future__ import annotations
 
 import difflib
-import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from bench.runs.clock import clock_for, fastest
+from bench.timing.device_peaks import product_rate
 from bench.types.errors import DeviceError
 
 _FILE = Path(__file__).with_name("devices.toml")
@@ -29,7 +30,6 @@ class Profile:
     silicon: str
     peak: Mapping[str, float]  # precision -> FLOP/s, dense
     bandwidth: float  # bytes/s
-    memory: float  # bytes
     source: str
 
 
@@ -55,7 +55,6 @@ def profiles() -> tuple[Profile, ...]:
             silicon=row["silicon"],
             peak={precision: float(peak) * 1e12 for precision, peak in row["peak"].items()},
             bandwidth=float(row["bandwidth"]) * 1e9,
-            memory=float(row["memory"]) * 1e9,
             source=row["source"],
         )
         for row in record["device"]
@@ -105,31 +104,12 @@ def observe(device: str, precision: str, rounds: int = 40) -> Ceiling:
     """The rates that a device without a profile reaches in a matrix product and in a copy; the best of some rounds."""
     import torch
 
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     side = GEMM_SIDE["cuda" if device.startswith("cuda") else "cpu"]
-    a = torch.ones(side, side, device=device, dtype=dtype)
     source = torch.ones(STREAM_VALUES, device=device)
     target = torch.empty_like(source)
 
-    def best(work: object) -> float:
-        seconds = []
-        for _ in range(rounds):
-            _wait(device)
-            started = time.perf_counter()
-            work()  # type: ignore[operator]
-            _wait(device)
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
-
-    with torch.inference_mode():
-        product = best(lambda: a @ a)
-        copied = best(lambda: target.copy_(source))
+    clock = clock_for(device)
+    product = product_rate(device, precision, side, lambda work: fastest(clock, work, rounds))
+    copied = fastest(clock, lambda: target.copy_(source), rounds)
     how = f"measured: best of {rounds}, a {side}-wide {precision} matrix product and a copy of 16 MiB"
-    return Ceiling(2 * side**3 / product, 2 * 4 * STREAM_VALUES / copied, how)
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.synchronize(device)
+    return Ceiling(product, 2 * 4 * STREAM_VALUES / copied, how)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from bench.runs import registry
+from bench.runs.clock import Clock, clock_for, overhead
 from bench.runs.execution.environment import device_name, environment, ready_process
 from bench.timing import peak_memory
-from bench.timing.clock import Clock, clock_for, overhead
 from bench.timing.flops import countable
 from bench.timing.latency.batch_search import FEWEST, SIZES, ProbePlan, Timing, measure
 from bench.timing.latency.devices import Ceiling, ceiling, observe, recognise

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bench.runs.batch_size import auto_batch
+from bench.runs.clock import Clock, clock_for
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, replayed
 from bench.runs.execution.environment import set_precision
 from bench.runs.execution.torch_compile import Compiled, compiled
@@ -19,7 +20,6 @@ from bench.runs.store import RowWriter
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import noisy
 from bench.smoothing.voting import autocast, draw
-from bench.timing.clock import Clock, clock_for
 from bench.timing.flops import countable
 from bench.timing.throughput.baseline import plain_counts
 from bench.timing.throughput.kernels import kernel_shares

@@ -12,6 +12,7 @@ from typing import Any
 from bench.timing.device_peaks import Peak
 from bench.timing.records import quantile, spread
 from bench.types import Scalar
+from bench.types.atomic_file import atomic_write
 from bench.types.errors import StoreError
 
 FORMAT = 1
@@ -198,11 +199,9 @@ def save(folder: Path, record: Mapping[str, Any], device_name: str) -> Path:
     machine = re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")
     moment = re.sub(r"[^0-9TZ]", "", str(record["created"]))
     path = folder / f"{machine}-{moment}.json"
-    part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
+        atomic_write(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise StoreError(f"cannot write {str(path)!r}: {error.strerror}; give --out another folder") from error
     return path

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.runs import batch_size
 from bench.runs.batch_size import CUDA_HALVINGS, fastest_below, largest_batch
 from bench.smoothing.noise import SELECT, NoiseKey
 from bench.types.errors import DeviceError
@@ -40,7 +39,7 @@ def test_the_smallest_batch_is_taken_that_is_as_fast_as_any(
     seconds: Callable[[int], float], largest: int, best: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = Device(seconds)
-    monkeypatch.setattr(batch_size.time, "perf_counter", lambda: device.now)
+    monkeypatch.setattr("time.perf_counter", lambda: device.now)
     assert fastest_below(device.draws, largest) == best
     assert max(device.seen) == largest
     assert min(device.seen) >= largest >> CUDA_HALVINGS

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 import torch
@@ -14,7 +12,8 @@ from diffusion_settings import setting
 
 from bench.runs.certify import Job, build, certify, make_worker, open_dataset
 from bench.runs.request import RunRequest, plan
-from bench.timing.dry_run import _counted, _flops, probe
+from bench.timing.dry_run import _flops, probe
+from bench.timing.flops import count, total
 from bench.types import Execution, Method, Row, Scalar
 from bench.types.errors import DeviceError
 from methods.dds import DDS
@@ -31,8 +30,7 @@ DIGITS = RunRequest(methods=("dds",), dataset="digits", sigmas=(0.5,), n=100, su
 
 def gmac(method: Method, dataset: str, **params: Scalar) -> float:
     made = replace(setting(method, dataset, **params), device="meta")
-    job = cast(Job, SimpleNamespace(spec=SimpleNamespace(shape=made.shape, precision="fp32")))
-    flops = _counted(method.build(made), job, "meta")
+    flops = total(lambda: method.build(made), made.shape, "meta")
     assert flops is not None
     return flops / 2e9
 
@@ -67,9 +65,9 @@ def test_a_samples_cost_is_the_sum_of_its_calls() -> None:
 def test_counting_by_shapes_gives_what_counting_a_real_pass_gives(method: str, precision: str) -> None:
     job = plan(replace(DIGITS, methods=(method,), precision=precision))[0]
     dataset = open_dataset(job)
-    classifier = build(job, "cpu", dataset)
-    by_shapes = _counted(build(job, "meta", dataset), job, "meta")
-    assert by_shapes == _flops(classifier, dataset, job, "cpu") == _counted(classifier, job, "cpu") != 0
+    exact = replace(job, spec=replace(job.spec, precision="fp32"))
+    by_pass = count(build(exact, "cpu", dataset), job.spec.shape, "cpu", precision).total_flops
+    assert _flops(dataset, job, "cpu") == by_pass != 0
 
 
 @pytest.mark.parametrize(

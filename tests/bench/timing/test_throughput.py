@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.runs import registry
+from bench.runs.clock import clock_for
 from bench.testing.fakes import HalfSpace
 from bench.timing import device_peaks
-from bench.timing.clock import clock_for
 from bench.timing.device_peaks import Peak
 from bench.timing.latency.request import Item, LatencyRequest, prepare
 from bench.timing.throughput import measurement

@@ -10,6 +10,7 @@ import torch
 import triton
 from torch import Tensor, nn
 
+from bench.types.errors import first_line
 from methods.nets.inference.fused import groups, maps, reference, tokens
 
 CLOSE = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}  # relative to the largest value: two roundings of it
@@ -35,7 +36,7 @@ def works(device: str) -> bool:
     try:
         off = {name: error for name, error in errors(device, torch.bfloat16).items() if error > CLOSE[torch.bfloat16]}
     except (RuntimeError, OSError, ImportError, triton.TritonError) as error:
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
     else:
         if not off:
             return True

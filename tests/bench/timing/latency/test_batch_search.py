@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from bench.timing.clock import Reading, overhead
+from bench.runs.clock import Reading, overhead
 from bench.timing.latency.batch_search import ProbePlan, measure, search, warm
 from bench.timing.latency.quality_warnings import doubts
 from bench.timing.records import Telemetry, agreement, clock_difference, nonlinearity, quantile, spread

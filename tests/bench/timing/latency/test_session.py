@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.report.tables.latency_claims import Timed, measured
+from bench.runs.clock import CudaClock, WallClock
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, Recording, Replayed, Untouched, replayed
 from bench.runs.registry import method
-from bench.timing.clock import CudaClock, WallClock
 from bench.timing.flops import count
 from bench.timing.latency import store
 from bench.timing.latency.batch_search import ProbePlan, measure

@@ -105,4 +105,9 @@ def clock_for(device: str) -> Clock:
 
 def overhead(clock: Clock, rounds: int = 20) -> float:
     """Seconds that the clock itself adds to a piece of work: the fastest of some empty ones."""
-    return min(clock.time(lambda: None).wall for _ in range(rounds))
+    return fastest(clock, lambda: None, rounds)
+
+
+def fastest(clock: Clock, work: Callable[[], object], rounds: int) -> float:
+    """Seconds of the fastest of some rounds, by the wall: what else runs here only ever slows one."""
+    return min(clock.time(work).wall for _ in range(rounds))
