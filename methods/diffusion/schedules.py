@@ -108,7 +108,7 @@ def subsequence(schedule: Schedule, sigma: float, steps: int) -> Subsequence:
         )
     abar = [_abar(schedule, t) for t in ascending]
     betas = np.array([min(1 - after / before, _LARGEST_BETA) for before, after in pairwise(abar)], np.float64)
-    alphas_bar = np.cumprod(1 - betas)
+    alphas_bar: Array = np.cumprod(1 - betas, dtype=np.float64)
     previous = np.concatenate([[1.0], alphas_bar[:-1]])
     posterior = betas * (1 - previous) / (1 - alphas_bar)
     return Subsequence(
@@ -122,12 +122,10 @@ def subsequence(schedule: Schedule, sigma: float, steps: int) -> Subsequence:
 
 
 def _frozen(name: str, betas: Array, *, time_scale: float, continuous: Callable[[float], float] | None) -> Schedule:
-    alphas_bar = np.cumprod(1 - betas)
+    alphas_bar: Array = np.cumprod(1 - betas, dtype=np.float64)
     betas.setflags(write=False)  # one object serves all networks
     alphas_bar.setflags(write=False)
-    return Schedule(
-        name=name, betas=betas, alphas_bar=alphas_bar, time_scale=time_scale, continuous=continuous
-    )  # fmt: skip
+    return Schedule(name=name, betas=betas, alphas_bar=alphas_bar, time_scale=time_scale, continuous=continuous)
 
 
 def _cosine(u: float) -> float:

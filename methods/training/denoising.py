@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from bench.types import TrainRequest, WeightsFile
 from bench.types.errors import UsageError, WeightsError
-from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_prefixes
+from bench.weights.checkpoints import load_tensors, sha256_of_network
 from bench.weights.resolve import resolve
+from bench.weights.wrappers import strip_prefixes
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import DENOISERS, build_denoiser
 from methods.nets.load_weights import load_weights

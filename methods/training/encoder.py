@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from bench.types.errors import WeightsError
-from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_prefixes
+from bench.weights.checkpoints import load_tensors, sha256_of_network
+from bench.weights.wrappers import strip_prefixes
 
 PROJECTOR = "projection_head."
 

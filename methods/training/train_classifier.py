@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from bench.types import TrainRequest
 from bench.types.errors import WeightsError
-from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_prefixes
+from bench.weights.checkpoints import load_tensors, sha256_of_network
+from bench.weights.wrappers import strip_prefixes
 from methods.nets.architectures import build_network
 from methods.nets.normalisers import Normaliser
 from methods.training import schedules

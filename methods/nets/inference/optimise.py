@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from importlib.util import find_spec
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -186,7 +186,7 @@ def _plain(module: nn.Module) -> bool:
     return type(module) is nn.BatchNorm2d and not module.training and module.running_var is not None
 
 
-def _merge(conv: nn.Conv2d, norm: nn.Module) -> None:
+def _merge(conv: nn.Conv2d, norm: Any) -> None:
     mean, var = norm.running_mean.double(), norm.running_var.double()
     scale = (var + norm.eps).rsqrt()
     shift = torch.zeros_like(mean)
