@@ -153,6 +153,15 @@ class TimeTokenClassifier(nn.Module):
         logits: Tensor = self.linear_head(self.base_model.features(x, t, final_norm=self.final_norm))
         return logits
 
+    @staticmethod
+    def group_matcher(coarse: bool = False) -> dict[str, str]:
+        """Layers from the pixels up, as timm asks for them: patches and positions, each block, all that is left."""
+        del coarse
+        return {
+            "stem": r"^base_model\.(?:cls_token$|pos_embed$|patch_embed\.)",
+            "blocks": r"^base_model\.blocks\.(\d+)\.",
+        }
+
 
 class ExactLinear(nn.Linear):
     """A linear layer that stays in float32 whatever the arithmetic around it.

@@ -92,6 +92,8 @@ def _follow(averaged: Mapping[str, nn.Module], trained: Mapping[str, nn.Module],
     """Move averages towards the weights: parameters and running statistics alike; counters are copied.
 
     The decay grows from 0.1 as (1 + step) / (10 + step), so that a short run does not export its initial weights.
+    Own code: timm's ModelEmaV3 warms up by another curve, diffusers' EMAModel leaves out buffers, torch's AveragedModel
+    copies at the first step.
     Source: Tarvainen & Valpola 2017, Section 2.
     """
     rate = 1 - min(decay, (1 + step) / (10 + step))

@@ -186,7 +186,7 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         epoch = step // per_epoch if settings.lr_by == "epoch" else step / per_epoch
         return schedules.warmup_cosine(epoch, warmup=settings.warmup_epochs, total=settings.cosine_epochs)
 
-    groups = layer_groups(model, SIZES[settings.size].depth, settings.layer_decay)
+    groups = layer_groups(model, settings.layer_decay, settings.weight_decay)
     task = Task(
         modules={"model": model},
         optimiser=adamw(groups, lr=settings.lr, weight_decay=settings.weight_decay),
@@ -203,13 +203,19 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
     return run_stage(context, task, model.state_dict, logits=lambda x: model(half(x), time), meta=meta)
 
 
-def layer_groups(model: nn.Module, depth: int, decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters by layer, each group with its share of the learning rate."""
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    groups: dict[float, list[Tensor]] = {}
-    for name, scale in schedules.layer_scales(trainable, depth, decay).items():
-        groups.setdefault(scale, []).append(trainable[name])
-    return [{"params": parameters, "scale": scale} for scale, parameters in sorted(groups.items())]
+def layer_groups(model: TimeTokenClassifier, decay: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters by layer, the lower the smaller their share of the learning rate; one group for decay 1.
+
+    Source: Bao et al. 2022 (BEiT), Appendix, by timm; as used by rRCM's fine-tuning.
+    """
+    if decay == 1:
+        return parameters_of(model)
+    from timm.optim import param_groups_layer_decay
+
+    groups: list[dict[str, Any]] = param_groups_layer_decay(
+        model, weight_decay, weight_decay_exclude_1d=False, layer_decay=decay
+    )
+    return groups
 
 
 def _encoder(
