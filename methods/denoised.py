@@ -102,5 +102,8 @@ DENOISED = Method(
     size=crop_side,
     declines=declines,
     recognise=recognise,
-    train={"classifier": stage("denoising", "classifier"), "denoiser": stage("denoising", "denoiser")},
+    train={
+        "classifier": stage("denoising", "train_clean_classifier"),
+        "denoiser": stage("denoising", "train_denoiser"),
+    },
 )

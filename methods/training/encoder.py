@@ -1,4 +1,4 @@
-"""A pre-trained encoder out of a file, for fine-tuning; refuses what is no such thing."""
+"""Loading of a pre-trained encoder for fine-tuning, with a refusal of any other network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimisers as the loop wants them: each group of parameters carries its full learning rate."""
+"""Optimisers whose groups of parameters hold their full learning rate as base_lr, which the loop multiplies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rRCM's networks, presets and views are, as rows of the paper's Tables 3 to 5: counted and read, not quoted."""
+"""rRCM's networks, presets and views as rows of the paper's Tables 3 to 5: computed from the code, not quoted."""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
-from methods.training.settings import AT_LEAST_ONE, Feeding
+from methods.training.settings import AT_LEAST_ONE, StageSettings
 
 FOLDER = Path(__file__).with_name("presets")
 _MOST = 10**12  # of any setting: more steps, or a larger batch, no machine sees the end of
@@ -19,7 +19,7 @@ _THREADS = 1024  # torch dies of a hundred million
 SCOPE = ("method", "stage", "dataset")
 HEAD = ("name", *SCOPE, "reaches")
 
-Settings = TypeVar("Settings", bound=Feeding)
+Settings = TypeVar("Settings", bound=StageSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def own_values(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key not in (*HEAD, "sigma")}
 
 
-def settle(kind: type[Settings], request: TrainRequest) -> tuple[Preset, Settings]:
+def resolve_settings(kind: type[Settings], request: TrainRequest) -> tuple[Preset, Settings]:
     """The preset of a request, and its settings at the request's noise level with --set applied.
 
     An empty preset name, or "default", stands for the data set's first.
@@ -92,11 +92,6 @@ def settle(kind: type[Settings], request: TrainRequest) -> tuple[Preset, Setting
     settings = kind(**values)
     _check(settings)
     return preset, settings
-
-
-def plain(settings: Feeding) -> dict[str, Any]:
-    """Settings as a flat record."""
-    return asdict(settings)
 
 
 def _find(request: TrainRequest) -> Preset:
@@ -134,7 +129,7 @@ def _parse(key: str, text: str, kind: Any) -> Any:
         raise UsageError(f"--set {key} must be {expected}, got {text!r}") from error
 
 
-def _check(settings: Feeding) -> None:
+def _check(settings: StageSettings) -> None:
     for field in fields(settings):
         value = getattr(settings, field.name)
         if isinstance(value, str | bool):

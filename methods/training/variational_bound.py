@@ -1,4 +1,4 @@
-"""The variational bound, level by level, that teaches a diffusion network its variances; no network, no sampling.
+"""The variational bound, level by level, by which a diffusion network learns its variances; no network, no sampling.
 
 Images z are in [-1, 1]; x_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps, at level t = 0 ... T - 1 of a schedule.
 """
@@ -31,7 +31,7 @@ class Tables:
 
 
 def tables(schedule: Schedule, device: str) -> Tables:
-    """What the bound needs of a schedule.
+    """Coefficients of the bound for each level of a schedule.
 
     Source: Ho et al. 2020, Eq. 7; Nichol & Dhariwal 2021, Section 3.1.
     """
