@@ -67,7 +67,7 @@ class MajorityOfSamples:
         import torch
 
         from methods.nets.hard_labels import refuse_at_once, settled
-        from methods.nets.inner_votes import first_seen_mode, votes_together
+        from methods.nets.voting import first_seen_mode, votes_together
 
         with torch.no_grad():
             start = self.sub.scale * (2 * x - 1)

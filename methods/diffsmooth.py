@@ -65,7 +65,7 @@ class LocallySmoothed:
         import torch
 
         from methods.nets.hard_labels import refuse_at_once, settled
-        from methods.nets.inner_votes import first_seen_mode, votes_together
+        from methods.nets.voting import first_seen_mode, votes_together
 
         with torch.no_grad():
             pixels = self.denoised(x, noise)
