@@ -30,7 +30,7 @@ _OFFSET = 0.008  # Nichol & Dhariwal 2021, equation 17: s
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Schedule:
-    """How much signal is left at each level of a diffusion."""
+    """Signal and noise at each level of a diffusion."""
 
     name: str  # "linear-1000", "cosine-4000"
     betas: Array  # (T,)
@@ -43,7 +43,7 @@ class Schedule:
 class Subsequence:
     """A few levels of a schedule with a diffusion of their own; everything in the order of sampling, noisiest first."""
 
-    times: tuple[int, ...]  # levels, as the network is told
+    times: tuple[int, ...]  # levels, as the network is given them
     alphas_bar: tuple[float, ...]  # relative to level 0
     previous: tuple[float, ...]  # abar of the next cleaner level; 1.0 at the end
     betas: tuple[float, ...]

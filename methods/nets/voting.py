@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.types import Noise
-from methods.nets.hard_labels import refuse_at_once, refuse_nonfinite, settled
+from methods.nets.hard_labels import checked_labels, refuse_at_once, refuse_nonfinite
 from methods.nets.inference.optimise import optimise_for_inference
 
 AGGREGATES = ("logits", "softmax", "votes")
@@ -36,7 +36,7 @@ class Ensemble:
         device: str,
         aggregate: str,
         consensus: int,
-        tuned_for: str | None = "fp32",
+        optimise_for: str | None = "fp32",
     ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least 1 member, got none")
@@ -46,9 +46,9 @@ class Ensemble:
             raise ValueError(f"consensus must be 0 (off) or 2 to {len(members)}, got {consensus}")
         self.num_classes = num_classes
         self.network = nn.ModuleList(members).to(device).eval().requires_grad_(False)
-        if tuned_for is not None:
+        if optimise_for is not None:
             for member in self.network:
-                optimise_for_inference(member, device, tuned_for)
+                optimise_for_inference(member, device, optimise_for)
         self.aggregate = aggregate
         self.consensus = consensus
         self.calls = {"classifier": len(members)}  # at most, where a consensus may end it
@@ -59,7 +59,7 @@ class Ensemble:
         """Hard labels of noisy copies; deterministic, so `noise` is not drawn from.
 
         Shapes: x (B, C, H, W) float32; result (B,) int64.
-        Raises: as `settled`.
+        Raises: as `checked_labels`.
         """
         del noise
         share = _SHARES[self.aggregate]
@@ -69,7 +69,9 @@ class Ensemble:
                 for member in self.network:
                     answers.append(member(x))
                     refuse_at_once(answers[-1])
-                return settled(torch.stack([share(logits) for logits in answers]).sum(dim=0).argmax(dim=1), *answers)
+                return checked_labels(
+                    torch.stack([share(logits) for logits in answers]).sum(dim=0).argmax(dim=1), *answers
+                )
             first = [_answer(member, x) for member in self.network[: self.consensus]]
             favoured = torch.stack([logits.argmax(dim=1) for logits in first])
             labels = favoured[0]
@@ -103,7 +105,7 @@ _SHARES: dict[str, Callable[[Tensor], Tensor]] = {"logits": Tensor.float, "softm
 
 
 def votes_together(copies: int, votes: int) -> int:
-    """How many votes share a forward pass: memory is that of one vote of the batch, or of `ROWS` rows."""
+    """Number of votes that share a forward pass: memory is that of one vote of the batch, or of `ROWS` rows."""
     return max(1, min(votes, ROWS // max(1, copies)))
 
 

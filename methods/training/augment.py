@@ -21,7 +21,7 @@ BatchView = Callable[[Tensor, torch.Generator], Tensor]  # (B, C, H, W) in [0, 1
 Name = Literal[
     "none", "flip", "crop_flip", "resized_crop_flip", "strong", "rand_augment", "moco", "digits", "digits_moco"
 ]
-THREE_VIEWS = ("moco", "digits_moco")  # the image itself, and two of it to be told apart from others
+THREE_VIEWS = ("moco", "digits_moco")  # the image itself, and two of it to be contrasted with other images
 
 
 def colour_views(name: Name, size: int) -> tuple[View, ...] | None:

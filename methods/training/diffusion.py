@@ -117,7 +117,7 @@ def hybrid(
 
 
 def levels_of(unet: UNet, largest_sigma: float) -> int:
-    """How many levels, from the cleanest, are trained: all that a denoiser uses up to that smoothing sigma.
+    """Number of levels that are trained, from the cleanest: all that a denoiser uses up to that smoothing sigma.
 
     Raises: MethodError where sigma is beyond the schedule.
     """

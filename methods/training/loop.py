@@ -65,7 +65,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
-    """How often a run logs and saves; cannot change a weight."""
+    """Intervals of logging and saving; they cannot change a weight."""
 
     log_every: int = 50  # steps
     save_every: int = 1000  # steps

@@ -1,7 +1,7 @@
 """Losses that several methods share, as pure functions of logits and features; no networks, no noise.
 
 Contrastive and consistency losses of rRCM, cross-entropy under noise, consistency regularisation. A loss of one method
-stands in that method's module.
+is in that method's module.
 """
 
 from __future__ import annotations

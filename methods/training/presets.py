@@ -30,7 +30,7 @@ class Preset:
     method: str
     stage: str
     dataset: str
-    reaches: str  # the number to compare with, and where it stands
+    reaches: str  # the number to compare with, and its source
     values: Mapping[str, Any]  # its own over those of its bases
     sigma: Mapping[str, Mapping[str, Any]]  # what differs by noise level, "0.25" -> values
 
@@ -73,7 +73,7 @@ def own_values(entry: Mapping[str, Any]) -> dict[str, Any]:
 def resolve_settings(kind: type[Settings], request: TrainRequest) -> tuple[Preset, Settings]:
     """The preset of a request, and its settings at the request's noise level with --set applied.
 
-    An empty preset name, or "default", stands for the data set's first.
+    An empty preset name, or "default", means the data set's first.
     Raises: UsageError for an unknown preset, key or value.
     """
     preset = _find(request)

@@ -63,7 +63,7 @@ def bound(table: Tables, z: Tensor, x_t: Tensor, t: Tensor, *, eps: Tensor, spre
     """The term L_t of the variational bound, in bits per value, (B,).
 
     `eps` is the network's guess of the noise, and only its mean: no gradient goes through it. `spread` is where its
-    variance stands between the two extremes, -1 for the posterior's and 1 for beta. Level 0 counts how likely the 8-bit
+    variance lies between the two extremes, -1 for the posterior's and 1 for beta. Level 0 counts how likely the 8-bit
     image is, every other the divergence from the true posterior.
     Shapes: z, x_t, eps, spread (B, C, H, W); t (B,) int64.
     Source: Nichol & Dhariwal 2021, Eq. 4-7, 15 and 16. Differs: the normal distribution function is exact, where the
