@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, WeightsFile
 from bench.types.errors import MethodError, WeightsError
 from methods.nets.recognition import Shapes, classifier_arch
-from methods.noise_trained import ARCHITECTURES, crop_side, habitual_normaliser, normaliser_param, stage
+from methods.noise_trained import ARCHITECTURES, crop_side, family_normaliser, normaliser_param, stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ def build(setting: Setting) -> BaseClassifier:
         device=setting.device,
         aggregate=str(setting.params["aggregate"]),
         consensus=consensus,
-        tuned_for=setting.precision if setting.tuned else None,
+        optimise_for=setting.precision if setting.tuned else None,
     )
 
 
@@ -69,7 +69,7 @@ def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[
         match[2]: shape for name, shape in shapes.items() if (match := _NUMBERED.fullmatch(name)) and match[1] == "0"
     }
     arch = classifier_arch(first)
-    return {} if arch is None else {"arch": arch, **habitual_normaliser(arch, meta)}
+    return {} if arch is None else {"arch": arch, **family_normaliser(arch, meta)}
 
 
 def numbered(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:

@@ -55,7 +55,7 @@ class DenoisedOnce:
     num_classes: int
     unet: UNet
     head: Resized
-    t: int  # level that the network is told
+    t: int  # level that the network is given
     top_up: float  # noise added to the certifier's own, l2 in [0, 1] pixels; 0: none
     padding: int  # pixels of reflection around the image while it is denoised
     calls: Mapping[str, int]

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting
 from methods.nets.recognition import Shapes, classifier_arch, denoiser_arch
-from methods.noise_trained import crop_side, habitual_normaliser, normaliser_param, stage
+from methods.noise_trained import crop_side, family_normaliser, normaliser_param, stage
 
 
 def build(setting: Setting) -> BaseClassifier:
     """Denoiser -> normaliser -> classifier -> argmax, on the setting's device.
 
-    Nothing is clipped between them. FFDNet is told sigma, in [0, 1] pixels; the other denoisers have one level or none.
+    Nothing is clipped between them. FFDNet takes sigma, in [0, 1] pixels; the other denoisers have one level or none.
     Raises: MethodError for an unknown architecture, WeightsError for weights that do not fit theirs.
     """
     from torch import nn
@@ -49,7 +49,7 @@ def build(setting: Setting) -> BaseClassifier:
         device=setting.device,
         calls={"denoiser": 1, "classifier": 1},
         adjust=chain,
-        tuned_for=setting.precision if setting.tuned else None,
+        optimise_for=setting.precision if setting.tuned else None,
     )
 
 
@@ -62,11 +62,11 @@ def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[
         return {role: arch}
     # CIFAR-10's default normaliser goes with its default classifier, not with another one.
     other = {} if "normaliser" in meta else {"normaliser": "mean_std"}
-    return {role: arch, **other, **habitual_normaliser(arch, meta)}
+    return {role: arch, **other, **family_normaliser(arch, meta)}
 
 
 def declines(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:
-    """Why it cannot be run on such images; None if it can."""
+    """The reason why it cannot be run on such images; None if it can."""
     del num_classes
     if shape[0] == 3 or dataset == "digits":
         return None
@@ -102,5 +102,8 @@ DENOISED = Method(
     size=crop_side,
     declines=declines,
     recognise=recognise,
-    train={"classifier": stage("denoising", "classifier"), "denoiser": stage("denoising", "denoiser")},
+    train={
+        "classifier": stage("denoising", "train_clean_classifier"),
+        "denoiser": stage("denoising", "train_denoiser"),
+    },
 )

@@ -66,8 +66,8 @@ class MajorityOfSamples:
         """
         import torch
 
-        from methods.nets.hard_labels import refuse_at_once, settled
-        from methods.nets.inner_votes import first_seen_mode, votes_together
+        from methods.nets.hard_labels import checked_labels, refuse_at_once
+        from methods.nets.voting import first_seen_mode, votes_together
 
         with torch.no_grad():
             start = self.sub.scale * (2 * x - 1)
@@ -78,7 +78,7 @@ class MajorityOfSamples:
                 answers.append(self.head(self._clean(start, count, noise)).reshape(count, len(x), -1))
                 refuse_at_once(answers[-1])
             labels = first_seen_mode(torch.cat([logits.argmax(dim=2) for logits in answers]), self.num_classes)
-            return settled(labels, *answers)
+            return checked_labels(labels, *answers)
 
     @property
     def replayable(self) -> bool:

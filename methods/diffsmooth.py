@@ -47,7 +47,7 @@ class LocallySmoothed:
     num_classes: int
     unet: UNet
     head: Resized
-    t: int  # level that the network is told
+    t: int  # level that the network is given
     local_sigma: float  # l2, [0, 1] pixels
     local_noises: int
     soft: bool  # mean of the softmax, not the most frequent label
@@ -64,8 +64,8 @@ class LocallySmoothed:
         """
         import torch
 
-        from methods.nets.hard_labels import refuse_at_once, settled
-        from methods.nets.inner_votes import first_seen_mode, votes_together
+        from methods.nets.hard_labels import checked_labels, refuse_at_once
+        from methods.nets.voting import first_seen_mode, votes_together
 
         with torch.no_grad():
             pixels = self.denoised(x, noise)
@@ -79,8 +79,8 @@ class LocallySmoothed:
                 refuse_at_once(answers[-1])
             logits = torch.cat(answers)
             if self.soft:
-                return settled(logits.softmax(dim=2).mean(dim=0).argmax(dim=1), logits)
-            return settled(first_seen_mode(logits.argmax(dim=2), self.num_classes), logits)
+                return checked_labels(logits.softmax(dim=2).mean(dim=0).argmax(dim=1), logits)
+            return checked_labels(first_seen_mode(logits.argmax(dim=2), self.num_classes), logits)
 
     @property
     def replayable(self) -> bool:

@@ -19,7 +19,7 @@ ARCHITECTURES: Mapping[str, Scalar] = {
 
 
 def normaliser_param(by_dataset: Mapping[str, Scalar] | None = None) -> Param:
-    """The setting that few checkpoints tell: wrong, it costs accuracy and nothing says so.
+    """The normaliser, which few checkpoints record: a wrong one costs accuracy, and nothing shows it.
 
     `by_dataset`: other than mean and deviation; images of another dataset have no default.
     """
@@ -111,19 +111,19 @@ def build(setting: Setting) -> BaseClassifier:
         num_classes=setting.num_classes,
         device=setting.device,
         adjust=chain,
-        tuned_for=setting.precision if setting.tuned else None,
+        optimise_for=setting.precision if setting.tuned else None,
     )
 
 
 def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
-    """The architecture that the tensors show; they are believed before what the file says."""
+    """The architecture that the tensors show, which goes before the file's metadata."""
     del role
     arch = classifier_arch(shapes)
-    return {} if arch is None else {"arch": arch, **habitual_normaliser(arch, meta)}
+    return {} if arch is None else {"arch": arch, **family_normaliser(arch, meta)}
 
 
-def habitual_normaliser(arch: str, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
-    """What a published family was trained with throughout, where the file does not say; empty for the others.
+def family_normaliser(arch: str, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """The normaliser that a published family was trained with, where the file records none; empty for other families.
 
     Source: Idelbayev's resnet56 gives its 92.7 % on the first 1,017 test images with ImageNet's numbers only.
     """

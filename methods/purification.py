@@ -1,6 +1,6 @@
-"""What methods share that put a diffusion model in front of a classifier: settings, weights, and the two networks.
+"""Settings, weights and networks shared by methods that put a diffusion model in front of a classifier.
 
-How noise becomes a label is each method's own.
+The way from noise to a label is each method's own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROLES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodDefaults:
-    """What a method does where no setting says otherwise."""
+    """Networks and image sizes of a method where no setting names others."""
 
     method: str
     classifiers: Mapping[str, Mapping[str, str]]  # track -> dataset -> architecture
@@ -53,7 +53,7 @@ class Parts:
 
 
 def shared_params(defaults: MethodDefaults, *, classifier: str) -> tuple[Param, ...]:
-    """Settings of every method of this kind; `classifier` tells what the one behind was trained on."""
+    """Settings of every method of this kind; `classifier` describes how the classifier was trained."""
     return (
         Param(
             name="track",
@@ -121,7 +121,7 @@ def build_parts(setting: Setting, defaults: MethodDefaults, *, shape: tuple[int,
     from methods.diffusion.conversion import as_unet_state
     from methods.diffusion.unets import UNet, build_unet, check_trained, prediction_of, unet_arch
     from methods.nets.architectures import build_network
-    from methods.nets.inference.optimise import optimise_for_inference, tune_denoiser
+    from methods.nets.inference.optimise import optimise_denoiser, optimise_for_inference
     from methods.nets.load_weights import load_network
     from methods.nets.resized import Resized
 
@@ -135,7 +135,7 @@ def build_parts(setting: Setting, defaults: MethodDefaults, *, shape: tuple[int,
         recognise=unet_arch,
         select=lambda state, file: _named(as_unet_state, state, arch, file),
     )
-    assert isinstance(unet, UNet)  # noqa: S101  furnish gives back what it was given to make
+    assert isinstance(unet, UNet)  # noqa: S101  load_network returns what its `make` built
     if "denoiser" in setting.weights:
         unet.prediction = prediction_of(setting.weights["denoiser"].path)
         check_trained(setting.weights["denoiser"].path, setting.sigma)
@@ -161,7 +161,7 @@ def build_parts(setting: Setting, defaults: MethodDefaults, *, shape: tuple[int,
         part.to(setting.device).eval().requires_grad_(False)
     if setting.tuned:
         optimise_for_inference(head, setting.device, setting.precision)
-        tune_denoiser(unet, setting.device, setting.precision)
+        optimise_denoiser(unet, setting.device, setting.precision)
     return Parts(unet, head)
 
 
@@ -183,7 +183,7 @@ def normaliser(setting: Setting, defaults: MethodDefaults, kind: str | None = No
 
 
 def _kind(params: Mapping[str, Scalar], dataset: str, defaults: MethodDefaults) -> str:
-    """The normaliser that the settings stand for, in words of methods.nets.scales."""
+    """The normaliser that the settings mean, as methods.nets.scales names it."""
     kind = str(params["normaliser"])
     return backbone(classifier_name(params, dataset, defaults)).normaliser if kind == BY_CLASSIFIER else kind
 
@@ -191,7 +191,7 @@ def _kind(params: Mapping[str, Scalar], dataset: str, defaults: MethodDefaults) 
 def denoised(unet: UNet, x: Tensor, t: int, *, padding: int = 0) -> Tensor:
     """Noisy pixels -> clean ones in one step, both in [0, 1] units; the result is clamped to [0, 1].
 
-    The state is sqrt(abar_t) (2x - 1): the image keeps its gain, and the network is told a noise that is too large by
+    The state is sqrt(abar_t) (2x - 1): the image keeps its gain, and the network is given a noise level too large by
     at most one level, 0.7 %. By 1 / sqrt(1 + 4 sigma^2) it would be the other way round: the noise right, the contrast
     off by as much.
     Shapes: (B, C, H, W) -> (B, C, H, W).
@@ -223,7 +223,7 @@ def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[
 
 
 def declines(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:
-    """Why no diffusion model here can be run on such images; None if one can."""
+    """The reason why no diffusion model here can be run on such images; None if one can."""
     del num_classes
     channels, height, width = shape
     if dataset == "digits" or (channels == 3 and height == width and height % 32 == 0):
@@ -245,7 +245,7 @@ def _named(
     arch: str,
     file: WeightsFile,
 ) -> dict[str, Tensor]:
-    """What the converter makes of a file's tensors; its refusal names the file."""
+    """A file's tensors converted; a refusal names the file."""
     try:
         return convert(state, arch)
     except WeightsError as refusal:

@@ -46,12 +46,12 @@ def build(setting: Setting) -> BaseClassifier:
         AtNoiseLevel(network, t),
         num_classes=setting.num_classes,
         device=setting.device,
-        tuned_for=setting.precision if setting.tuned else None,
+        optimise_for=setting.precision if setting.tuned else None,
     )
 
 
 def misfit(size: str, shape: tuple[int, int, int]) -> str | None:
-    """Why a size cannot take images of that shape; None if it can."""
+    """The reason why a size cannot take images of that shape; None if it can."""
     if size not in SIZES:
         return f"size must be one of {', '.join(SIZES)}, got {size!r}"
     _, height, width = shape
@@ -64,7 +64,7 @@ def misfit(size: str, shape: tuple[int, int, int]) -> str | None:
 
 
 def declines(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:
-    """Why no size of it can be run on such images; None if one can."""
+    """The reason why no size can be run on such images; None if one can."""
     del dataset, num_classes
     if any(misfit(size, shape) is None for size in SIZES):
         return None
@@ -84,7 +84,7 @@ def _either(sides: Iterable[int]) -> str:
 
 
 def _select(state: dict[str, Tensor], file: WeightsFile) -> dict[str, Tensor]:
-    """Encoder and head; the projector of the pre-training rides along in fine-tuned files, unused."""
+    """Encoder and head; fine-tuned files also hold the projector of the pre-training, which is left out."""
     if "cls_token" in state and "linear_head.weight" not in state:
         raise WeightsError(
             f"weights {file.name!r}: expected a fine-tuned network (base_model.* and linear_head.*), got an encoder "
@@ -107,7 +107,7 @@ def _finetune(request: TrainRequest) -> Mapping[str, Any]:
     return result
 
 
-def _facts(name: str) -> Sequence[Mapping[str, Scalar]]:
+def _paper_table(name: str) -> Sequence[Mapping[str, Scalar]]:
     from methods.training import paper_tables
 
     rows: Sequence[Mapping[str, Scalar]] = getattr(paper_tables, name)()
@@ -144,5 +144,5 @@ RRCM = Method(
     declines=declines,
     recognise=recognise,
     train={"pretrain": _pretrain, "finetune": _finetune},
-    paper_tables={name: partial(_facts, name) for name in ("sizes", "pretraining", "augmentation")},
+    paper_tables={name: partial(_paper_table, name) for name in ("sizes", "pretraining", "augmentation")},
 )

@@ -14,7 +14,7 @@ Source = Literal["guided-diffusion", "improved-diffusion", "hf-vit"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UNetRecord:
-    """What a name of a UNet stands for."""
+    """The network behind a UNet's name."""
 
     config: Mapping[str, Any]  # of diffusers' UNet2DModel
     schedule: str
@@ -122,7 +122,7 @@ UNETS: Mapping[str, UNetRecord] = MappingProxyType(
 
 
 def unet_arch(shapes: Shapes) -> str | None:
-    """Which of `UNETS` tensors of these names and shapes belong to, in diffusers' layout or OpenAI's; None: none."""
+    """The name in `UNETS` of tensors of these names and shapes, in diffusers' layout or OpenAI's, or None."""
     if recognise_source(shapes) in ("guided-diffusion", "improved-diffusion"):
         found = _openai(shapes)
     else:
@@ -131,7 +131,7 @@ def unet_arch(shapes: Shapes) -> str | None:
 
 
 def recognise_source(shapes: Shapes) -> Source | None:
-    """Whose names these tensors have, of those that are not this project's own."""
+    """The project whose names these tensors have, other than this one; None for this one's own."""
     if "input_blocks.0.0.weight" in shapes and "time_embed.0.weight" in shapes:
         # Dhariwal & Nichol 2021 resample in residual blocks, Nichol & Dhariwal 2021 by convolutions of their own.
         strided = any(re.fullmatch(r"input_blocks\.\d+\.0\.op\.weight", name) for name in shapes)
@@ -140,7 +140,7 @@ def recognise_source(shapes: Shapes) -> Source | None:
 
 
 def _expected(record: UNetRecord) -> tuple[object, ...]:
-    """What tells a UNet from the others: channels in and out, width of each residual block on the way down."""
+    """Features that distinguish the UNets: channels in and out, width of each residual block on the way down."""
     config = record.config
     widths = [(width,) for width in config["block_out_channels"] for _ in range(config["layers_per_block"])]
     return (config["in_channels"],), (config["out_channels"],), tuple(widths)

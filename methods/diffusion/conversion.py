@@ -137,7 +137,7 @@ def _by_head(qkv: Tensor, head_channels: int) -> tuple[Tensor, ...]:
 
 
 def _place(module: str, layers: int, attended: set[str]) -> str:
-    """Where diffusers has a part of OpenAI's network: "output_blocks.5.1" -> "up_blocks.1.upsamplers.0"."""
+    """The place in diffusers of a part of OpenAI's network: "output_blocks.5.1" -> "up_blocks.1.upsamplers.0"."""
     words = module.split(".")
     if words[0] == "middle_block":
         return _MIDDLE[min(int(words[1]), 2)]

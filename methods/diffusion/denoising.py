@@ -1,5 +1,6 @@
 """From a state of the diffusion to a clean image: in one step, or along a sub-sequence of levels.
 
+Own code beside diffusers' DDPMScheduler, which computes in float32 along a respaced schedule, and draws its own noise.
 States and images are on the network's scale, z = 2x - 1. The noise that smoothing added is already in the state; what a
 sampler draws itself comes from its caller.
 """

@@ -5,6 +5,8 @@ Imported only where triton is. The blocks around these parts, which join and spl
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
@@ -23,6 +25,9 @@ FILLED = 16  # channels of the first convolution's input, zeros behind the image
 
 class FusedResidual(nn.Module):
     """A residual block: norm, SiLU and resampling at once; biases and the noise level go into the norms' numbers."""
+
+    bias1: Tensor
+    bias2: Tensor
 
     def __init__(self, block: ResnetBlock2D) -> None:
         super().__init__()
@@ -54,6 +59,9 @@ class FusedResidual(nn.Module):
 
 class FusedAttention(nn.Module):
     """Self-attention over the pixels of a map, as rows of tokens where they lie."""
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -103,6 +111,10 @@ class FusedUNet2D(nn.Module):
 
     The embedding of a level that all copies share is computed once.
     """
+
+    stem: Tensor
+    zero: Tensor
+    one: Tensor
 
     def __init__(self, network: UNet2DModel, dtype: torch.dtype) -> None:
         super().__init__()
@@ -170,7 +182,7 @@ def _form(module: nn.Module) -> type[nn.Module] | None:
     return _FORMS.get(type(module))
 
 
-def _usual(module: nn.Module) -> bool:
+def _usual(module: Any) -> bool:
     if isinstance(module, ResnetBlock2D):
         return (
             type(module.nonlinearity) is nn.SiLU

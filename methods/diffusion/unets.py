@@ -114,7 +114,7 @@ def build_unet(arch: str, *, shape: tuple[int, int, int]) -> UNet:
 
 
 def prediction_of(path: Path) -> Literal["eps", "v"]:
-    """What the weights in a file were trained to give: its metadata's `prediction`; published files have none, and eps.
+    """The quantity that a file's weights predict: its metadata's `prediction`, else eps, as published files have.
 
     Raises: WeightsError where it is neither.
     """
@@ -127,7 +127,7 @@ def prediction_of(path: Path) -> Literal["eps", "v"]:
 def check_trained(path: Path, sigma: float) -> None:
     """Refuse a noise level that the weights in a file never saw: beyond it a network gives anything.
 
-    Raises: WeightsError where the file's metadata has a smaller `largest_sigma`; 0, or none, stands for the schedule's.
+    Raises: WeightsError where the file's metadata has a smaller `largest_sigma`; 0, or none, means the schedule's.
     """
     said = _told(path).get("largest_sigma", "0")
     try:
@@ -142,7 +142,7 @@ def check_trained(path: Path, sigma: float) -> None:
 
 
 def _told(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; torch's own format tells nothing."""
+    """The metadata of a safetensors file; torch's own format has none."""
     from safetensors import SafetensorError, safe_open
 
     try:

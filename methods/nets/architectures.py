@@ -1,4 +1,4 @@
-"""Classifiers by name: what `arch` may be, and the network it stands for."""
+"""Classifiers by name: the values of `arch`, and a builder of the network for each."""
 
 from __future__ import annotations
 

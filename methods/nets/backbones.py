@@ -1,4 +1,4 @@
-"""The classifiers that stand behind a denoiser: the pixels that each of them was trained on; no torch, no network."""
+"""Image side and normaliser that each classifier behind a denoiser was trained with; no torch, no network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """What a classifier wants to see."""
+    """Images that a classifier was trained on."""
 
-    side: int | None  # of its square images; None: whatever comes
+    side: int | None  # of its square images; None: any
     normaliser: str  # a kind of methods.nets.normalisers
 
 
@@ -19,7 +19,7 @@ _NAMED = {
     "beit_large_patch16_224": Backbone(224, "half"),
     "vit_base_patch16_224": Backbone(224, "half"),
     "vit_base_patch16_224_hf": Backbone(224, "half"),
-    # The same network as the ViT, tensor by tensor; only its normaliser tells the two apart.
+    # The same network as the ViT, tensor by tensor; only its normaliser differs.
     "deit_base_patch16_224": Backbone(224, "mean_std_imagenet"),
     "mae_vit_base_patch16": Backbone(224, "mean_std"),
     "mae_vit_large_patch16": Backbone(224, "mean_std"),
@@ -30,7 +30,7 @@ _TORCHVISION = re.compile(r"(wide_)?resnet\d+(_2)?|resnext\d+_\d+x\dd")
 
 
 def backbone(arch: str) -> Backbone:
-    """What the classifier of that architecture wants to see; convolutional networks take any side."""
+    """Images that the classifier of that architecture was trained on; convolutional networks take any side."""
     if arch in _NAMED:
         return _NAMED[arch]
     if _TORCHVISION.fullmatch(arch):

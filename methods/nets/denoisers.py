@@ -119,7 +119,7 @@ class BlindDnCNN(nn.Module):
 
 
 class FFDNet(nn.Module):
-    """A denoiser that is told the noise level, works at half resolution, and predicts the clean image itself.
+    """A denoiser that takes the noise level, works at half resolution, and predicts the clean image itself.
 
     Units: sigma in [0, 1] pixels; trained on levels up to 75/255 = 0.294, beyond which it extrapolates.
     Source: Zhang et al. 2018 (FFDNet), Section III; colour network of the KAIR model zoo (MIT): 12 layers, 96 channels.
@@ -146,7 +146,7 @@ DENOISERS = ("ffdnet", "dncnn", "dncnn_wide", "memnet", "dncnn_blind", "ffdnet_d
 def build_denoiser(name: str, *, in_channels: int, sigma: float) -> nn.Module:
     """The denoiser of that name for images of so many channels.
 
-    Units: sigma in [0, 1] pixels; only "ffdnet" and "ffdnet_digits" are told it, the others are for one level or blind.
+    Units: sigma in [0, 1] pixels; only "ffdnet" and "ffdnet_digits" take it, the others are for one level or blind.
     Raises: ValueError for another name.
     """
     if name == "ffdnet":

@@ -17,7 +17,7 @@ AT_ONCE = ("cpu", "meta")  # devices that have no work in hand which a look at a
 class HardLabels:
     """The class of the largest logit of a network that takes noisy [0, 1] pixels.
 
-    The network is tuned for an arithmetic, in place, unless that is None.
+    The network is optimised for the precision `optimise_for`, in place; None leaves it as its authors wrote it.
     """
 
     def __init__(
@@ -28,15 +28,15 @@ class HardLabels:
         device: str,
         calls: Mapping[str, int] | None = None,
         adjust: Callable[[str, Scalar], nn.Module] | None = None,
-        tuned_for: str | None = "fp32",
+        optimise_for: str | None = "fp32",
     ) -> None:
         self.num_classes = num_classes
         self.network = network.to(device).eval().requires_grad_(False)
-        if tuned_for is not None:
-            optimise_for_inference(self.network, device, tuned_for)
+        if optimise_for is not None:
+            optimise_for_inference(self.network, device, optimise_for)
         self.calls = calls or {"classifier": 1}
         self.replayable = True  # predict draws nothing from its noise and never waits for the device
-        self._adjust, self._device, self._tuned_for = adjust, device, tuned_for
+        self._adjust, self._device, self._optimise_for = adjust, device, optimise_for
 
     def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
         """The same networks under another value of a setting; None where that takes a new build."""
@@ -48,7 +48,7 @@ class HardLabels:
             device=self._device,
             calls=self.calls,
             adjust=self._adjust,
-            tuned_for=self._tuned_for,
+            optimise_for=self._optimise_for,
         )
 
     def predict(self, x: Tensor, noise: Noise) -> Tensor:
@@ -65,13 +65,13 @@ class HardLabels:
 def labels_of(logits: Tensor) -> Tensor:
     """The class of each largest logit, (B,) int64.
 
-    Raises: as `settled`.
+    Raises: as `checked_labels`.
     """
-    return settled(logits.argmax(dim=1), logits)
+    return checked_labels(logits.argmax(dim=1), logits)
 
 
-def settled(labels: Tensor, *answers: Tensor) -> Tensor:
-    """The labels of copies, all logits behind them being numbers; every predict of a network's answers ends here.
+def checked_labels(labels: Tensor, *answers: Tensor) -> Tensor:
+    """Labels of copies whose logits are all numbers; every predict of a network's answers ends here.
 
     Logits that are not numbers are refused, for argmax would call them a class, unanimously: at once on a CPU; another
     device would have to be waited for, so that the label of such a copy is NOT_FINITE there, which the certifier
@@ -82,11 +82,11 @@ def settled(labels: Tensor, *answers: Tensor) -> Tensor:
     if refuse_at_once(*answers):
         return labels
     for logits in answers:
-        labels = marked(logits, labels)
+        labels = mark_nonfinite(logits, labels)
     return labels
 
 
-def marked(logits: Tensor, labels: Tensor) -> Tensor:
+def mark_nonfinite(logits: Tensor, labels: Tensor) -> Tensor:
     """Labels with NOT_FINITE in place of those whose logits are not all numbers; waits for nothing."""
     return labels.masked_fill(_unusable(logits), NOT_FINITE)
 
@@ -115,7 +115,7 @@ def refuse_at_once(*answers: Tensor) -> bool:
     """Refuse logits that are not numbers, where that waits for nothing; whether it was looked at.
 
     To be asked of each answer: a CPU takes minutes for some, and the next ones would be made in vain.
-    Shapes, Raises: as `settled`.
+    Shapes, Raises: as `checked_labels`.
     """
     if any(logits.device.type not in AT_ONCE for logits in answers):
         return False
@@ -126,7 +126,7 @@ def refuse_at_once(*answers: Tensor) -> bool:
 def refuse_nonfinite(*answers: Tensor) -> None:
     """Nothing, where all logits are numbers; waits for the device.
 
-    Shapes: as `settled`.
+    Shapes: as `checked_labels`.
     Raises: MethodError.
     """
     if any(logits.is_meta for logits in answers):  # counted, not computed

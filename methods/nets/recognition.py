@@ -1,4 +1,4 @@
-"""Which network a file of weights belongs to, told from the names and shapes of its tensors; no torch.
+"""Architectures recognised from the names and shapes of a file's tensors; no torch.
 
 A normaliser has no tensors, and a final layer norm may be skipped or not with the same tensors: those stay options.
 """
@@ -152,7 +152,7 @@ def side_of(shapes: Shapes) -> int | None:
 
 
 def described(shapes: Shapes) -> str | None:
-    """What a network is that cannot be loaded here, for a message; None where the tensors show nothing known."""
+    """Description of a network that cannot be loaded here, for a message; None where the tensors show nothing known."""
     tensors = bare(shapes)
     stem = tensors.get("conv1.weight", ())
     stages = [_count(tensors, f"layer{i}") for i in (1, 2, 3, 4)]
@@ -170,6 +170,6 @@ def described(shapes: Shapes) -> str | None:
 
 
 def _count(names: Iterable[str], stem: str) -> int:
-    """How many numbered children `stem` has."""
+    """Number of numbered children of `stem`."""
     pattern = re.compile(rf"{re.escape(stem)}\.(\d+)\.")
     return len({match.group(1) for name in names if (match := pattern.match(name))})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +110,7 @@ class TimeTokenViT(nn.Module):
         tokens = tokens + self.pos_embed
         for block in self.blocks[:-1]:
             tokens = block(tokens)
-        last = self.blocks[-1]
+        last = cast("Block", self.blocks[-1])
         cls = (last(tokens)[:, 0] if self.whole else _class_token(last, tokens)).float()
         normalised: Tensor = self.norm(cls) if final_norm else cls
         return normalised
@@ -128,7 +129,8 @@ class TimeTokenViT(nn.Module):
                 nn.init.zeros_(module.bias)
         limit = math.sqrt(6 / (patch_values + dim))
         nn.init.uniform_(self.patch_embed.proj.weight, -limit, limit)
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        if (bias := self.patch_embed.proj.bias) is not None:
+            nn.init.zeros_(bias)
 
 
 class TimeTokenClassifier(nn.Module):
@@ -150,6 +152,15 @@ class TimeTokenClassifier(nn.Module):
         """Shapes: x (B, C, H, W) in normalised pixels, t a number or (B,); result (B, K) float32."""
         logits: Tensor = self.linear_head(self.base_model.features(x, t, final_norm=self.final_norm))
         return logits
+
+    @staticmethod
+    def group_matcher(coarse: bool = False) -> dict[str, str]:
+        """Layers from the pixels up, as timm asks for them: patches and positions, each block, all that is left."""
+        del coarse
+        return {
+            "stem": r"^base_model\.(?:cls_token$|pos_embed$|patch_embed\.)",
+            "blocks": r"^base_model\.blocks\.(\d+)\.",
+        }
 
 
 class ExactLinear(nn.Linear):

@@ -1,4 +1,8 @@
-"""Several networks as one base classifier: how their answers are added up, and when the first few are enough."""
+"""Several answers to one noisy copy made one label: of an ensemble's networks, or of one that is random.
+
+They are part of the base classifier, not draws of the certifier: n stays the number of noisy copies, for answers to one
+copy share its noise.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.types import Noise
-from methods.nets.hard_labels import refuse_at_once, refuse_nonfinite, settled
+from methods.nets.hard_labels import checked_labels, refuse_at_once, refuse_nonfinite
 from methods.nets.inference.optimise import optimise_for_inference
 
 AGGREGATES = ("logits", "softmax", "votes")
+ROWS = 64  # copies times votes of one pass: fewer leave a GPU idle, and more are bounded by the batch alone
 
 
 class Ensemble:
@@ -31,7 +36,7 @@ class Ensemble:
         device: str,
         aggregate: str,
         consensus: int,
-        tuned_for: str | None = "fp32",
+        optimise_for: str | None = "fp32",
     ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least 1 member, got none")
@@ -41,9 +46,9 @@ class Ensemble:
             raise ValueError(f"consensus must be 0 (off) or 2 to {len(members)}, got {consensus}")
         self.num_classes = num_classes
         self.network = nn.ModuleList(members).to(device).eval().requires_grad_(False)
-        if tuned_for is not None:
+        if optimise_for is not None:
             for member in self.network:
-                optimise_for_inference(member, device, tuned_for)
+                optimise_for_inference(member, device, optimise_for)
         self.aggregate = aggregate
         self.consensus = consensus
         self.calls = {"classifier": len(members)}  # at most, where a consensus may end it
@@ -54,7 +59,7 @@ class Ensemble:
         """Hard labels of noisy copies; deterministic, so `noise` is not drawn from.
 
         Shapes: x (B, C, H, W) float32; result (B,) int64.
-        Raises: as `settled`.
+        Raises: as `checked_labels`.
         """
         del noise
         share = _SHARES[self.aggregate]
@@ -64,7 +69,9 @@ class Ensemble:
                 for member in self.network:
                     answers.append(member(x))
                     refuse_at_once(answers[-1])
-                return settled(torch.stack([share(logits) for logits in answers]).sum(dim=0).argmax(dim=1), *answers)
+                return checked_labels(
+                    torch.stack([share(logits) for logits in answers]).sum(dim=0).argmax(dim=1), *answers
+                )
             first = [_answer(member, x) for member in self.network[: self.consensus]]
             favoured = torch.stack([logits.argmax(dim=1) for logits in first])
             labels = favoured[0]
@@ -95,3 +102,22 @@ def _vote(logits: Tensor) -> Tensor:
 
 
 _SHARES: dict[str, Callable[[Tensor], Tensor]] = {"logits": Tensor.float, "softmax": _softmax, "votes": _vote}
+
+
+def votes_together(copies: int, votes: int) -> int:
+    """Number of votes that share a forward pass: memory is that of one vote of the batch, or of `ROWS` rows."""
+    return max(1, min(votes, ROWS // max(1, copies)))
+
+
+def first_seen_mode(votes: Tensor, num_classes: int) -> Tensor:
+    """The most frequent class of each copy; of equally frequent ones, the one that was voted for first.
+
+    Shapes: votes (M, B) int64 in the order of voting; result (B,) int64.
+    """
+    ballots = votes.T  # (B, M)
+    counts = torch.zeros(len(ballots), num_classes, dtype=torch.int64, device=votes.device)
+    counts.scatter_add_(1, ballots, torch.ones_like(ballots))
+    order = torch.arange(ballots.shape[1], device=votes.device)
+    # Distinct scores, for argmax of equal ones is the first on some devices only: support, then earliness.
+    scores = counts.gather(1, ballots) * ballots.shape[1] - order
+    return ballots.gather(1, scores.argmax(dim=1, keepdim=True)).squeeze(1)

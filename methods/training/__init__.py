@@ -1,5 +1,6 @@
-"""Training: losses, schedules, augmentations, one loop, presets; every method trains through the same loop.
+"""Training: each method's loss beside its recipe, presets of their settings, and the one loop that all train through.
 
-Single process for now: gradients are those of one device. Several processes would also have to share the negatives of
-the contrastive losses and the batch statistics, so they are refused rather than half done.
+A step may be cut into micro-batches and, under torchrun, over processes. Noise, views and the negatives of contrastive
+losses are then those of the whole batch, or the stage refuses (settings.StageSettings); batch norm sees the images of
+all processes, but one micro-batch at a time, which is printed and recorded.
 """

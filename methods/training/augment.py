@@ -1,7 +1,7 @@
 """Views of images for training: the field's for colour images, and honest small analogues for 8x8 grey digits.
 
 A colour view maps a PIL image to a PIL image and draws from the global generators, so it is only called inside
-`keys.borrowed`. A digits view maps a whole batch at once and draws from the generator that it is given.
+`rng.seeded_globals`. A digits view maps a whole batch at once and draws from the generator that it is given.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BatchView = Callable[[Tensor, torch.Generator], Tensor]  # (B, C, H, W) in [0, 1
 Name = Literal[
     "none", "flip", "crop_flip", "resized_crop_flip", "strong", "rand_augment", "moco", "digits", "digits_moco"
 ]
-THREE_VIEWS = ("moco", "digits_moco")  # the image itself, and two of it to be told apart from others
+THREE_VIEWS = ("moco", "digits_moco")  # the image itself, and two of it to be contrasted with other images
 
 
 def colour_views(name: Name, size: int) -> tuple[View, ...] | None:
@@ -78,7 +78,7 @@ def _moco_view(size: int, *, blur: float, solarise: float) -> View:
 def _pil_blur(image: Any) -> Any:
     from PIL import ImageFilter
 
-    radius = float(torch.empty(()).uniform_(0.1, 2.0))  # inside keys.borrowed, so keyed
+    radius = float(torch.empty(()).uniform_(0.1, 2.0))  # inside rng.seeded_globals, so keyed
     return image.filter(ImageFilter.GaussianBlur(radius=radius))
 
 
@@ -142,6 +142,7 @@ def mix(
 ) -> tuple[Tensor, Tensor]:
     """Images mixed with the batch in reverse, and their probabilities (B, K): mixup or cutmix, a draw a batch.
 
+    Own code: timm's Mixup draws from NumPy's global generator; here the step's generator alone decides.
     Units: mixup and cutmix are the parameters of Beta(a, a); 0 switches one off, both 0 is refused.
     Source: Zhang et al. 2018, Eq. 1-2; Yun et al. 2019, Eq. 1-2; switched evenly as in Touvron et al. 2021.
     """

@@ -1,9 +1,9 @@
-"""Boosting: several networks trained each by itself, ordered by what they can, packed into one file."""
+"""Boosting: several networks trained independently, sorted by noisy accuracy and packed into one file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,23 @@ from methods.nets.architectures import build_network
 from methods.nets.normalisers import Normaliser
 from methods.training.classical import check_copies, consistent_objective, noisy_objective
 from methods.training.export import export
-from methods.training.presets import plain, settle
-from methods.training.run_stage import TrainingContext, accuracies, prepare, sigma_of, stamp, weights_path
+from methods.training.presets import resolve_settings
+from methods.training.run_stage import TrainingContext, accuracies, origin, prepare, sigma_of, weights_path
 from methods.training.settings import Boosting
-from methods.training.train_classifier import teach
+from methods.training.train_classifier import train_classifier
 
 OBJECTIVES = {"gaussian": noisy_objective, "consistency": consistent_objective}
 
 
 def train(request: TrainRequest) -> Mapping[str, Any]:
-    """Train the members one after the other, seeds counting up, and pack them, the best first.
+    """Train the members one after the other, with consecutive seeds, and pack them, the best first.
 
     Best by noisy accuracy on images that are not certified: the held-out training images, or, without any, the
-    training images themselves. Each member resumes by itself.
+    training images themselves. Each member is resumed by itself.
     Source: Horvath et al. 2022, Section 6.
     Raises: UsageError, DataError, TrainingError.
     """
-    preset, settings = settle(Boosting, request)
+    preset, settings = resolve_settings(Boosting, request)
     sigma = sigma_of(request)
     if request.init is not None:
         raise UsageError(
@@ -44,23 +44,23 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
     reports = []
     for i in range(settings.members):
         member = replace(request, seed=request.seed + i, out=request.out / f"member-{i}")
-        reports.append(teach(member, Boosting, OBJECTIVES[settings.loss], sigma=sigma))
+        reports.append(train_classifier(member, Boosting, OBJECTIVES[settings.loss], sigma=sigma))
         if request.dry_run:
             return {**reports[0], "seconds": reports[0]["seconds"] * settings.members}
     context = prepare(request, preset, settings)
     if not context.world.leads:
-        return reports[0]  # the first process packs and tells
+        return reports[0]  # the first process packs and reports
     by = "hold_out_accuracy" if settings.hold_out else "train_accuracy"
     order = sorted(range(settings.members), key=lambda i: (-reports[i][by], i))
     members = [load_tensors(Path(reports[i]["weights"]))[0] for i in order]
     path = weights_path(request)
     seeds = ",".join(str(request.seed + i) for i in order)
-    meta = {**stamp(context), "arch": settings.arch, "normaliser": settings.normaliser, "seeds": seeds}
+    meta = {**origin(context), "arch": settings.arch, "normaliser": settings.normaliser, "seeds": seeds}
     digest = export(path, {f"{i}.{name}": t for i, member in enumerate(members) for name, t in member.items()}, meta)
-    told = ("method", "stage", "dataset", "sigma", "preset", "reaches", "parameters")
+    shared = ("method", "stage", "dataset", "sigma", "preset", "reaches", "parameters")
     return {
-        **{key: reports[0][key] for key in told},
-        "settings": plain(settings),
+        **{key: reports[0][key] for key in shared},
+        "settings": asdict(settings),
         "steps": sum(report["steps"] for report in reports),
         "seconds": sum(report["seconds"] for report in reports),
         "sha256": digest,

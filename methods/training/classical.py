@@ -1,4 +1,4 @@
-"""Gaussian and Consistency training: noisy images, and predictions of copies drawn together."""
+"""Gaussian and Consistency training: noisy images, and a penalty on copies whose predictions differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from methods.training import losses
 from methods.training.loader import Batch
 from methods.training.run_stage import sigma_of
 from methods.training.settings import Classical
-from methods.training.train_classifier import Loss, NoisyClassifier, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, train_classifier
 
 
 def gaussian(request: TrainRequest) -> Mapping[str, Any]:
@@ -22,16 +22,16 @@ def gaussian(request: TrainRequest) -> Mapping[str, Any]:
     Source: Cohen et al. 2019, Section 3.3. Differs: an epoch's last incomplete batch is left out.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
-    return teach(request, Classical, noisy_objective, sigma=sigma_of(request))
+    return train_classifier(request, Classical, noisy_objective, sigma=sigma_of(request))
 
 
 def consistency(request: TrainRequest) -> Mapping[str, Any]:
-    """Train on Gaussian noise, with predictions of copies drawn together.
+    """Train on Gaussian noise, with a penalty on copies whose predictions differ.
 
     Source: Jeong & Shin 2020, Section 3. Differs: an epoch's last incomplete batch is left out.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
-    return teach(request, Classical, consistent_objective, sigma=sigma_of(request), check=check_copies)
+    return train_classifier(request, Classical, consistent_objective, sigma=sigma_of(request), check=check_copies)
 
 
 def noisy_objective(classifier: NoisyClassifier, settings: Classical) -> Loss:

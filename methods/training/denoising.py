@@ -1,4 +1,4 @@
-"""A denoiser before a frozen classifier: it learns to restore images, or what the classifier then says."""
+"""Training of a denoiser before a frozen classifier: for restored images, or for the classifier's answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from bench.types import TrainRequest, WeightsFile
 from bench.types.errors import UsageError, WeightsError
-from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_prefixes
+from bench.weights.checkpoints import load_tensors, sha256_of_network
 from bench.weights.resolve import resolve
+from bench.weights.wrappers import strip_prefixes
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import DENOISERS, build_denoiser
 from methods.nets.load_weights import load_weights
@@ -22,14 +23,14 @@ from methods.training import losses
 from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adam, parameters_of
-from methods.training.presets import settle
+from methods.training.presets import resolve_settings
 from methods.training.rng import seeded_globals
 from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
 from methods.training.settings import Classical, Denoising
-from methods.training.train_classifier import Loss, NoisyClassifier, rate, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, rate, train_classifier
 
 
-def classifier(request: TrainRequest) -> Mapping[str, Any]:
+def train_clean_classifier(request: TrainRequest) -> Mapping[str, Any]:
     """Train the classifier behind the denoiser, on clean images.
 
     Raises: UsageError, DataError, WeightsError, TrainingError.
@@ -38,7 +39,7 @@ def classifier(request: TrainRequest) -> Mapping[str, Any]:
         raise UsageError(
             f"denoised classifier learns from clean images, got sigma {request.sigma!r}; leave --sigma out"
         )
-    return teach(request, Classical, clean_objective, sigma=0.0)
+    return train_classifier(request, Classical, clean_objective, sigma=0.0)
 
 
 def clean_objective(classifier: NoisyClassifier, settings: Classical) -> Loss:
@@ -52,14 +53,14 @@ def clean_objective(classifier: NoisyClassifier, settings: Classical) -> Loss:
     return loss
 
 
-def denoiser(request: TrainRequest) -> Mapping[str, Any]:
+def train_denoiser(request: TrainRequest) -> Mapping[str, Any]:
     """Train a denoiser for one noise level, before a classifier that stays as it is.
 
     "stab_mse" goes on from a denoiser trained by "mse" (`request.init`); the others may.
     Source: Salman et al. 2020, Section 3. Differs: an epoch's last incomplete batch is left out.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
-    preset, settings = settle(Denoising, request)
+    preset, settings = resolve_settings(Denoising, request)
     sigma = sigma_of(request)
     if settings.objective == "stab_mse" and request.init is None:
         raise UsageError(
@@ -73,45 +74,45 @@ def denoiser(request: TrainRequest) -> Mapping[str, Any]:
     context = prepare(request, preset, settings)
     shape = context.dataset.shape
     file = _classifier_file(request, settings)
-    back = build_network(settings.classifier, num_classes=context.dataset.num_classes, shape=shape)
-    load_weights(back, _state(file), file, arch=settings.classifier, recognise=classifier_arch)
+    network = build_network(settings.classifier, num_classes=context.dataset.num_classes, shape=shape)
+    load_weights(network, _state(file), file, arch=settings.classifier, recognise=classifier_arch)
     normalise = Normaliser(settings.normaliser, request.dataset, channels=shape[0])
-    behind = nn.Sequential(normalise, back).to(request.device).eval().requires_grad_(False)
+    classifier = nn.Sequential(normalise, network).to(request.device).eval().requires_grad_(False)
     with seeded_globals("initialise", request.seed):
-        front = build_denoiser(settings.denoiser, in_channels=shape[0], sigma=sigma)
-    begun = {}
+        denoiser = build_denoiser(settings.denoiser, in_channels=shape[0], sigma=sigma)
+    init = {}
     if request.init is not None:
-        mse = WeightsFile(role="denoiser", path=request.init, sha256="", name=request.init.name)
-        load_weights(front, _state(mse), mse, arch=settings.denoiser, recognise=denoiser_arch)
-        begun = {"init": sha256_of_network(request.init)}
-    front = front.to(request.device).train()
+        start = WeightsFile(role="denoiser", path=request.init, sha256="", name=request.init.name)
+        load_weights(denoiser, _state(start), start, arch=settings.denoiser, recognise=denoiser_arch)
+        init = {"init": sha256_of_network(request.init)}
+    denoiser = denoiser.to(request.device).train()
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x = batch.views[0]
-        denoised = front(x + sigma * noise_like(x, "noise", request.seed, step))
+        denoised = denoiser(x + sigma * noise_like(x, "noise", request.seed, step))
         if settings.objective == "mse":
             return {"loss": restoration(denoised, x)}
         if settings.objective == "clf":
-            return {"loss": recognition(behind(denoised), batch.labels)}
+            return {"loss": recognition(classifier(denoised), batch.labels)}
         with torch.no_grad():
-            clean = behind(x)
-        return {"loss": stabilisation(behind(denoised), clean)}
+            clean = classifier(x)
+        return {"loss": stabilisation(classifier(denoised), clean)}
 
-    per_epoch = context.feed.steps_per_epoch
+    per_epoch = context.loader.steps_per_epoch
     task = Task(
-        modules={"denoiser": front},
-        optimiser=adam(parameters_of(front), lr=settings.lr),
-        batches=context.feed.batches,
+        modules={"denoiser": denoiser},
+        optimiser=adam(parameters_of(denoiser), lr=settings.lr),
+        batches=context.loader.batches,
         loss=loss,
         rate=rate(settings, per_epoch),
         steps=settings.epochs * per_epoch,
-        settings=identity(context, classifier_sha256=file.sha256, **begun),
+        identity=identity(context, classifier_sha256=file.sha256, **init),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
         device=request.device,
     )
     meta = {"denoiser": settings.denoiser, "objective": settings.objective, "classifier_sha256": file.sha256}
-    return run_stage(context, task, front.state_dict, logits=lambda x: behind(front(x)), meta=meta)
+    return run_stage(context, task, denoiser.state_dict, logits=lambda x: classifier(denoiser(x)), meta=meta)
 
 
 def _classifier_file(request: TrainRequest, settings: Denoising) -> WeightsFile:

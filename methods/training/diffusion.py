@@ -24,14 +24,14 @@ from methods.training.loader import Batch, load
 from methods.training.loop import Task
 from methods.training.losses import at_least_float32
 from methods.training.optimisers import adamw, parameters_of
-from methods.training.presets import settle
+from methods.training.presets import resolve_settings
 from methods.training.rng import generator, seed_of, seeded_globals
 from methods.training.run_stage import TrainingContext, identity, noise_like, prepare, run_stage
 from methods.training.settings import Diffusion
-from methods.training.sharding import at_hand
+from methods.training.sharding import current_share
 from methods.training.variational_bound import Tables, at, bound, noised, tables
 
-MEASURED = (0.25, 0.5, 1.0)  # sigmas at which a trained network is told how well it restores
+MEASURED = (0.25, 0.5, 1.0)  # sigmas at which a trained network's restoration error is measured
 IMAGES = 500  # at most, for that
 
 
@@ -43,12 +43,12 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
     network spends its capacity on those that certification uses.
     Raises: UsageError, MethodError, DataError, TrainingError.
     """
-    preset, settings = settle(Diffusion, request)
+    preset, settings = resolve_settings(Diffusion, request)
     _check(request, settings)
     context = prepare(request, preset, settings)
     with seeded_globals("initialise", request.seed):
         unet = build_unet(settings.arch, shape=context.dataset.shape)
-    silence(unet)
+    zero_init(unet)
     for module in unet.modules():
         if isinstance(module, nn.Dropout):
             module.p = settings.dropout
@@ -61,7 +61,7 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
         t = _levels_like(z, levels, request.seed, step)
         eps = noise_like(z, "noise", request.seed, step)
         x_t = noised(table, z, eps, t)
-        with _keyed(settings.dropout, request, step):
+        with _seeded_dropout(settings.dropout, request, step):
             output = unet(x_t, t)
         return hybrid(
             table, output, z, eps, x_t, t, prediction=settings.prediction, weight=settings.lbd * levels / 1000
@@ -75,11 +75,11 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
     task = Task(
         modules={"unet": unet},
         optimiser=adamw(parameters_of(unet), lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=context.feed.batches,
+        batches=context.loader.batches,
         loss=loss,
         rate=rate,
         steps=settings.steps,
-        settings=identity(context),
+        identity=identity(context),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
         device=request.device,
@@ -89,20 +89,20 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
     report = run_stage(context, task, unet.state_dict, logits=None, meta=meta)
     if request.dry_run:
         return report
-    unet.prediction = settings.prediction  # the loss read what comes out as it is, a denoiser reads noise
+    unet.prediction = settings.prediction  # the loss took the output as it is, a denoiser converts it to noise
     return {**report, "rms_error": restoration(context, unet.eval(), levels)}
 
 
 def hybrid(
     table: Tables, output: Tensor, z: Tensor, eps: Tensor, x_t: Tensor, t: Tensor, *, prediction: str, weight: float
 ) -> dict[str, Tensor]:
-    """L_simple, and the variational bound where the network tells variances as well.
+    """L_simple, and the variational bound where the network predicts variances as well.
 
     `weight` is lambda times the levels that t is drawn from over 1000: the authors' lambda is 0.001 of the bound's sum
     over levels, of which one level in the batch is an unbiased estimate.
     Shapes: output (B, C or 2 C, H, W); z, eps, x_t (B, C, H, W); t (B,) int64.
-    Source: Nichol & Dhariwal 2021, Eq. 16; v as in Salimans & Ho 2022, Appendix D. Differs: "bound" is told per level,
-    in bits per value.
+    Source: Nichol & Dhariwal 2021, Eq. 16; v as in Salimans & Ho 2022, Appendix D. Differs: "bound" is reported per
+    level, in bits per value.
     """
     output, channels = at_least_float32(output), z.shape[1]
     guess = output[:, :channels]
@@ -117,7 +117,7 @@ def hybrid(
 
 
 def levels_of(unet: UNet, largest_sigma: float) -> int:
-    """How many levels, from the cleanest, are trained: all that a denoiser uses up to that smoothing sigma.
+    """Number of levels that are trained, from the cleanest: all that a denoiser uses up to that smoothing sigma.
 
     Raises: MethodError where sigma is beyond the schedule.
     """
@@ -125,7 +125,7 @@ def levels_of(unet: UNet, largest_sigma: float) -> int:
     return every if largest_sigma == 0 else min(every, level(unet.schedule, largest_sigma, "first") + 1)
 
 
-def silence(network: nn.Module) -> None:
+def zero_init(network: nn.Module) -> None:
     """Start each residual block, attention and the output from zero, as the originals do.
 
     Source: Ho et al. 2020 and Dhariwal & Nichol 2021, in their code.
@@ -138,12 +138,12 @@ def silence(network: nn.Module) -> None:
 def restoration(context: TrainingContext, unet: UNet, levels: int) -> dict[str, float]:
     """Root mean square error of pixels in [0, 1] after one-shot denoising, by sigma: one draw of noise an image.
 
-    Held-out images where there are any, else training images: a look at the network, which chooses nothing.
+    Held-out images where there are any, else training images; reported, and used for no choice.
     """
     request, total = context.request, len(context.dataset)
-    held_out = context.feed.count < total
-    first = context.feed.count if held_out else 0
-    count = min(IMAGES, (total if held_out else context.feed.count) - first)
+    held_out = context.loader.count < total
+    first = context.loader.count if held_out else 0
+    count = min(IMAGES, (total if held_out else context.loader.count) - first)
     z = 2 * load(context.dataset, count, first)[0] - 1
     errors = {}
     for sigma in MEASURED:
@@ -151,7 +151,7 @@ def restoration(context: TrainingContext, unet: UNet, levels: int) -> dict[str, 
         if t >= levels:
             continue
         squares = 0.0
-        for block, part in enumerate(torch.split(z, context.feed.batch)):
+        for block, part in enumerate(torch.split(z, context.loader.batch)):
             x = part.to(request.device)
             eps = noise_like(x, f"restore {sigma}", request.seed, block)
             abar = float(unet.schedule.alphas_bar[t])
@@ -178,18 +178,18 @@ def _check(request: TrainRequest, settings: Diffusion) -> None:
 
 
 def _levels_like(z: Tensor, levels: int, seed: int, step: int) -> Tensor:
-    share = at_hand()
+    share = current_share()
     drawn = torch.randint(levels, (share.whole(len(z)),), generator=generator("cpu", "level", seed, step))
     return share.take(drawn).to(z.device)
 
 
 @contextmanager
-def _keyed(dropout: float, request: TrainRequest, step: int) -> Iterator[None]:
-    """Dropout draws from the global generators, so that they are lent to the step."""
+def _seeded_dropout(dropout: float, request: TrainRequest, step: int) -> Iterator[None]:
+    """Seed the global generators, from which dropout draws, for one step."""
     if dropout == 0:
         yield
         return
-    key = ("dropout", request.seed, step, at_hand().index)
+    key = ("dropout", request.seed, step, current_share().index)
     devices = [torch.device(request.device)] if request.device.startswith("cuda") else []
     with seeded_globals(*key), torch.random.fork_rng(devices=devices):
         if devices:

@@ -1,4 +1,4 @@
-"""Several processes that train one network together: they meet, add up gradients, share words; knows no loss.
+"""Several processes that train one network together: joining them, averaging gradients, sharing records; no loss.
 
 Every process holds all weights and sees its share of each batch. Gradients are summed after the backward pass by plain
 all-reduces: a loss is a closure over any number of modules, called in any order, which DistributedDataParallel cannot
@@ -29,14 +29,14 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The processes of a run, and which this one is."""
+    """Number of processes of a run, and the rank of this one."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
 
@@ -44,7 +44,7 @@ ALONE = World()
 
 
 def join(device: str) -> World:
-    """Meet the other processes that torchrun started; alone where there are none.
+    """Join the other processes that torchrun started; alone where there are none.
 
     Raises: TrainingError where they cannot be met.
     """
@@ -75,8 +75,8 @@ def _count(name: str, otherwise: int) -> int:
     return int(text)
 
 
-def alike(modules: Iterable[nn.Module]) -> None:
-    """Give every process the weights of the first."""
+def broadcast_weights(modules: Iterable[nn.Module]) -> None:
+    """Send the weights of the first process to all others."""
     with torch.no_grad():
         for tensor in (tensor for module in modules for tensor in module.state_dict().values()):
             plain = tensor.contiguous()  # a channels-last weight travels in another order
@@ -120,13 +120,13 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def agree(parts: Mapping[str, float], stop: bool, world: World) -> tuple[dict[str, float], bool]:
-    """Means of what each process measured, and whether any wants to stop; NaN anywhere is NaN everywhere."""
+def average_losses(parts: Mapping[str, float], stop: bool, world: World) -> tuple[dict[str, float], bool]:
+    """Means of the losses over the processes, and whether any asks to stop; NaN in one is NaN in all."""
     if world.size == 1:
         return dict(parts), stop
-    told = torch.tensor([*parts.values(), float(stop)], dtype=torch.float64)
-    dist.all_reduce(told)
-    *means, stops = told.tolist()
+    sums = torch.tensor([*parts.values(), float(stop)], dtype=torch.float64)
+    dist.all_reduce(sums)
+    *means, stops = sums.tolist()
     return {name: mean / world.size for name, mean in zip(parts, means, strict=True)}, stops > 0
 
 
@@ -139,14 +139,14 @@ def same_everywhere(number: int, world: World) -> bool:
     return len(set(numbers)) == 1
 
 
-def from_first(record: dict[str, Any] | None, world: World) -> dict[str, Any]:
-    """The first process's record, for all of them."""
-    words: list[Any] = [record]
+def broadcast_record(record: dict[str, Any] | None, world: World) -> dict[str, Any]:
+    """The first process's record, in all of them."""
+    records: list[Any] = [record]
     if world.size > 1:
-        dist.broadcast_object_list(words, 0, device=torch.device("cpu"))
-    assert words[0] is not None  # noqa: S101 - the first process always gives one
-    told: dict[str, Any] = words[0]
-    return told
+        dist.broadcast_object_list(records, 0, device=torch.device("cpu"))
+    assert records[0] is not None  # noqa: S101 - the first process always gives one
+    first: dict[str, Any] = records[0]
+    return first
 
 
 def gathered(x: Tensor, world: World) -> Tensor:
@@ -162,13 +162,13 @@ def gathered(x: Tensor, world: World) -> Tensor:
     return torch.cat(parts)
 
 
-def share_statistics(module: nn.Module, world: World) -> None:
-    """Let batch norms see the batches of all processes; names of weights stay.
+def sync_batch_norms(module: nn.Module, world: World) -> None:
+    """Normalise by the statistics of all processes' batches; names of weights stay.
 
     Own code, for torch's SyncBatchNorm wants CUDA, and other modules in the place of these.
     Raises: TrainingError for a batch norm that does more than normalise.
     """
-    for name, norm in norms(module):
+    for name, norm in batch_norms(module):
         if type(norm) not in NORMS:
             raise TrainingError(
                 f"sync_bn knows torch's own BatchNorm layers, got {type(norm).__name__} at {name!r}; "
@@ -177,7 +177,7 @@ def share_statistics(module: nn.Module, world: World) -> None:
         norm.forward = partial(_normalised, norm, world)
 
 
-def norms(module: nn.Module) -> list[tuple[str, Any]]:
+def batch_norms(module: nn.Module) -> list[tuple[str, Any]]:
     """Batch norms of a network, by name."""
     return [(name, part) for name, part in module.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
 

@@ -1,4 +1,4 @@
-"""A pre-trained encoder out of a file, for fine-tuning; refuses what is no such thing."""
+"""Loading of a pre-trained encoder for fine-tuning, with a refusal of any other network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from bench.types.errors import WeightsError
-from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_prefixes
+from bench.weights.checkpoints import load_tensors, sha256_of_network
+from bench.weights.wrappers import strip_prefixes
 from methods.nets.load_weights import load_state
 
 PROJECTOR = "projection_head."

@@ -1,4 +1,4 @@
-"""Weights out of a training run: a safetensors file that is whole, finite, and the same bytes for the same run."""
+"""Export of trained weights: a safetensors file that is complete, finite, and byte for byte the same for a run."""
 
 from __future__ import annotations
 

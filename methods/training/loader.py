@@ -29,8 +29,8 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feed:
-    """A training set cut into batches for ever: an epoch is a permutation, its last incomplete batch is left out.
+class BatchLoader:
+    """Endless batches of a training set: each epoch is a permutation, whose last incomplete batch is left out.
 
     Each step yields the shares of its batch that this process trains on, one after the other.
     """
@@ -123,14 +123,14 @@ def load(dataset: Dataset, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
 class _Slots:
     """Endless lists of (step, slot, index), for a loader."""
 
-    feed: Feed
+    loader: BatchLoader
     first: int
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         step = self.first
         while True:
-            indices = self.feed.indices(step).tolist()
-            for share in self.feed.shares:
+            indices = self.loader.indices(step).tolist()
+            for share in self.loader.shares:
                 yield [(step, slot, indices[slot]) for slot in share.slots(len(indices)).tolist()]
             step += 1
 

@@ -1,8 +1,8 @@
 """The one training loop: steps, checkpoints, metrics, resumption; knows no method, no data set, no loss.
 
-A run is a function of its settings and seed alone: all randomness is keyed by the step (keys.py), so a checkpoint needs
+A run is a function of its settings and seed alone: all randomness is keyed by the step (rng.py), so a checkpoint needs
 no generator state, and N steps equal k steps, a resumption and N - k steps, to the last bit on one device. Several
-processes (distributed.py) take the same steps together; the first of them writes and speaks.
+processes (distributed.py) take the same steps together; the first of them writes files and reports progress.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bench.types.errors import TrainingError, first_line
 from methods.training import distributed
 from methods.training.distributed import ALONE, World
 from methods.training.progress import Progress
-from methods.training.sharding import Share, sharing
+from methods.training.sharding import Share, use_share
 
 # What torch.load, and reading what it gives, raise on a damaged file depends on where the damage is.
 _DAMAGE = (
@@ -45,7 +45,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is trained: the state, the loss of a step, and the learning rate of a step."""
+    """Modules in training, with the loss and the learning rate of each step."""
 
     modules: Mapping[str, nn.Module]  # all that a checkpoint must hold
     optimiser: torch.optim.Optimizer  # each group carries "base_lr"
@@ -53,7 +53,7 @@ class Task:
     loss: Callable[[int, Any], Mapping[str, Tensor]]  # "loss" is minimised; the others are reported
     rate: Callable[[int], float]  # share of the full learning rate
     steps: int
-    settings: Mapping[str, Any]  # what makes two runs the same; plain values
+    identity: Mapping[str, Any]  # settings that make two runs the same; plain values
     after: Callable[[int], None] = lambda _step: None  # after each optimiser step: the EMA
     clip: float = 0.0  # largest gradient norm; 0: none
     clip_from: int = 0  # first step that is clipped
@@ -64,8 +64,8 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How often a run speaks and saves; cannot change a weight."""
+class Intervals:
+    """Intervals of logging and saving; they cannot change a weight."""
 
     log_every: int = 50  # steps
     save_every: int = 1000  # steps
@@ -83,14 +83,14 @@ class _State:
     summed: int = 0
 
 
-def run(task: Task, out: Path, *, resume: bool, pace: Pace | None = None) -> float:
+def run(task: Task, out: Path, *, resume: bool, intervals: Intervals | None = None) -> float:
     """Train to the last step; seconds spent, those before a resumption included.
 
     Leaves metrics.jsonl (means since the line before) and checkpoint.pt in `out`.
     Raises: TrainingError where the folder holds another run, or the loss stops being finite (the last checkpoint
     stays); KeyboardInterrupt after Ctrl-C, once the step in progress is finished and saved.
     """
-    pace = pace or Pace()
+    intervals = intervals or Intervals()
     state = _State()
     checkpoint = out / CHECKPOINT
     if checkpoint.exists() and not resume:
@@ -112,7 +112,7 @@ def run(task: Task, out: Path, *, resume: bool, pace: Pace | None = None) -> flo
     if state.step >= task.steps:
         return state.seconds
     with Progress(task.steps, state.step, quiet=not leads) as progress, _deferred_interrupt(state, task.world):
-        _steps(task, out, state, pace, progress)
+        _steps(task, out, state, intervals, progress)
     if leads:
         _save(task, checkpoint, state)
     if state.step < task.steps:
@@ -130,7 +130,7 @@ def probe(task: Task, steps: int = 3) -> float:
     return (time.perf_counter() - began) / steps * task.steps
 
 
-def _steps(task: Task, out: Path, state: _State, pace: Pace, progress: Progress) -> None:
+def _steps(task: Task, out: Path, state: _State, intervals: Intervals, progress: Progress) -> None:
     batches = task.batches(state.step)
     began = time.perf_counter() - state.seconds
     saved = time.perf_counter()
@@ -142,21 +142,21 @@ def _steps(task: Task, out: Path, state: _State, pace: Pace, progress: Progress)
         for name, value in parts.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         state.summed += 1
-        if state.step % pace.log_every == 0 or state.step == task.steps:
+        if state.step % intervals.log_every == 0 or state.step == task.steps:
             means = {name: value / state.summed for name, value in state.sums.items()}
             line = {"step": state.step, **means, "lr": rate, "seconds": round(state.seconds, 3)}
             if leads:
                 _add(out / METRICS, line)
             progress.advance(state.step, means)
             state.sums, state.summed = {}, 0
-        due = state.step % pace.save_every == 0 or time.perf_counter() - saved > pace.save_seconds
+        due = state.step % intervals.save_every == 0 or time.perf_counter() - saved > intervals.save_seconds
         if due and leads:
             _save(task, out / CHECKPOINT, state)
             saved = time.perf_counter()
         # Among several processes a wish to stop counts in the step that all have learnt of it, else some would wait
         # for the others for ever.
         state.stop = wanted if task.world.size > 1 else bool(state.asked)
-        if pace.stop_after is not None and state.step >= pace.stop_after:
+        if intervals.stop_after is not None and state.step >= intervals.stop_after:
             state.stop = True
 
 
@@ -184,7 +184,7 @@ def _train_step(task: Task, step: int, batches: Iterator[Any], state: _State) ->
         for name, value in _gradients(task, step, next(batches), share).items():
             sums[name] = sums.get(name, 0.0) + value
     means = {name: value / task.accumulate for name, value in sums.items()}
-    parts, wanted = distributed.agree(means, bool(state.asked), task.world)
+    parts, wanted = distributed.average_losses(means, bool(state.asked), task.world)
     if not math.isfinite(parts["loss"]):
         raise TrainingError(
             f"the loss must stay finite, got {parts['loss']} at step {step}; stopped, and a checkpoint saved before "
@@ -203,7 +203,7 @@ def _train_step(task: Task, step: int, batches: Iterator[Any], state: _State) ->
 def _gradients(task: Task, step: int, batch: Any, share: Share) -> dict[str, float]:
     """Losses of a share of the batch, whose part of the gradient is added to what is there."""
     device = torch.device(task.device).type
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=task.bf16), sharing(share):
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=task.bf16), use_share(share):
         losses = task.loss(step, batch)
     loss = losses["loss"]
     # Shares are equal, so the mean of their means is the mean over the batch.
@@ -218,7 +218,7 @@ def _save(task: Task, path: Path, state: _State) -> None:
         "seconds": state.seconds,
         "sums": state.sums,
         "summed": state.summed,
-        "settings": json.dumps(dict(task.settings), sort_keys=True),
+        "settings": json.dumps(dict(task.identity), sort_keys=True),
         "modules": {name: module.state_dict() for name, module in task.modules.items()},
         "optimiser": task.optimiser.state_dict(),
     }
@@ -230,8 +230,8 @@ def _save(task: Task, path: Path, state: _State) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
-    """What a checkpoint holds, beside the tensors."""
+class _Checkpoint:
+    """Fields of a checkpoint file."""
 
     format: int
     step: int
@@ -255,7 +255,7 @@ def _restore(task: Task, path: Path) -> _State:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the pickle protocol: what cannot be read is refused below
             record = torch.load(path, map_location=task.device, weights_only=True)
-        kept = msgspec.convert(record, _Kept, strict=True)
+        kept = msgspec.convert(record, _Checkpoint, strict=True)
         stored = json.loads(kept.settings)
         if not isinstance(stored, dict) or not (0 <= kept.step <= task.steps and 0 <= kept.seconds < math.inf):
             raise ValueError(f"step {kept.step} of {task.steps}, after {kept.seconds} s")
@@ -267,7 +267,7 @@ def _restore(task: Task, path: Path) -> _State:
         ) from error
     if kept.format != FORMAT:
         raise TrainingError(f"{path} has format {kept.format!r}, this version reads {FORMAT}; give another --out")
-    asked = json.loads(json.dumps(dict(task.settings)))
+    asked = json.loads(json.dumps(dict(task.identity)))
     differing = sorted(key for key in stored.keys() | asked.keys() if stored.get(key) != asked.get(key))
     if differing:
         changes = ", ".join(f"{key}={stored.get(key)!r} there, {asked.get(key)!r} here" for key in differing)

@@ -1,4 +1,8 @@
-"""The losses of every trainable method, as pure functions of logits and features; no networks, no noise."""
+"""Losses that several methods share, as pure functions of logits and features; no networks, no noise.
+
+Contrastive and consistency losses of rRCM, cross-entropy under noise, consistency regularisation. A loss of one method
+is in that method's module.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +78,7 @@ def gaussian(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tenso
 def consistency(
     copies: Sequence[Tensor], labels: Tensor, *, lbd: float, eta: float, form: str = "default", smoothing: float = 0.0
 ) -> ConsistencyParts:
-    """Cross-entropy of m noisy copies, plus what draws their predictions together.
+    """Cross-entropy of m noisy copies, plus a penalty on predictions that differ between them.
 
     With p_i the softmax of copy i and p the average: mean_i CE(y, p_i) + lbd * mean_i KL(p || p_i) + eta * H(p).
     "kl": eta = 0. "xent": mean_i CE(p, p_i), which is eta = lbd. "mse": mean over pairs of |p_i - p_j|^2, no entropy.

@@ -1,4 +1,4 @@
-"""MACER: cross-entropy of the averaged prediction, plus a hinge on the radius that a soft smoothed classifier has."""
+"""MACER: cross-entropy of the averaged prediction, plus a hinge on the radius of the soft smoothed classifier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from methods.training.loader import Batch
 from methods.training.losses import at_least_float32
 from methods.training.run_stage import sigma_of
 from methods.training.settings import Macer
-from methods.training.train_classifier import Loss, NoisyClassifier, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, train_classifier
 
 FLOOR = 1e-10  # under the logarithm of a probability, as the authors have it
 
@@ -36,7 +36,7 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
     Source: Zhai et al. 2020, Section 4. Differs: an epoch's last incomplete batch is left out.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
-    return teach(request, Macer, objective, sigma=sigma_of(request), check=check)
+    return train_classifier(request, Macer, objective, sigma=sigma_of(request), check=check)
 
 
 def objective(classifier: NoisyClassifier, settings: Macer) -> Loss:

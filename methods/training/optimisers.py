@@ -1,4 +1,4 @@
-"""Optimisers as the loop wants them: each group of parameters carries its full learning rate."""
+"""Optimisers whose groups of parameters hold their full learning rate as base_lr, which the loop multiplies."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def adam(parameters: list[dict[str, Any]], *, lr: float) -> torch.optim.Optimize
 
 
 def _with_base_lr(optimiser: torch.optim.Optimizer, lr: float) -> torch.optim.Optimizer:
-    # The loop sets lr = base_lr * rate(step); a group's "scale" is its share (layer-wise decay).
+    # The loop sets lr = base_lr * rate(step); "lr_scale" is a group's share, by timm's name (layer-wise decay).
     for group in optimiser.param_groups:
-        group["base_lr"] = lr * group.get("scale", 1.0)
+        group["base_lr"] = lr * group.get("lr_scale", 1.0)
     return optimiser
 
 

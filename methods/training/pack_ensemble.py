@@ -1,4 +1,4 @@
-"""Members of an ensemble, trained elsewhere: measured on images of their own, ordered, packed into one file."""
+"""Packing of an ensemble trained elsewhere: members measured on images apart, sorted, written to one file."""
 
 from __future__ import annotations
 

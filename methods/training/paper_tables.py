@@ -1,4 +1,4 @@
-"""What rRCM's networks, presets and views are, as rows of the paper's Tables 3 to 5: counted and read, not quoted."""
+"""rRCM's networks, presets and views as rows of the paper's Tables 3 to 5: computed from the code, not quoted."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def pretraining() -> Sequence[Mapping[str, Scalar]]:
 
 
 def augmentation() -> Sequence[Mapping[str, Scalar]]:
-    """The transforms of the two views that pre-training tells apart, as they are composed here."""
+    """The transforms of the two views that pre-training contrasts, as they are composed here."""
     _, *views = colour_views("moco", _SIDE) or ()
     return [
         {"augmentation": name, "view": str(number), "probability": f"{probability:g}"}

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
-from methods.training.settings import AT_LEAST_ONE, Feeding
+from methods.training.settings import AT_LEAST_ONE, StageSettings
 
 FOLDER = Path(__file__).with_name("presets")
 _MOST = 10**12  # of any setting: more steps, or a larger batch, no machine sees the end of
 _THREADS = 1024  # torch dies of a hundred million
-HEAD = ("name", "method", "stage", "dataset", "reaches")
+SCOPE = ("method", "stage", "dataset")
+HEAD = ("name", *SCOPE, "reaches")
 
-
-Settings = TypeVar("Settings", bound=Feeding)
+Settings = TypeVar("Settings", bound=StageSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,26 +30,50 @@ class Preset:
     method: str
     stage: str
     dataset: str
-    reaches: str  # the number to compare with, and where it stands
-    values: Mapping[str, Any]
+    reaches: str  # the number to compare with, and its source
+    values: Mapping[str, Any]  # its own over those of its bases
     sigma: Mapping[str, Mapping[str, Any]]  # what differs by noise level, "0.25" -> values
 
 
 def presets(method: str, stage: str) -> tuple[Preset, ...]:
     """Recipes of a stage, in the order of their file: a data set's first is its default."""
-    known = []
-    files = sorted(FOLDER.glob("*.toml"))
-    for entry in (entry for file in files for entry in tomllib.loads(file.read_text(encoding="utf-8"))["preset"]):
-        if (entry["method"], entry["stage"]) == (method, stage):
-            values = {key: value for key, value in entry.items() if key not in (*HEAD, "sigma")}
-            known.append(Preset(**{key: entry[key] for key in HEAD}, values=values, sigma=entry.get("sigma", {})))
-    return tuple(known)
+    bases, entries = read_folder()
+    return tuple(
+        Preset(
+            **{key: entry[key] for key in HEAD},
+            values={**base_values(bases, entry), **own_values(entry)},
+            sigma=entry.get("sigma", {}),
+        )
+        for entry in entries
+        if (entry["method"], entry["stage"]) == (method, stage)
+    )
 
 
-def settle(kind: type[Settings], request: TrainRequest) -> tuple[Preset, Settings]:
+def read_folder() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """All [[base]] tables and all [[preset]] tables, in the order of the files' names."""
+    files = [tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.toml"))]
+    bases, entries = ([table for file in files for table in file.get(kind, ())] for kind in ("base", "preset"))
+    return bases, entries
+
+
+def base_values(bases: Iterable[Mapping[str, Any]], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that the bases give to a preset: those of all that name nothing but its method, stage and data set."""
+    values: dict[str, Any] = {}
+    for base in bases:
+        if all(base.get(key, entry[key]) == entry[key] for key in SCOPE):
+            values |= {key: value for key, value in base.items() if key not in SCOPE}
+    return values
+
+
+def own_values(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a preset states itself, for all noise levels."""
+    return {key: value for key, value in entry.items() if key not in (*HEAD, "sigma")}
+
+
+def resolve_settings(kind: type[Settings], request: TrainRequest) -> tuple[Preset, Settings]:
     """The preset of a request, and its settings at the request's noise level with --set applied.
 
-    An empty preset name, or "default", stands for the data set's first.
+    An empty preset name, or "default", means the data set's first.
     Raises: UsageError for an unknown preset, key or value.
     """
     preset = _find(request)
@@ -68,11 +92,6 @@ def settle(kind: type[Settings], request: TrainRequest) -> tuple[Preset, Setting
     settings = kind(**values)
     _check(settings)
     return preset, settings
-
-
-def plain(settings: Feeding) -> dict[str, Any]:
-    """Settings as a flat record."""
-    return asdict(settings)
 
 
 def _find(request: TrainRequest) -> Preset:
@@ -110,7 +129,7 @@ def _parse(key: str, text: str, kind: Any) -> Any:
         raise UsageError(f"--set {key} must be {expected}, got {text!r}") from error
 
 
-def _check(settings: Feeding) -> None:
+def _check(settings: StageSettings) -> None:
     for field in fields(settings):
         value = getattr(settings, field.name)
         if isinstance(value, str | bool):

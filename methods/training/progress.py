@@ -19,7 +19,7 @@ class Progress:
         self._steps = steps
         self._first = done
         self._began = time.monotonic()
-        self._spoke = float("-inf")
+        self._printed = float("-inf")
         self._bar: Any = None
         self._bar_task: Any = None
 
@@ -42,7 +42,7 @@ class Progress:
             self._bar.stop()
 
     def advance(self, step: int, parts: Mapping[str, float]) -> None:
-        """Tell a step, its loss, the rate since the start of this process, and the seconds left."""
+        """Show a step, its loss, the rate since the start of this process, and the seconds left."""
         if self._quiet:
             return
         now = time.monotonic()
@@ -50,7 +50,7 @@ class Progress:
         words = f"loss {parts['loss']:.4f}  {rate:.1f} steps/s"
         if self._bar is not None:
             self._bar.update(self._bar_task, completed=step, description=words)
-        elif now - self._spoke >= EVERY or step == self._steps:
+        elif now - self._printed >= EVERY or step == self._steps:
             left = (self._steps - step) / max(rate, 1e-9)
             print(f"  step {step}/{self._steps}  {words}  {left:.0f} s left", file=sys.stderr)
-            self._spoke = now
+            self._printed = now

@@ -28,7 +28,7 @@ from methods.training.encoder import load_encoder
 from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of
-from methods.training.presets import settle
+from methods.training.presets import resolve_settings
 from methods.training.rng import generator, seeded_globals
 from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
 from methods.training.settings import Finetune, Pretrain
@@ -43,7 +43,7 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
     Source: rRCM paper, Section 3.3, Eq. 9 and Algorithm 1.
     Raises: UsageError, DataError, TrainingError.
     """
-    preset, settings = settle(Pretrain, request)
+    preset, settings = resolve_settings(Pretrain, request)
     if request.sigma is not None:
         raise UsageError(f"rrcm pretrain covers all noise levels, got sigma {request.sigma!r}; leave --sigma out")
     if request.init is not None:
@@ -82,12 +82,12 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
     task = Task(
         modules={"online": online, "target": target},
         optimiser=adamw(parameters_of(online), lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=context.feed.batches,
+        batches=context.loader.batches,
         loss=loss,
         rate=lambda step: schedules.warmup_cosine(step, warmup=settings.warmup_steps, total=settings.steps),
         after=update_target,
         steps=settings.steps,
-        settings=identity(context),
+        identity=identity(context),
         clip=settings.clip,
         clip_from=settings.warmup_steps,
         bf16=settings.precision == "bf16",
@@ -98,7 +98,7 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Nets:
-    """What the pre-training loss runs, and who else runs it."""
+    """The networks of the pre-training loss, and the processes that compute it together."""
 
     online: TimeTokenViT
     target: TimeTokenViT
@@ -109,7 +109,7 @@ class _Nets:
 
 def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: int, step: int) -> dict[str, Tensor]:
     x, a1, a2 = views
-    eps = noise_like(x, "noise", seed, step)  # one draw for all that a step does
+    eps = noise_like(x, "noise", seed, step)  # one draw for all passes of a step
     n = schedules.num_scales(
         step, settings.steps, first=settings.scales_first, last=settings.scales_last, form=settings.schedule
     )
@@ -137,14 +137,14 @@ def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: i
 
 
 def finetune(request: TrainRequest) -> Mapping[str, Any]:
-    """Teach a pre-trained encoder the classes at one noise level, two noisy copies agreeing.
+    """Fine-tune a pre-trained encoder and its head at one noise level, with consistency of two noisy copies.
 
     Conditions on the grid time nearest to 2 sigma, as certification does, and adds noise of exactly sigma.
     Source: rRCM paper, Section 3.4, Eq. 12. Differs: keeps the last weights, where the authors kept those of the epoch
     that was best on test images; keyed seeds; mixup and cutmix draw one share a batch.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
-    preset, settings = settle(Finetune, request)
+    preset, settings = resolve_settings(Finetune, request)
     sigma = sigma_of(request)
     if request.init is None:
         raise UsageError(
@@ -152,10 +152,10 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         )
     context = prepare(request, preset, settings)
     mixing = settings.mixup > 0 or settings.cutmix > 0
-    if mixing and len(context.feed.shares[0].slots(settings.batch)) % 2 and context.feed.shares[0].of > 1:
+    if mixing and len(context.loader.shares[0].slots(settings.batch)) % 2 and context.loader.shares[0].of > 1:
         raise UsageError(
             f"mixup and cutmix pair the images of a share, which must be of even length, got batch={settings.batch} in "
-            f"{context.feed.shares[0].of} shares; change --set batch=... or --set accumulate=..."
+            f"{context.loader.shares[0].of} shares; change --set batch=... or --set accumulate=..."
         )
     num_classes = context.dataset.num_classes
     with seeded_globals("initialise", request.seed):
@@ -180,21 +180,21 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         )
         return {"loss": parts.total, "ce": parts.ce, "kl": parts.kl, "entropy": parts.entropy}
 
-    per_epoch = context.feed.steps_per_epoch
+    per_epoch = context.loader.steps_per_epoch
 
     def rate(step: int) -> float:
         epoch = step // per_epoch if settings.lr_by == "epoch" else step / per_epoch
         return schedules.warmup_cosine(epoch, warmup=settings.warmup_epochs, total=settings.cosine_epochs)
 
-    groups = layer_groups(model, SIZES[settings.size].depth, settings.layer_decay)
+    groups = layer_groups(model, settings.layer_decay, settings.weight_decay)
     task = Task(
         modules={"model": model},
         optimiser=adamw(groups, lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=context.feed.batches,
+        batches=context.loader.batches,
         loss=loss,
         rate=rate,
         steps=settings.epochs * per_epoch,
-        settings=identity(context, init=digest),
+        identity=identity(context, init=digest),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
         device=request.device,
@@ -203,13 +203,19 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
     return run_stage(context, task, model.state_dict, logits=lambda x: model(half(x), time), meta=meta)
 
 
-def layer_groups(model: nn.Module, depth: int, decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters by layer, each group with its share of the learning rate."""
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    groups: dict[float, list[Tensor]] = {}
-    for name, scale in schedules.layer_scales(trainable, depth, decay).items():
-        groups.setdefault(scale, []).append(trainable[name])
-    return [{"params": parameters, "scale": scale} for scale, parameters in sorted(groups.items())]
+def layer_groups(model: TimeTokenClassifier, decay: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters by layer, the lower the smaller their share of the learning rate; one group for decay 1.
+
+    Source: Bao et al. 2022 (BEiT), Appendix, by timm; as used by rRCM's fine-tuning.
+    """
+    if decay == 1:
+        return parameters_of(model)
+    from timm.optim import param_groups_layer_decay
+
+    groups: list[dict[str, Any]] = param_groups_layer_decay(
+        model, weight_decay, weight_decay_exclude_1d=False, layer_decay=decay
+    )
+    return groups
 
 
 def _encoder(

@@ -1,11 +1,11 @@
-"""What every stage does around the loop: opens the images, draws noise, exports the weights, measures them once."""
+"""Work of every stage around the loop: opening images, drawing noise, exporting weights, measuring accuracy."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ from bench.types.errors import DataError, DeviceError, UsageError
 from methods.training import distributed
 from methods.training.augment import THREE_VIEWS
 from methods.training.distributed import ALONE, World
-from methods.training.distributed_setup import EXECUTION, arrange
+from methods.training.distributed_setup import EXECUTION, set_up
 from methods.training.export import export
-from methods.training.loader import Feed, load
+from methods.training.loader import BatchLoader, load
 from methods.training.loop import Task, probe, run
-from methods.training.presets import Preset, plain
+from methods.training.presets import Preset
 from methods.training.rng import generator
-from methods.training.settings import Feeding
-from methods.training.sharding import Share, at_hand
+from methods.training.settings import StageSettings
+from methods.training.sharding import Share, current_share
 
 EVALUATED = 10_000  # images at most, spread evenly
 BATCH = 500
@@ -37,17 +37,17 @@ Logits = Callable[[Tensor], Tensor]  # noisy pixels in [0, 1] -> (B, K)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingContext:
-    """What a stage trains on."""
+    """A request with its settings, images, batches and processes."""
 
     request: TrainRequest
     preset: Preset
-    settings: Feeding
+    settings: StageSettings
     dataset: Dataset  # the training split
-    feed: Feed
+    loader: BatchLoader
     world: World = ALONE
 
 
-def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: int = 1) -> TrainingContext:
+def prepare(request: TrainRequest, preset: Preset, settings: StageSettings, *, views: int = 1) -> TrainingContext:
     """Open the training split and cut it into batches of images in one view, or in three.
 
     Started by torchrun, meets the other processes; each then sees its share of every batch.
@@ -64,7 +64,7 @@ def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: 
     world = distributed.join(request.device)
     dataset = open_split(request, "train")
     count = len(dataset) - settings.hold_out
-    feed = Feed(
+    loader = BatchLoader(
         dataset=dataset,
         count=count,
         batch=settings.batch,
@@ -74,22 +74,24 @@ def prepare(request: TrainRequest, preset: Preset, settings: Feeding, *, views: 
         device=request.device,
         shares=_shares(request, settings, world),
     )
-    feed.check()
-    return TrainingContext(request=request, preset=preset, settings=settings, dataset=dataset, feed=feed, world=world)
+    loader.check()
+    return TrainingContext(
+        request=request, preset=preset, settings=settings, dataset=dataset, loader=loader, world=world
+    )
 
 
-def _shares(request: TrainRequest, settings: Feeding, world: World) -> tuple[Share, ...]:
-    """What this process trains on of each batch.
+def _shares(request: TrainRequest, settings: StageSettings, world: World) -> tuple[Share, ...]:
+    """Shares of each batch that this process trains on.
 
     Raises: UsageError where the batch, or the objective, cannot be divided so.
     """
     stage, n = f"{request.method} {request.stage}", world.size * settings.accumulate
-    if settings.accumulate > 1 and not settings.in_turn:
+    if settings.accumulate > 1 and not settings.can_accumulate:
         raise UsageError(
             f"{stage} has a loss of the whole batch, so accumulate must be 1, got {settings.accumulate}; "
             "lower --set batch=... instead"
         )
-    if world.size > 1 and not settings.side_by_side:
+    if world.size > 1 and not settings.can_distribute:
         raise UsageError(f"{stage} trains in one process, got {world.size}; start it without torchrun")
     if settings.batch % n:
         raise UsageError(
@@ -100,15 +102,15 @@ def _shares(request: TrainRequest, settings: Feeding, world: World) -> tuple[Sha
 
 
 def identity(context: TrainingContext, **more: Any) -> dict[str, Any]:
-    """What makes two training runs the same: all but the device, and how the steps are carried out on it."""
+    """Settings by which two training runs are the same: all but the device and how steps are executed on it."""
     request = context.request
     words = {"method": request.method, "stage": request.stage, "dataset": request.dataset, "sigma": request.sigma}
-    chosen = {key: value for key, value in plain(context.settings).items() if key not in EXECUTION}
+    chosen = {key: value for key, value in asdict(context.settings).items() if key not in EXECUTION}
     if not chosen["ema"]:
         del chosen["ema"]  # checkpoints that are older than the setting go on
     if order := getattr(context.dataset, "class_order", ""):
         words["class_order"] = order
-    return {**words, "seed": request.seed, "images": context.feed.count, **chosen, **more}
+    return {**words, "seed": request.seed, "images": context.loader.count, **chosen, **more}
 
 
 def sigma_of(request: TrainRequest) -> float:
@@ -130,7 +132,7 @@ def noise_like(x: Tensor, purpose: str, seed: int, step: int, *, copies: int = 1
     In the loss of a share, the share's part of what is drawn for the whole batch.
     Shapes: x (copies * B, ...), copy by copy; the result is like it.
     """
-    share = at_hand()
+    share = current_share()
     source = generator(str(x.device), purpose, seed, step)
     drawn = torch.randn((share.whole(len(x)), *x.shape[1:]), generator=source, device=x.device, dtype=x.dtype)
     return share.take(drawn, copies)
@@ -144,7 +146,7 @@ def run_stage(
     logits: Logits | None,
     meta: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Train, export and measure; or, for a dry run, only say what it would cost.
+    """Train, export and measure; or, for a dry run, estimate the cost alone.
 
     The accuracies are of single noisy draws, one an image; the certified ones come from the certifier.
     """
@@ -156,29 +158,29 @@ def run_stage(
         "dataset": request.dataset,
         "sigma": request.sigma,
         "preset": context.preset.name,
-        "settings": plain(settings),
+        "settings": asdict(settings),
         "reaches": context.preset.reaches,
         "steps": task.steps,
         "parameters": parameters,
         "world_size": world.size,
     }
     with _threads(settings.threads if request.device == "cpu" else 0):
-        task, finish = arrange(task, settings, world)
-        sees = task.settings.get("batch_norm_sees")
-        if sees and world.leads:
-            print(f"! batch norm sees {sees} images at a time, not the batch of {settings.batch}", file=sys.stderr)
+        task, finish = set_up(task, settings, world)
+        seen = task.identity.get("batch_norm_sees")
+        if seen and world.leads:
+            print(f"! batch norm sees {seen} images at a time, not the batch of {settings.batch}", file=sys.stderr)
         if request.dry_run:
             seconds = probe(task)
             speed = settings.batch * task.steps / seconds
             return {**report, "dry_run": True, "seconds": seconds, "images_per_second": speed}
         seconds = run(task, request.out, resume=request.resume)
         finish()
-        # The first process writes and measures; the others learn what it found.
-        told = _written(context, task, tensors, logits, meta) if world.leads else None
-        return {**report, "seconds": seconds, **distributed.from_first(told, world)}
+        # The first process writes and measures, and sends its record to the others.
+        record = _export_and_measure(context, task, tensors, logits, meta) if world.leads else None
+        return {**report, "seconds": seconds, **distributed.broadcast_record(record, world)}
 
 
-def _written(
+def _export_and_measure(
     context: TrainingContext,
     task: Task,
     tensors: Callable[[], Mapping[str, Tensor]],
@@ -188,7 +190,7 @@ def _written(
     request = context.request
     report: dict[str, Any] = {}
     path = weights_path(request)
-    report["sha256"] = export(path, tensors(), {**stamp(context), **meta})
+    report["sha256"] = export(path, tensors(), {**origin(context), **meta})
     report["weights"] = str(path)
     if logits is not None:
         for module in task.modules.values():
@@ -198,13 +200,13 @@ def _written(
 
 
 def weights_path(request: TrainRequest) -> Path:
-    """Where a stage leaves its weights."""
+    """Path of a stage's weights file."""
     sigma = "" if request.sigma is None else f"-{request.sigma:.2f}"
     return request.out / f"{request.method}-{request.stage}{sigma}.safetensors"
 
 
-def stamp(context: TrainingContext) -> dict[str, str]:
-    """What weights say of their origin."""
+def origin(context: TrainingContext) -> dict[str, str]:
+    """Metadata of a weights file: by what it was trained, and on what."""
     request = context.request
     words = {"preset": context.preset.name, "seed": str(request.seed), "dataset": request.dataset}
     words |= {"method": request.method, "stage": request.stage}
@@ -238,7 +240,7 @@ def accuracies(context: TrainingContext, logits: Logits) -> dict[str, float | No
     def measured(dataset: Dataset, span: range) -> float:
         return noisy_accuracy(logits, dataset, span, sigma=sigma, seed=request.seed, device=request.device)
 
-    count, total = context.feed.count, len(context.dataset)
+    count, total = context.loader.count, len(context.dataset)
     report: dict[str, float | None] = {"train_accuracy": measured(context.dataset, range(count))}
     if count < total:
         # Settings are being chosen: the test split stays out of sight.
@@ -253,7 +255,7 @@ def accuracies(context: TrainingContext, logits: Logits) -> dict[str, float | No
 def open_split(request: TrainRequest, split: str) -> Dataset:
     """A split of the request's data set."""
     opened = open_source(source_of(request), request.data_root, None, split, request.class_order)
-    # Nothing here goes by fingerprints, which would cost a hash of each image in each epoch.
+    # Training needs no fingerprints, which would cost a hash of each image in each epoch.
     return CheckedDataset(opened, request.dataset, fingerprints=False)
 
 

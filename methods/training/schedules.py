@@ -1,10 +1,12 @@
-"""What changes over a training run, as pure functions of the step: noise levels, EMA rate, learning rate."""
+"""Noise levels, EMA rate and learning rate as pure functions of the step, which torch's and timm's schedulers are not.
+
+Those hold an optimiser and count calls; here a step's rate depends on nothing before it, so that a run resumes to the
+last bit. The cosine is timm's to 3e-16 (tests/methods/training/test_schedules.py), and rounds in another order.
+"""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable
 
 FORMS = ("as_coded", "ict")
 
@@ -53,19 +55,3 @@ def warmup_cosine(position: float, *, warmup: float, total: float) -> float:
 def step_decay(epoch: int, *, every: int, gamma: float = 0.1) -> float:
     """Share of the full learning rate that falls by gamma at epochs every, 2 * every, ... (Cohen et al. 2019)."""
     return float(gamma ** (epoch // every))
-
-
-def layer_scales(names: Iterable[str], depth: int, decay: float) -> dict[str, float]:
-    """Share of the learning rate of each parameter of a transformer: the lower the layer, the smaller.
-
-    Patch embedding, class token and positions are layer 0, block b is layer b + 1, the rest is layer depth + 1; the
-    share is decay^(depth + 1 - layer). Source: Bao et al. 2022 (BEiT), Appendix; as used by rRCM's fine-tuning.
-    """
-    return {name: decay ** (depth + 1 - _layer(name, depth)) for name in names}
-
-
-def _layer(name: str, depth: int) -> int:
-    if re.search(r"(^|\.)(patch_embed\.|cls_token$|pos_embed$)", name):
-        return 0
-    block = re.search(r"(^|\.)blocks\.(\d+)\.", name)
-    return int(block.group(2)) + 1 if block else depth + 1

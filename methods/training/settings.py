@@ -1,4 +1,4 @@
-"""Settings of each training stage, as records; their values stand in presets/*.toml."""
+"""Settings of each training stage, as records; their values are in presets/*.toml."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AT_LEAST_ONE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feeding:
+class StageSettings:
     """Settings of every stage."""
 
     augment: Augment
@@ -34,23 +34,23 @@ class Feeding:
     precision: Literal["fp32", "bf16"]  # bf16: autocast
     threads: int  # of torch on a CPU; 0: its own choice. One is fastest for tiny networks, and free of the core count
     clip: float  # largest gradient norm; 0: none
-    # How the steps are carried out; no recipe needs to name them.
+    # How steps are executed; no recipe needs to name them.
     accumulate: int = 1  # micro-batches of a step, one after the other; batch norm sees one at a time
     compile: bool = False  # torch.compile
     ema: float = 0.0  # decay of the average of the weights that is exported; 0: the last weights
     sync_bn: bool = True  # whether batch norm sees the images of all processes
 
-    # Whether the loss of a stage may see part of a batch: all that it draws for images must then be taken by share.
-    in_turn: ClassVar[bool] = False  # accumulate > 1
-    side_by_side: ClassVar[bool] = False  # several processes
+    # Whether a stage's loss may be given part of a batch: all that it draws for images must then go by share.
+    can_accumulate: ClassVar[bool] = False  # accumulate > 1
+    can_distribute: ClassVar[bool] = False  # several processes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassifierSettings(Feeding):
+class ClassifierSettings(StageSettings):
     """Settings of training a classifier from scratch, whatever its loss."""
 
-    in_turn: ClassVar[bool] = True
-    side_by_side: ClassVar[bool] = True
+    can_accumulate: ClassVar[bool] = True
+    can_distribute: ClassVar[bool] = True
 
     arch: str
     normaliser: str
@@ -68,14 +68,14 @@ class Classical(ClassifierSettings):
     """Gaussian and Consistency."""
 
     copies: int  # noisy copies of an image in a step
-    lbd: float  # without meaning for Gaussian, as eta and form
+    lbd: float  # unused by Gaussian, as are eta and form
     eta: float
     form: Literal["default", "xent", "kl", "mse"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boosting(Classical):
-    """Several networks, each by itself."""
+    """Several networks, trained independently."""
 
     members: int
     loss: Literal["gaussian", "consistency"]  # of each member
@@ -119,17 +119,17 @@ class SmoothMix(ClassifierSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stability(ClassifierSettings):
-    """Clean images, and noisy ones that should be called the same."""
+    """Clean images, and noisy ones whose predictions should be equal."""
 
     lbd: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Denoising(Feeding):
+class Denoising(StageSettings):
     """A denoiser before a frozen classifier."""
 
-    in_turn: ClassVar[bool] = True
-    side_by_side: ClassVar[bool] = True
+    can_accumulate: ClassVar[bool] = True
+    can_distribute: ClassVar[bool] = True
 
     denoiser: str
     objective: Literal["mse", "clf", "stab", "stab_mse"]  # stab_mse: stab, from a denoiser that mse has trained
@@ -144,11 +144,11 @@ class Denoising(Feeding):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pretrain(Feeding):
+class Pretrain(StageSettings):
     """rRCM's first stage; gradients are clipped after the warm-up only."""
 
-    in_turn: ClassVar[bool] = False  # every image is told apart from all others of the batch
-    side_by_side: ClassVar[bool] = True  # which are gathered
+    can_accumulate: ClassVar[bool] = False  # all other images of the batch are negatives
+    can_distribute: ClassVar[bool] = True  # negatives are gathered from all processes
 
     size: str
     projector: int  # hidden width of the projector; 0: the size's own
@@ -169,11 +169,11 @@ class Pretrain(Feeding):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finetune(Feeding):
+class Finetune(StageSettings):
     """rRCM's second stage."""
 
-    in_turn: ClassVar[bool] = True
-    side_by_side: ClassVar[bool] = True
+    can_accumulate: ClassVar[bool] = True
+    can_distribute: ClassVar[bool] = True
 
     size: str
     lr: float  # of the top layer
@@ -194,16 +194,16 @@ class Finetune(Feeding):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diffusion(Feeding):
+class Diffusion(StageSettings):
     """A diffusion network, which denoises at every level of its schedule; no labels."""
 
-    in_turn: ClassVar[bool] = True
-    side_by_side: ClassVar[bool] = True
+    can_accumulate: ClassVar[bool] = True
+    can_distribute: ClassVar[bool] = True
 
     arch: str  # which brings its schedule
     prediction: Literal["eps", "v"]  # what the network gives: the noise, or Salimans & Ho's velocity
     largest_sigma: float  # levels above this smoothing sigma, [0, 1] pixels, are not trained; 0: all are
-    lbd: float  # share of the variational bound, which teaches the variances alone
+    lbd: float  # weight of the variational bound, whose gradient reaches the variances alone
     dropout: float
     lr: float
     weight_decay: float

@@ -1,4 +1,4 @@
-"""The part of a step's batch that is at hand: one process's of several, or one micro-batch's; draws nothing.
+"""Parts of a step's batch, for processes and micro-batches, and the one that is being computed; draws nothing.
 
 A loss draws its noise for the whole batch and keeps what belongs to its share, so that neither the number of processes
 nor that of micro-batches changes what an image is trained on.
@@ -42,7 +42,7 @@ class Share:
         return count * self.of
 
     def take(self, drawn: Tensor, copies: int = 1) -> Tensor:
-        """What of a draw for the whole batch belongs to this share.
+        """The rows of a draw for the whole batch that belong to this share.
 
         Shapes: drawn (copies * batch, ...), copy by copy; result (copies * batch / of, ...).
         """
@@ -54,20 +54,20 @@ class Share:
 
 
 _WHOLE = Share()
-_at_hand: ContextVar[Share] = ContextVar("share", default=_WHOLE)
+_current: ContextVar[Share] = ContextVar("share", default=_WHOLE)
 
 
-def at_hand() -> Share:
-    """The share that the loss in progress sees; outside of one, the whole batch."""
-    return _at_hand.get()
+def current_share() -> Share:
+    """The share whose loss is being computed; outside of a loss, the whole batch."""
+    return _current.get()
 
 
 @contextmanager
-def sharing(share: Share) -> Iterator[None]:
-    """Let draws inside keep what belongs to a share."""
-    # Ambient, not an argument: the draws stand in the losses of all methods, which are written for a whole batch.
-    token = _at_hand.set(share)
+def use_share(share: Share) -> Iterator[None]:
+    """Make a share the current one, so that draws inside keep what belongs to it."""
+    # A context variable, not an argument: the losses of all methods draw, and are written for a whole batch.
+    token = _current.set(share)
     try:
         yield
     finally:
-        _at_hand.reset(token)
+        _current.reset(token)

@@ -1,4 +1,4 @@
-"""SmoothAdv: cross-entropy at adversarial examples of the smoothed classifier, on the noises that found them."""
+"""SmoothAdv: cross-entropy at adversarial examples of the smoothed classifier, under the noises of the attack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from methods.training.losses import at_least_float32
 from methods.training.rng import generator
 from methods.training.run_stage import sigma_of
 from methods.training.settings import SmoothAdv
-from methods.training.train_classifier import Loss, NoisyClassifier, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, train_classifier
 
 ATTACKS = {"pgd": attacks.pgd, "ddn": attacks.ddn}
 
@@ -28,7 +28,7 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
     Source: Salman et al. 2019, Section 3. Differs: an epoch's last incomplete batch is left out.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
-    return teach(request, SmoothAdv, objective, sigma=sigma_of(request), check=check)
+    return train_classifier(request, SmoothAdv, objective, sigma=sigma_of(request), check=check)
 
 
 def objective(classifier: NoisyClassifier, settings: SmoothAdv) -> Loss:
@@ -39,7 +39,7 @@ def objective(classifier: NoisyClassifier, settings: SmoothAdv) -> Loss:
         x, labels = batch.views[0], batch.labels
         noises = classifier.noises(x, settings.copies, step)
         source = generator(str(x.device), "direction", classifier.seed, step)
-        radius = settings.radius * classifier.warm(step, settings.radius_warmup)
+        radius = settings.radius * classifier.warmup_share(step, settings.radius_warmup)
         with attacks.frozen(classifier.network):
             moved = attack(
                 classifier.logits, x, labels, noises, radius=radius, steps=settings.attack_steps, source=source

@@ -1,4 +1,4 @@
-"""SmoothMix: between a clean image and its adversary, the label fades into the uniform one."""
+"""SmoothMix: images mixed with their adversaries, whose labels go over to the uniform one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from methods.training.loader import Batch
 from methods.training.rng import generator
 from methods.training.run_stage import sigma_of
 from methods.training.settings import SmoothMix
-from methods.training.sharding import at_hand
-from methods.training.train_classifier import Loss, NoisyClassifier, teach
+from methods.training.sharding import current_share
+from methods.training.train_classifier import Loss, NoisyClassifier, train_classifier
 
 LARGEST_SHARE = 0.5  # of the adversary in a mixed image
 
@@ -38,7 +38,7 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
     Source: Jeong et al. 2021, Section 3. Differs: an epoch's last incomplete batch is left out.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
-    return teach(request, SmoothMix, objective, sigma=sigma_of(request), check=check)
+    return train_classifier(request, SmoothMix, objective, sigma=sigma_of(request), check=check)
 
 
 def objective(classifier: NoisyClassifier, settings: SmoothMix) -> Loss:
@@ -47,7 +47,7 @@ def objective(classifier: NoisyClassifier, settings: SmoothMix) -> Loss:
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x, labels = batch.views[0], batch.labels
         noises = classifier.noises(x, settings.copies, step)
-        warm = classifier.warm(step, settings.eta_warmup)
+        warmup = classifier.warmup_share(step, settings.eta_warmup)
         with attacks.frozen(classifier.network):
             clean, adversary = attacks.mixing_ends(
                 classifier.logits,
@@ -57,11 +57,11 @@ def objective(classifier: NoisyClassifier, settings: SmoothMix) -> Loss:
                 length=settings.attack_length,
                 steps=settings.attack_steps,
                 clean_after=settings.clean_after,
-                warmup=warm,
+                warmup=warmup,
                 max_norm=settings.max_norm or None,
             )
         clean, adversary = clean.detach(), adversary.detach()
-        images = at_hand()
+        images = current_share()
         drawn = images.take(
             torch.rand(images.whole(len(x)), generator=generator("cpu", "share", classifier.seed, step))
         )
@@ -69,7 +69,7 @@ def objective(classifier: NoisyClassifier, settings: SmoothMix) -> Loss:
         # Two passes: batch norm sees clean and mixed images apart, as the authors' does.
         answers = classifier.copies(clean, noises)
         mixed = classifier.copies(mix_images(clean, adversary, share), noises)
-        parts = smoothmix(answers, mixed, labels, share, eta=settings.eta * warm)
+        parts = smoothmix(answers, mixed, labels, share, eta=settings.eta * warmup)
         return {"loss": parts.total, "ce": parts.ce, "kl": parts.kl}
 
     return loss

@@ -1,4 +1,4 @@
-"""Stability training: a network learns from clean images, and to say the same of noisy ones."""
+"""Stability training: cross-entropy of clean images, and of noisy predictions against the clean ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from methods.training import losses
 from methods.training.loader import Batch
 from methods.training.run_stage import sigma_of
 from methods.training.settings import Stability
-from methods.training.train_classifier import Loss, NoisyClassifier, teach
+from methods.training.train_classifier import Loss, NoisyClassifier, train_classifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +26,12 @@ class StabilityParts:
 
 
 def train(request: TrainRequest) -> Mapping[str, Any]:
-    """Train on clean images, and on noisy ones to be called the same.
+    """Train on clean images, and on noisy ones whose predictions should equal those of the clean ones.
 
     Source: Li et al. 2019, Section 4. Differs: an epoch's last incomplete batch is left out.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
-    return teach(request, Stability, objective, sigma=sigma_of(request))
+    return train_classifier(request, Stability, objective, sigma=sigma_of(request))
 
 
 def objective(classifier: NoisyClassifier, settings: Stability) -> Loss:

@@ -1,4 +1,4 @@
-"""Training a classifier on noisy images, all but the loss, which is each method's own.
+"""Training of a classifier on noisy images, but for the loss, which is each method's own.
 
 The authors of SmoothAdv, Consistency and SmoothMix cut a batch of B images into m mini-batches of B / m images, each in
 m noisy copies, with an optimiser step for each: here `batch` is B / m, so that a step sees as many copies, and an epoch
@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from bench.types import TrainRequest
-from bench.weights.checkpoints import load_tensors, sha256_of_network, strip_prefixes
+from bench.weights.checkpoints import load_tensors, sha256_of_network
+from bench.weights.wrappers import strip_prefixes
 from methods.nets.architectures import build_network
 from methods.nets.load_weights import load_state
 from methods.nets.normalisers import Normaliser
@@ -24,7 +25,7 @@ from methods.training import schedules
 from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of, sgd
-from methods.training.presets import settle
+from methods.training.presets import resolve_settings
 from methods.training.rng import seeded_globals
 from methods.training.run_stage import Logits, identity, noise_like, prepare, run_stage
 from methods.training.settings import ClassifierSettings, Denoising
@@ -37,7 +38,7 @@ Kind = TypeVar("Kind", bound=ClassifierSettings)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoisyClassifier:
-    """A network in training, as a loss sees it."""
+    """A network in training and its noise, as a method's loss uses them."""
 
     network: nn.Module
     logits: Logits  # the network behind its normaliser
@@ -50,7 +51,7 @@ class NoisyClassifier:
         """The epoch of a step, from 0."""
         return step // self.steps_per_epoch
 
-    def warm(self, step: int, epochs: int) -> float:
+    def warmup_share(self, step: int, epochs: int) -> float:
         """Share of a strength that grows by the epoch: 1 / epochs in the first, 1 in the last of them and after."""
         return min(1.0, (self.epoch(step) + 1) / max(epochs, 1))
 
@@ -64,7 +65,7 @@ class NoisyClassifier:
         return self.logits((x + noises).flatten(0, 1)).view(*noises.shape[:2], -1)
 
 
-def teach(
+def train_classifier(
     request: TrainRequest,
     kind: type[Kind],
     objective: Callable[[NoisyClassifier, Kind], Loss],
@@ -78,13 +79,13 @@ def teach(
     Differs: an epoch's last incomplete batch is left out.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
-    preset, settings = settle(kind, request)
+    preset, settings = resolve_settings(kind, request)
     context = prepare(request, preset, settings)
     shape, num_classes = context.dataset.shape, context.dataset.num_classes
     check(settings, shape)
     with seeded_globals("initialise", request.seed):
         network = build_network(settings.arch, num_classes=num_classes, shape=shape)
-    begun = {} if request.init is None else {"init": begin_from(network, request.init, settings.arch)}
+    init = {} if request.init is None else {"init": init_from(network, request.init, settings.arch)}
     network = network.to(request.device).train()
     normalise = Normaliser(settings.normaliser, request.dataset, channels=shape[0]).to(request.device)
 
@@ -97,23 +98,23 @@ def teach(
         logits=logits,
         sigma=sigma,
         seed=request.seed,
-        steps_per_epoch=context.feed.steps_per_epoch,
+        steps_per_epoch=context.loader.steps_per_epoch,
         num_classes=num_classes,
     )
     make = sgd if settings.optimiser == "sgd" else adamw
     task = Task(
         modules={"network": network},
         optimiser=make(parameters_of(network), lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=context.feed.batches,
+        batches=context.loader.batches,
         loss=objective(classifier, settings),
         rate=rate(settings, classifier.steps_per_epoch),
         steps=settings.epochs * classifier.steps_per_epoch,
-        settings=identity(context, **begun),
+        identity=identity(context, **init),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
         device=request.device,
     )
-    meta = {"arch": settings.arch, "normaliser": settings.normaliser, **begun}
+    meta = {"arch": settings.arch, "normaliser": settings.normaliser, **init}
     return run_stage(context, task, network.state_dict, logits=logits, meta=meta)
 
 
@@ -128,7 +129,7 @@ def rate(settings: ClassifierSettings | Denoising, per_epoch: int) -> Callable[[
     return share
 
 
-def begin_from(network: nn.Module, path: Path, arch: str) -> str:
+def init_from(network: nn.Module, path: Path, arch: str) -> str:
     """Fill a network from a file, its last layer only where it has as many classes; the file's sha256.
 
     Raises: WeightsError for weights of another network.

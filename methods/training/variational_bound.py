@@ -1,4 +1,4 @@
-"""The variational bound, level by level, that teaches a diffusion network its variances; no network, no sampling.
+"""The variational bound, level by level, by which a diffusion network learns its variances; no network, no sampling.
 
 Images z are in [-1, 1]; x_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps, at level t = 0 ... T - 1 of a schedule.
 """
@@ -31,7 +31,7 @@ class Tables:
 
 
 def tables(schedule: Schedule, device: str) -> Tables:
-    """What the bound needs of a schedule.
+    """Coefficients of the bound for each level of a schedule.
 
     Source: Ho et al. 2020, Eq. 7; Nichol & Dhariwal 2021, Section 3.1.
     """
@@ -63,7 +63,7 @@ def bound(table: Tables, z: Tensor, x_t: Tensor, t: Tensor, *, eps: Tensor, spre
     """The term L_t of the variational bound, in bits per value, (B,).
 
     `eps` is the network's guess of the noise, and only its mean: no gradient goes through it. `spread` is where its
-    variance stands between the two extremes, -1 for the posterior's and 1 for beta. Level 0 counts how likely the 8-bit
+    variance lies between the two extremes, -1 for the posterior's and 1 for beta. Level 0 counts how likely the 8-bit
     image is, every other the divergence from the true posterior.
     Shapes: z, x_t, eps, spread (B, C, H, W); t (B,) int64.
     Source: Nichol & Dhariwal 2021, Eq. 4-7, 15 and 16. Differs: the normal distribution function is exact, where the

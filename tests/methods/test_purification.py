@@ -26,10 +26,10 @@ from methods.diffusion.schedules import level, level_sigma, schedule
 from methods.diffusion.unets import build_unet
 from methods.nets.architectures import KNOWN, build_network
 from methods.nets.backbones import backbone
-from methods.nets.inner_votes import ROWS, first_seen_mode, votes_together
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch
 from methods.nets.resized import RESIZES, Resized
+from methods.nets.voting import ROWS, first_seen_mode, votes_together
 from methods.noise_trained import DMAE
 from methods.training.rng import seeded_globals
 

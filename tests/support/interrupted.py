@@ -11,7 +11,7 @@ import pytest
 
 from bench.types import TrainRequest
 from methods.training import run_stage as around
-from methods.training.loop import Pace, run
+from methods.training.loop import Intervals, run
 
 Stage = Callable[[TrainRequest], Mapping[str, Any]]
 
@@ -24,7 +24,7 @@ def whole_and_parts(
     parts = dataclasses.replace(asked, out=folder / "parts")
 
     def cut_short(task: Any, out: Path, resume: bool) -> float:
-        return run(task, out, resume=resume, pace=Pace(stop_after=stop_after))
+        return run(task, out, resume=resume, intervals=Intervals(stop_after=stop_after))
 
     with monkeypatch.context() as patch:
         patch.setattr(around, "run", cut_short)

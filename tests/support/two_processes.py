@@ -19,7 +19,7 @@ from bench.types import TrainRequest
 from bench.types.errors import BenchError
 from methods.training import boosting, classical, rrcm, smoothmix, train_classifier
 from methods.training.distributed import ALONE, World, join
-from methods.training.loop import Pace, Task, run
+from methods.training.loop import Intervals, Task, run
 from methods.training.optimisers import sgd
 from methods.training.rng import generator, seeded_globals
 from methods.training.sharding import Share
@@ -117,7 +117,7 @@ def toy(world: World, *, spoilt: int | None = None, stopped: int | None = None, 
         loss=loss,
         rate=lambda _step: 1.0,
         steps=STEPS,
-        settings={},
+        identity={},
         world=world,
         accumulate=accumulate,
     )
@@ -136,7 +136,7 @@ def main(folder: Path, init: Path) -> None:
     for name in REFUSED:
         found[name] = refusal(lambda name=name: REFUSED[name][0](asked(name, folder / name, init)))
     spoilt = toy(world, spoilt=5)
-    found["spoilt"] = refusal(lambda: run(spoilt, folder / "spoilt", resume=False, pace=Pace(save_every=3)))
+    found["spoilt"] = refusal(lambda: run(spoilt, folder / "spoilt", resume=False, intervals=Intervals(save_every=3)))
     stopped = toy(world, stopped=4)
     try:
         run(stopped, folder / "stopped", resume=False)

@@ -1,1 +1,1 @@
-"""What makes a network fast on its device without moving what it says beyond rounding."""
+"""Faster inference on a device, with answers equal up to rounding."""

@@ -43,7 +43,7 @@ class MemoryEfficientAttention(nn.Module):
         if attn_mask is not None or is_causal:
             raise NotImplementedError("attention with a mask; expected none")
         qkv: Tensor = self.qkv(x)
-        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).unbind(2)
+        q, k, v = qkv.view(*qkv.shape[:2], 3, self.num_heads, -1).unbind(2)
         mixed: Tensor = self.proj(self.attend(q, k, v).flatten(2))
         return mixed
 

@@ -1,10 +1,10 @@
-"""What makes a trained network faster and leaves its function as it was, to the rounding of float32."""
+"""Optimisations of a trained network that leave its function as it was, up to rounding."""
 
 from __future__ import annotations
 
 from functools import cache, partial
 from importlib.util import find_spec
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ WIDE = 128  # linear layers of fewer inputs are not worth a kernel of their own
 
 
 def optimise_for_inference(network: nn.Module, device: str, precision: str) -> None:
-    """Fold batch norms, hold weights and lay out convolutions as they are read, choose faster products; in place.
+    """Fold batch norms, cast weights, lay out convolutions as they are read, choose faster kernels; in place.
 
     A network on "meta" has no numbers to fold and stays as it is: what it costs is counted as its authors wrote it.
     """
@@ -39,10 +39,10 @@ def optimise_for_inference(network: nn.Module, device: str, precision: str) -> N
         choose_attention(network, device, HALVES.get(precision, torch.float32))
 
 
-def tune_denoiser(network: nn.Module, device: str, precision: str) -> None:
-    """Hold its weights as they are read, and lay it out for a GPU's tensor cores; in place.
+def optimise_denoiser(network: nn.Module, device: str, precision: str) -> None:
+    """Cast a denoiser's weights to the type they are read in, and lay it out for a GPU's tensor cores; in place.
 
-    On a CPU its layout is that which it was built with, measured for each.
+    On a CPU it keeps the layout it was built with, which was measured for each.
     """
     if device == "meta" or precision not in HALVES:
         return
@@ -186,7 +186,7 @@ def _plain(module: nn.Module) -> bool:
     return type(module) is nn.BatchNorm2d and not module.training and module.running_var is not None
 
 
-def _merge(conv: nn.Conv2d, norm: nn.Module) -> None:
+def _merge(conv: nn.Conv2d, norm: Any) -> None:
     mean, var = norm.running_mean.double(), norm.running_var.double()
     scale = (var + norm.eps).rsqrt()
     shift = torch.zeros_like(mean)

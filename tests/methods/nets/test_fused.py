@@ -299,6 +299,6 @@ def test_a_fused_unet_is_no_further_from_float32_on_cuda(name: str) -> None:
         expected = network(x, 250.0)
         plain = copy.deepcopy(network)
         cast_weights(plain, torch.bfloat16)
-        optimise.tune_denoiser(network, "cuda:0", "bf16")
+        optimise.optimise_denoiser(network, "cuda:0", "bf16")
         with torch.autocast("cuda", torch.bfloat16):
             assert apart(network(x, 250.0), expected) < 1.5 * apart(plain(x, 250.0), expected) + 2.0**-8

@@ -18,7 +18,7 @@ from bench.types.errors import MethodError
 from methods.diffusion.unets import build_unet
 from methods.nets.architectures import build_network
 from methods.nets.denoisers import build_denoiser
-from methods.nets.hard_labels import HardLabels, marked
+from methods.nets.hard_labels import HardLabels, mark_nonfinite
 from methods.nets.inference import optimise
 from methods.nets.inference.optimise import (
     DirectLinear,
@@ -194,7 +194,7 @@ def test_the_plain_classifier_votes_as_the_tuned_one(method, made: Setting) -> N
 
 def test_copies_whose_logits_are_no_numbers_are_marked_without_a_wait() -> None:
     logits = torch.tensor([[1.0, 2.0], [float("nan"), 0.0], [0.0, float("-inf")], [3.0, 1.0]])
-    assert marked(logits, logits.argmax(dim=1)).tolist() == [1, NOT_FINITE, NOT_FINITE, 0]
+    assert mark_nonfinite(logits, logits.argmax(dim=1)).tolist() == [1, NOT_FINITE, NOT_FINITE, 0]
 
 
 def test_the_certifier_refuses_an_image_of_which_a_copy_was_marked() -> None:

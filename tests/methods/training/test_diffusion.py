@@ -20,9 +20,9 @@ from methods.dds import DDS, DEFAULTS
 from methods.diffusion.schedules import level, level_sigma
 from methods.diffusion.unets import UNETS, build_unet, prediction_of, unet_arch
 from methods.purification import build_parts
-from methods.training.diffusion import diffusion, levels_of, silence
+from methods.training.diffusion import diffusion, levels_of, zero_init
 from methods.training.loop import CHECKPOINT, METRICS
-from methods.training.presets import presets, settle
+from methods.training.presets import presets, resolve_settings
 from methods.training.rng import seeded_globals
 from methods.training.settings import Diffusion
 
@@ -76,7 +76,7 @@ def test_the_stage_leaves_a_network_that_is_recognised_and_says_what_it_is(tmp_p
 @seeded_globals(1)
 def test_an_untrained_network_starts_from_zero_so_that_the_loss_starts_at_one(tmp_path: Path) -> None:
     unet = build_unet("digits_unet", shape=(1, 8, 8))
-    silence(unet)
+    zero_init(unet)
     assert unet(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), 5).abs().max() == 0
     diffusion(request(tmp_path, overrides={**SHORT, "steps": "1", "batch": "512"}))
     # E eps^2 = 1; 32 768 values: off by more than 0.04 once in 10^6 seeds
@@ -99,14 +99,16 @@ def test_interrupting_and_resuming_changes_no_bit(
     changes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from methods.training import run_stage as around
-    from methods.training.loop import Pace, run
+    from methods.training.loop import Intervals, run
 
     asked = request(tmp_path / "parts", overrides={**SHORT, **changes})
     before = torch.get_rng_state()
     whole = diffusion(dataclasses.replace(asked, out=tmp_path / "whole"))
     assert torch.equal(torch.get_rng_state(), before), "dropout's draws must be lent, not taken"
     with monkeypatch.context() as patch:
-        patch.setattr(around, "run", lambda task, out, resume: run(task, out, resume=resume, pace=Pace(stop_after=2)))
+        patch.setattr(
+            around, "run", lambda task, out, resume: run(task, out, resume=resume, intervals=Intervals(stop_after=2))
+        )
         with pytest.raises(KeyboardInterrupt):
             diffusion(asked)
     parts = diffusion(dataclasses.replace(asked, resume=True))
@@ -214,7 +216,7 @@ def test_every_preset_names_a_network_of_its_data_set_and_a_share_of_its_levels(
     assert [preset.name for preset in known] == ["cifar10", "cifar10-small", "imagenet", "digits"]
     channels = {"digits": 1, "cifar10": 3, "imagenet": 3}
     for preset in known:
-        _, settings = settle(Diffusion, request(Path(), preset=preset.name, overrides={}))
+        _, settings = resolve_settings(Diffusion, request(Path(), preset=preset.name, overrides={}))
         assert UNETS[settings.arch].channels == channels[preset.dataset]
         assert preset.reaches
         # lambda of Nichol & Dhariwal 2021, Eq. 16
@@ -223,8 +225,8 @@ def test_every_preset_names_a_network_of_its_data_set_and_a_share_of_its_levels(
 
 
 def test_the_paper_scale_presets_are_those_of_the_published_checkpoints() -> None:
-    _, cifar = settle(Diffusion, request(Path(), preset="cifar10", overrides={}))
-    _, imagenet = settle(Diffusion, request(Path(), preset="imagenet", overrides={}))
+    _, cifar = resolve_settings(Diffusion, request(Path(), preset="cifar10", overrides={}))
+    _, imagenet = resolve_settings(Diffusion, request(Path(), preset="imagenet", overrides={}))
     assert (cifar.arch, cifar.batch, cifar.lr, cifar.steps) == ("improved_cifar10", 128, 1e-4, 500_000)
     assert (cifar.dropout, cifar.ema, cifar.largest_sigma) == (0.3, 0.9999, 0.0)
     assert (imagenet.arch, imagenet.batch, imagenet.lr, imagenet.steps) == ("adm_256", 256, 1e-4, 1_980_000)

@@ -13,7 +13,7 @@ from bench.data.digits import DIGITS
 from bench.types import Image
 from bench.types.errors import TrainingError
 from methods.training.augment import Name, jitter_digits, mix
-from methods.training.loader import Batch, Feed
+from methods.training.loader import Batch, BatchLoader
 from methods.training.rng import generator
 
 
@@ -38,12 +38,14 @@ class Pictures:
         return str(index)
 
 
-def feed(augment: Name, *, digits: bool = False, seed: int = 0, workers: int = 0, batch: int = 6) -> Feed:
+def feed(augment: Name, *, digits: bool = False, seed: int = 0, workers: int = 0, batch: int = 6) -> BatchLoader:
     dataset = DIGITS.open(None, None, "train") if digits else Pictures()
-    return Feed(dataset=dataset, count=20, batch=batch, augment=augment, seed=seed, workers=workers, device="cpu")
+    return BatchLoader(
+        dataset=dataset, count=20, batch=batch, augment=augment, seed=seed, workers=workers, device="cpu"
+    )
 
 
-def take(source: Feed, first: int, count: int) -> list[Batch]:
+def take(source: BatchLoader, first: int, count: int) -> list[Batch]:
     return list(islice(source.batches(first), count))
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.types.errors import TrainingError
-from methods.training.loop import CHECKPOINT, METRICS, Pace, Task, probe, run
+from methods.training.loop import CHECKPOINT, METRICS, Intervals, Task, probe, run
 from methods.training.rng import generator, seed_of, seeded_globals
 
 STEPS = 12
@@ -51,7 +51,7 @@ def toy(*, bad_step: int | None = None, interrupt: int | None = None, **settings
         rate=lambda step: 1 / (1 + step),
         after=after,
         steps=STEPS,
-        settings={"lr": 0.01, **settings},
+        identity={"lr": 0.01, **settings},
         clip=1.0,
         clip_from=2,
     )
@@ -72,7 +72,7 @@ def test_stopping_and_resuming_changes_no_bit(tmp_path: Path, stop: int) -> None
     whole, first, second = toy(), toy(), toy()
     run(whole, tmp_path / "whole", resume=False)
     with pytest.raises(KeyboardInterrupt):
-        run(first, tmp_path / "parts", resume=False, pace=Pace(stop_after=stop))
+        run(first, tmp_path / "parts", resume=False, intervals=Intervals(stop_after=stop))
     run(second, tmp_path / "parts", resume=True)
     assert_same(whole, second)
     lines = [metrics_without_time(tmp_path / folder) for folder in ("whole", "parts")]
@@ -98,19 +98,19 @@ def test_ctrl_c_saves_the_step_in_progress_and_can_be_resumed(tmp_path: Path) ->
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint_and_tells_each_step_once(tmp_path: Path) -> None:
     whole, rest = toy(), toy()
-    run(whole, tmp_path / "whole", resume=False, pace=Pace(log_every=1))
+    run(whole, tmp_path / "whole", resume=False, intervals=Intervals(log_every=1))
     with pytest.raises(KeyboardInterrupt):
-        run(toy(), tmp_path / "cut", resume=False, pace=Pace(log_every=1, stop_after=6))
+        run(toy(), tmp_path / "cut", resume=False, intervals=Intervals(log_every=1, stop_after=6))
     with (tmp_path / "cut" / METRICS).open("a") as metrics:  # what a run wrote after its last checkpoint
         metrics.write('{"step": 7, "loss": 1.0}\n{"step": 8, "lo')
-    run(rest, tmp_path / "cut", resume=True, pace=Pace(log_every=1))
+    run(rest, tmp_path / "cut", resume=True, intervals=Intervals(log_every=1))
     assert_same(whole, rest)
     assert metrics_without_time(tmp_path / "whole") == metrics_without_time(tmp_path / "cut")
 
 
 def test_metrics_are_means_since_the_line_before(tmp_path: Path) -> None:
-    run(toy(), tmp_path / "fine", resume=False, pace=Pace(log_every=1))
-    run(toy(), tmp_path / "coarse", resume=False, pace=Pace(log_every=6))
+    run(toy(), tmp_path / "fine", resume=False, intervals=Intervals(log_every=1))
+    run(toy(), tmp_path / "coarse", resume=False, intervals=Intervals(log_every=6))
     fine = [line["loss"] for line in metrics_without_time(tmp_path / "fine")]
     coarse = metrics_without_time(tmp_path / "coarse")
     assert [line["step"] for line in coarse] == [6, 12]
@@ -120,7 +120,7 @@ def test_metrics_are_means_since_the_line_before(tmp_path: Path) -> None:
 
 def test_a_diverged_loss_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="finite, got nan at step 7"):
-        run(toy(bad_step=7), tmp_path, resume=False, pace=Pace(save_every=5))
+        run(toy(bad_step=7), tmp_path, resume=False, intervals=Intervals(save_every=5))
     record = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     assert record["step"] == 5
     assert all(torch.isfinite(v).all() for v in record["modules"]["net"].values())
@@ -139,7 +139,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_resuming_with_other_settings_names_them(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(toy(batch=16), tmp_path, resume=False, pace=Pace(stop_after=3))
+        run(toy(batch=16), tmp_path, resume=False, intervals=Intervals(stop_after=3))
     with pytest.raises(TrainingError, match="batch=16 there, 32 here"):
         run(toy(batch=32), tmp_path, resume=True)
 
@@ -170,7 +170,7 @@ DAMAGE = {
 @pytest.mark.parametrize("what", DAMAGE)
 def test_a_checkpoint_of_other_content_is_one_clear_line(tmp_path: Path, what: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(toy(), tmp_path, resume=False, pace=Pace(stop_after=3))
+        run(toy(), tmp_path, resume=False, intervals=Intervals(stop_after=3))
     key, value = DAMAGE[what]
     record = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     torch.save({**record, key: value}, tmp_path / CHECKPOINT)
@@ -181,7 +181,7 @@ def test_a_checkpoint_of_other_content_is_one_clear_line(tmp_path: Path, what: s
 
 def test_moments_of_another_shape_are_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(toy(), tmp_path, resume=False, pace=Pace(stop_after=3))
+        run(toy(), tmp_path, resume=False, intervals=Intervals(stop_after=3))
     record = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     record["optimiser"]["state"][0]["exp_avg"] = torch.zeros(7)
     torch.save(record, tmp_path / CHECKPOINT)
@@ -191,7 +191,7 @@ def test_moments_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_sets_no_rate(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(toy(), tmp_path, resume=False, pace=Pace(stop_after=3))
+        run(toy(), tmp_path, resume=False, intervals=Intervals(stop_after=3))
     record = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     record["optimiser"]["param_groups"][0] |= {"base_lr": 1e9, "weight_decay": float("nan"), "betas": "x"}
     torch.save(record, tmp_path / CHECKPOINT)
@@ -236,7 +236,7 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_clipping_begins_where_it_is_told(tmp_path: Path) -> None:
-    run(toy(), tmp_path, resume=False, pace=Pace(log_every=1))
+    run(toy(), tmp_path, resume=False, intervals=Intervals(log_every=1))
     clipped = ["grad_norm" in line for line in metrics_without_time(tmp_path)]
     assert clipped == [False, False] + [True] * (STEPS - 2)
 
@@ -250,7 +250,7 @@ def test_a_probe_writes_nothing_and_grows_with_the_steps(tmp_path: Path, monkeyp
 
 
 def test_progress_goes_to_stderr_in_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(toy(), tmp_path, resume=False, pace=Pace(log_every=6))
+    run(toy(), tmp_path, resume=False, intervals=Intervals(log_every=6))
     out, err = capsys.readouterr()
     assert out == ""
     assert f"step {STEPS}/{STEPS}" in err

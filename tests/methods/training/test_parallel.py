@@ -24,10 +24,10 @@ from bench.cli.app import app
 from bench.types.errors import TrainingError, UsageError
 from methods.training import classical, distributed_setup, rrcm
 from methods.training.distributed import join
-from methods.training.loop import CHECKPOINT, METRICS, Pace, Task, run
+from methods.training.loop import CHECKPOINT, METRICS, Intervals, Task, run
 from methods.training.rng import seeded_globals
 from methods.training.run_stage import noise_like
-from methods.training.sharding import Share, at_hand, sharing
+from methods.training.sharding import Share, current_share, use_share
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +203,10 @@ def test_shares_are_equal_and_make_up_the_batch(batch: int, of: int) -> None:
 def test_noise_of_a_share_is_what_its_images_get_in_the_whole_batch() -> None:
     whole = noise_like(torch.zeros(3 * 8, 2, 5), "noise", 7, 11, copies=3).view(3, 8, 2, 5)
     for index in range(4):
-        with sharing(Share(index, 4)):
+        with use_share(Share(index, 4)):
             part = noise_like(torch.zeros(3 * 2, 2, 5), "noise", 7, 11, copies=3).view(3, 2, 2, 5)
         assert torch.equal(part, whole[:, Share(index, 4).slots(8)])
-    assert at_hand() == Share()
+    assert current_share() == Share()
 
 
 def test_an_accumulated_stage_on_a_network_without_batch_norm_is_the_same_run(init: Path, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_loss_of_the_whole_batch_refuses_micro_batches(tmp_path: Path) -> None
         ({"ema": "1"}, "ema is a decay below 1"),
         ({"ema": "-0.5"}, "ema must be at least 0"),
         ({"compile": "yes"}, "compile must be true or false"),
-        ({"in_turn": "true"}, "has no setting 'in_turn'"),
+        ({"can_accumulate": "true"}, "has no setting 'can_accumulate'"),
     ],
 )
 def test_a_wrong_arrangement_is_refused(setting: dict[str, str], words: str, tmp_path: Path) -> None:
@@ -256,8 +256,8 @@ def test_the_exported_average_is_what_a_slow_sum_gives(tmp_path: Path) -> None:
     settings = settings_of({"ema": str(decay)})
     task = dataclasses.replace(task, after=lambda _step: history.append(weights(task)))
     slow = {key: value.double() for key, value in weights(task).items()}
-    arranged, finish = distributed_setup.arrange(task, settings, task.world)
-    run(arranged, tmp_path, resume=False)
+    made, finish = distributed_setup.set_up(task, settings, task.world)
+    run(made, tmp_path, resume=False)
     finish()
     for step, now in enumerate(history):
         d = min(decay, (1 + step) / (10 + step))
@@ -268,11 +268,11 @@ def test_the_exported_average_is_what_a_slow_sum_gives(tmp_path: Path) -> None:
 
 
 def settings_of(changes: dict[str, str]) -> Any:
-    from methods.training.presets import settle
+    from methods.training.presets import resolve_settings
     from methods.training.settings import Classical
 
     wanted = request(Path(), None, {**SHORT, "batch": str(BATCH), **changes}, method="gaussian", stage="train")
-    return settle(Classical, wanted)[1]
+    return resolve_settings(Classical, wanted)[1]
 
 
 def test_a_run_with_averaged_weights_resumes_to_the_last_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +290,7 @@ def test_compilation_changes_no_name_and_no_loss(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(distributed_setup, "BACKEND", "eager")  # traced, not translated: needs no compiler
     plain = alone()
     settings = settings_of({"compile": "true"})
-    made, _ = distributed_setup.arrange(alone(), settings, plain.world)
+    made, _ = distributed_setup.set_up(alone(), settings, plain.world)
     run(plain, tmp_path / "plain", resume=False)
     run(made, tmp_path / "made", resume=False)
     assert made.modules["net"]._compiled_call_impl is not None
@@ -322,7 +322,7 @@ def test_a_missing_compiler_is_one_clear_line(tmp_path: Path, monkeypatch: pytes
         raise RuntimeError("no compiler found\nand more")
 
     monkeypatch.setattr(distributed_setup, "BACKEND", broken)
-    made, _ = distributed_setup.arrange(alone(), settings_of({"compile": "true"}), alone().world)
+    made, _ = distributed_setup.set_up(alone(), settings_of({"compile": "true"}), alone().world)
     with pytest.raises(TrainingError, match="compile=true needs a compiler") as caught:
         run(made, tmp_path, resume=False)
     assert "\n" not in str(caught.value)
@@ -342,8 +342,8 @@ def test_bf16_computes_in_bf16_on_a_cpu_and_keeps_float32_weights(tmp_path: Path
     for bf16 in (False, True):
         task = Task(
             modules={"net": net}, optimiser=optimiser, batches=lambda _step: iter([torch.ones(2, 4)] * 2), loss=loss,
-            rate=lambda _step: 1.0, steps=1, settings={}, bf16=bf16,
+            rate=lambda _step: 1.0, steps=1, identity={}, bf16=bf16,
         )  # fmt: skip
-        run(task, tmp_path / str(bf16), resume=False, pace=Pace())
+        run(task, tmp_path / str(bf16), resume=False, intervals=Intervals())
     assert seen == [torch.float32, torch.bfloat16]
     assert net.weight.dtype == torch.float32

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from methods.nets.vit import TimeTokenClassifier, TimeTokenViT
 from methods.training import schedules
-from methods.training.schedules import ema_rate, layer_scales, num_scales, step_decay, warmup_cosine
+from methods.training.rrcm import layer_groups
+from methods.training.schedules import ema_rate, num_scales, step_decay, warmup_cosine
 
 # (step, total) -> points of the grid, as the authors' schedule gives them
 AS_CODED = {
@@ -66,19 +68,40 @@ def test_the_step_decay_drops_at_each_multiple() -> None:
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+@pytest.mark.parametrize(("warmup", "total"), [(5, 150), (10, 100), (300, 3200)])
+def test_the_cosine_is_timm_s_to_its_last_bits(warmup: int, total: int) -> None:
+    from timm.scheduler import CosineLRScheduler
+
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = CosineLRScheduler(optimiser, total - warmup, warmup_t=warmup, warmup_prefix=True)
+    for epoch in range(total + 1):
+        scheduler.step(epoch)
+        ours = warmup_cosine(epoch, warmup=warmup, total=total)
+        assert ours == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-15)
+
+
 def test_the_lowest_layer_learns_at_the_decay_to_the_thirteenth() -> None:
-    names = [
-        "base_model.pos_embed",
-        "base_model.cls_token",
-        "base_model.patch_embed.proj.bias",
-        "base_model.blocks.0.norm1.weight",
-        "base_model.blocks.11.mlp.fc2.bias",
-        "base_model.norm.weight",
-        "linear_head.weight",
-    ]
-    scales = layer_scales(names, 12, 0.65)
-    assert [scales[name] for name in names] == pytest.approx([0.65**13] * 3 + [0.65**12, 0.65, 1.0, 1.0])
-    assert 2e-4 * scales["base_model.pos_embed"] == pytest.approx(7.39e-7, rel=1e-3)
+    with torch.device("meta"):
+        vit = TimeTokenViT(
+            image_size=8, patch_size=4, in_channels=1, embed_dim=4, depth=12, num_heads=2, hidden_dim=4, output_dim=4
+        )
+        model = TimeTokenClassifier(vit, num_classes=3, final_norm=True)
+    model.base_model.patch_embed.requires_grad_(False)
+    groups = layer_groups(model, 0.65, 0.01)
+    names = {id(p): name for name, p in model.named_parameters()}
+    scales = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
+    assert list(scales) == [name for name in names.values() if "patch_embed" not in name], "the order of a checkpoint"
+    assert {group["weight_decay"] for group in groups} == {0.01}
+    expected = {
+        "base_model.pos_embed": 0.65**13,
+        "base_model.cls_token": 0.65**13,
+        "base_model.blocks.0.norm1.weight": 0.65**12,
+        "base_model.blocks.11.mlp.fc2.bias": 0.65,
+        "base_model.norm.weight": 1.0,
+        "linear_head.weight": 1.0,
+    }
+    assert {name: scales[name] for name in expected} == expected
+    assert [group.keys() for group in layer_groups(model, 1.0, 0.01)] == [{"params"}]
 
 
 def test_an_unknown_schedule_is_refused() -> None:

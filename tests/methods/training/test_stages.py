@@ -17,7 +17,7 @@ from bench.types.errors import BenchError, TrainingError, UsageError, WeightsErr
 from methods.nets.sizes import SIZES
 from methods.training import classical, rrcm
 from methods.training.loop import CHECKPOINT, METRICS
-from methods.training.presets import presets, settle
+from methods.training.presets import presets, resolve_settings
 from methods.training.settings import Classical, Finetune, Pretrain
 
 STAGES = {
@@ -208,7 +208,7 @@ def test_every_preset_gives_every_setting_at_every_noise_level(method: str, stag
         assert set(preset.sigma) <= {"0.25", "0.5", "1"}, "keys must be what %g prints"
         for sigma in (None, 0.25, 0.5, 1.0):
             asked = request(method, stage, Path(), preset=preset.name, sigma=sigma)
-            _, settings = settle(STAGES[method, stage][1], asked)
+            _, settings = resolve_settings(STAGES[method, stage][1], asked)
             assert getattr(settings, "size", "tiny") in SIZES
 
 
@@ -217,5 +217,5 @@ def test_every_preset_gives_every_setting_at_every_noise_level(method: str, stag
     [(0.25, (10.0, 1024, 150, "rand_augment")), (0.5, (20.0, 2048, 50, "strong")), (1.0, (20.0, 256, 150, "flip"))],
 )
 def test_the_imagenet_fine_tuning_preset_follows_the_published_runs(sigma: float, expected: tuple[Any, ...]) -> None:
-    _, settings = settle(Finetune, request("rrcm", "finetune", Path(), preset="imagenet-b", sigma=sigma))
+    _, settings = resolve_settings(Finetune, request("rrcm", "finetune", Path(), preset="imagenet-b", sigma=sigma))
     assert (settings.lbd, settings.batch, settings.epochs, settings.augment) == expected

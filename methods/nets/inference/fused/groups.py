@@ -3,6 +3,9 @@
 Statistics are float32, formed in chunks of pixels and merged (Chan et al. 1979), so that large means cancel nothing.
 """
 
+# A kernel's types are triton's own, which mypy cannot read.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+
 from __future__ import annotations
 
 import torch

@@ -1,5 +1,8 @@
 """Kernels on maps of channels, which lie fastest last in memory: what follows a convolution, and small convolutions."""
 
+# A kernel's types are triton's own, which mypy cannot read.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+
 from __future__ import annotations
 
 import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 import triton
@@ -70,25 +71,23 @@ def _drawn(generator: torch.Generator, device: str, *shape: int, dtype: torch.dt
 
 def _tokens(drawn: partial[Tensor], dtype: torch.dtype) -> Pairs:
     x, shift, scale = drawn(2, 3, 8, 8), drawn(1, 3, 1, 1), drawn(1, 3, 1, 1).abs() + 1
-    for name, words in (
-        ("patches", {"side": 4, "gain": 1.5}),
-        ("framed patches", {"side": 2, "before": 4, "after": 3, "width": 16}),
-    ):
-        yield name, *(made.patches(x, shift, scale, dtype, **words) for made in (tokens, reference))
     one = drawn(1)
-    yield "plain patches", *(made.patches(x, one, one, dtype, side=1, width=16) for made in (tokens, reference))
+    cuts: tuple[tuple[str, Tensor, Tensor, dict[str, Any]], ...] = (
+        ("patches", shift, scale, {"side": 4, "gain": 1.5}),
+        ("framed patches", shift, scale, {"side": 2, "before": 4, "after": 3, "width": 16}),
+        ("plain patches", one, one, {"side": 1, "width": 16}),
+    )
+    for name, off, by, words in cuts:
+        yield name, tokens.patches(x, off, by, dtype, **words), reference.patches(x, off, by, dtype, **words)
     norm = nn.LayerNorm(96, device=x.device).requires_grad_(False)
     norm.weight.copy_(drawn(96))
     norm.bias.copy_(drawn(96))
-    streams, branch = [drawn(2, 5, 96)] * 2, drawn(2, 5, 96, dtype=dtype)
-    streams[1] = streams[0].clone()
+    stream, branch = drawn(2, 5, 96), drawn(2, 5, 96, dtype=dtype)
+    expected_stream = stream.clone()
     for added in (branch, None):
-        made, expected = (
-            tokens.add_norm(streams[0], added, norm, dtype),
-            reference.add_norm(streams[1], added, norm, dtype),
-        )
-        yield f"norm {added is not None}", made, expected
-    yield "stream", *streams
+        y = tokens.add_norm(stream, added, norm, dtype)
+        yield f"norm {added is not None}", y, reference.add_norm(expected_stream, added, norm, dtype)
+    yield "stream", stream, expected_stream
     table, patched = drawn(7, 96), drawn(2, 5, 96, dtype=dtype)
     made, expected = (way.assemble_norm(table, patched, norm, dtype) for way in (tokens, reference))
     yield "tokens", made[0], expected[0]
@@ -130,14 +129,15 @@ def _groups(drawn: partial[Tensor], dtype: torch.dtype, sides: tuple[int, ...]) 
     for side in sides:
         x = drawn(2, 96, side, side, dtype=dtype) + 3
         before, film = drawn(2, 96), drawn(1, 192, dtype=dtype)
-        for name, words in (
+        norms: tuple[tuple[str, dict[str, Any]], ...] = (
             ("group norm", {"silu": False}),
             ("moved", {"silu": True, "before": before}),
             ("filmed", {"silu": True, "before": before[0], "film": film}),
-        ):
-            yield f"{name} {side}", *(way.group_norm(x, norm, **words) for way in (groups, reference))
+        )
+        for name, words in norms:
+            yield f"{name} {side}", groups.group_norm(x, norm, **words), reference.group_norm(x, norm, **words)
     for resample in ("double", "halve"):
-        words = {"silu": True, "resample": resample}
-        yield f"norm, {resample}", *(way.group_norm(x, norm, **words) for way in (groups, reference))
+        made, expected = (way.group_norm(x, norm, silu=True, resample=resample) for way in (groups, reference))
+        yield f"norm, {resample}", made, expected
     yield "double", groups.doubled(x), reference.doubled(x)
     yield "halve", groups.halved(x), reference.halved(x)

@@ -57,7 +57,7 @@ def convolve(
     x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None = None, *, kernel: int, stride: int, relu: bool
 ) -> Tensor:
     """As `maps.convolve`."""
-    taps = weight.float().unflatten(0, (kernel, kernel)).permute(3, 2, 0, 1)
+    taps = weight.float().view(kernel, kernel, *weight.shape[1:]).permute(3, 2, 0, 1)
     total = F.conv2d(x.float(), taps, bias, stride, kernel // 2)
     if other is not None:
         total = total + other.float()
@@ -81,7 +81,9 @@ def group_norm(
         gain, shift = film.float()[:, :, None, None].chunk(2, dim=1)
         y = y * (1 + gain) + shift
     y = F.silu(y) if silu else y
-    return {"double": doubled, "halve": halved, "": lambda same: same}[resample](y).to(x.dtype)
+    if resample:
+        y = doubled(y) if resample == "double" else halved(y)
+    return y.to(x.dtype)
 
 
 def doubled(x: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ a ResNet-50's time.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.models import resnet as timm_resnet
@@ -23,9 +25,14 @@ LARGEST = 2**31  # values that a kernel here can count
 class Convolution(nn.Module):
     """A convolution and its bias; with another map added, and ReLU, where asked for."""
 
+    weight: Tensor
+    bias: Tensor
+    rounded: Tensor
+    taps: Tensor | None
+
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, *, direct: bool, extra: Tensor | None = None) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
+        self.kernel, self.stride, self.padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
         weight = conv.weight.detach().to(dtype)
         bias = torch.zeros(len(weight), device=weight.device)
         for part in (conv.bias, extra):
@@ -33,15 +40,15 @@ class Convolution(nn.Module):
         self.register_buffer("bias", bias)
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         narrow = direct and weight.shape[0] in NARROW and weight.shape[1] in NARROW
-        self.direct = narrow and self.padding == self.kernel // 2
-        taps = weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous() if self.direct else None
-        self.register_buffer("taps", taps)  # (kernel * kernel, in, out)
+        direct = narrow and self.padding == self.kernel // 2
+        taps = weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous() if direct else None
+        self.register_buffer("taps", taps)  # (kernel * kernel, in, out), where the kernel here serves
         self.register_buffer("rounded", self.bias.to(dtype))
         self.whole = weight.is_cuda  # by one kernel of cuDNN's with all that follows: 22 % of a ResNet-50 on an H200
 
     def forward(self, x: Tensor, other: Tensor | None = None, *, relu: bool) -> Tensor:
         """Shapes: (B, C, H, W) -> (B, O, H / stride, W / stride), channels-last."""
-        if self.direct and max(x.numel(), x.numel() // x.shape[1] * len(self.weight)) < LARGEST:
+        if self.taps is not None and max(x.numel(), x.numel() // x.shape[1] * len(self.weight)) < LARGEST:
             return convolve(x, self.taps, self.bias, other, kernel=self.kernel, stride=self.stride, relu=relu)
         if self.whole and relu:
             try:
@@ -83,7 +90,7 @@ class Projected(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (B, C, H, W) -> (B, O, H / stride, W / stride)."""
         made = self.convolution
-        if made.direct:
+        if made.taps is not None:
             result: Tensor = made(x, relu=False)
             return result
         return F.conv2d(x, made.weight, None, made.stride, made.padding)
@@ -110,11 +117,12 @@ class SmallStem(nn.Module):
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, *, direct: bool) -> None:
         super().__init__()
         self.dtype, self.width = dtype, 16
-        filled = nn.Conv2d(self.width, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+        kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
+        filled = nn.Conv2d(self.width, conv.out_channels, kernel, stride, padding)
         filled.to(conv.weight.device).requires_grad_(False)
         filled.weight.zero_()
         filled.weight[:, : conv.in_channels] = conv.weight
-        filled.bias.copy_(torch.zeros_like(filled.bias) if conv.bias is None else conv.bias)
+        filled.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach(), requires_grad=False)
         self.convolution = Convolution(filled, dtype, direct=direct)
 
     def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -129,6 +137,9 @@ class LargeStem(nn.Module):
 
     The same sums: a row and a column of zeros is put in front of the kernel, and the image shifted with it.
     """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype) -> None:
         super().__init__()
@@ -150,6 +161,9 @@ class LargeStem(nn.Module):
 class FusedResNet(nn.Module):
     """A residual network of pixels as they come: normaliser, stem, blocks, mean, and its linear layer."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(
         self, normaliser: Normaliser | None, stem: nn.Module, blocks: list[nn.Module], head: nn.Linear
     ) -> None:
@@ -158,8 +172,9 @@ class FusedResNet(nn.Module):
         self.register_buffer("shift", torch.zeros(1, device=head.weight.device))
         self.register_buffer("scale", torch.ones(1, device=head.weight.device))
         if normaliser is not None and not normaliser.identity:
-            both = torch.broadcast_tensors(normaliser.shift, normaliser.scale)
-            self.shift, self.scale = (numbers.contiguous() for numbers in both)
+            shift, scale = normaliser.shift, normaliser.scale
+            self.shift = shift.expand_as(shift + scale).contiguous()
+            self.scale = scale.expand_as(shift + scale).contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (B, C, H, W) -> logits (B, K)."""
@@ -180,14 +195,15 @@ def fuse_resnet(network: nn.Module, dtype: torch.dtype, *, direct: bool = True) 
 
 
 def fused_resnet(
-    network: nn.Module, normaliser: Normaliser | None, dtype: torch.dtype, *, direct: bool = True
+    network: Any, normaliser: Normaliser | None, dtype: torch.dtype, *, direct: bool = True
 ) -> FusedResNet | None:
     """The fused form of a network; None for what is no residual network, or one with parts unknown here."""
     if network.training or any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         return None
     if isinstance(network, CifarResNet):
         stem: nn.Module = SmallStem(network.conv1, dtype, direct=direct)
-        stages, head = (network.layer1, network.layer2, network.layer3), network.get_submodule(network.head)
+        stages: tuple[Any, ...] = (network.layer1, network.layer2, network.layer3)
+        head: Any = network.get_submodule(network.head)
     elif _plain(network):
         stem = LargeStem(network.conv1, dtype)
         stages, head = (network.layer1, network.layer2, network.layer3, network.layer4), network.fc
@@ -197,7 +213,7 @@ def fused_resnet(
     return FusedResNet(normaliser, stem, blocks, head).eval().requires_grad_(False)
 
 
-def _block(block: nn.Module, dtype: torch.dtype, *, direct: bool) -> nn.Module:
+def _block(block: Any, dtype: torch.dtype, *, direct: bool) -> nn.Module:
     bottleneck = isinstance(block, timm_resnet.Bottleneck)
     convs = [block.conv1, block.conv2, block.conv3] if bottleneck else [block.conv1, block.conv2]
     shortcut: nn.Module | None = None
@@ -213,7 +229,7 @@ def _block(block: nn.Module, dtype: torch.dtype, *, direct: bool) -> nn.Module:
     return Residual(made, shortcut)
 
 
-def _plain(network: nn.Module) -> bool:
+def _plain(network: Any) -> bool:
     """Whether it is timm's network of bottlenecks as the paper has it: no squeezing, no groups, no other stem."""
     if type(network) is not timm_resnet.ResNet or type(network.conv1) is not nn.Conv2d:
         return False

@@ -1,5 +1,8 @@
 """Kernels on rows of tokens: patches out of pixels, residual sum and layer norm at once, GELU."""
 
+# A kernel's types are triton's own, which mypy cannot read.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+
 from __future__ import annotations
 
 import torch

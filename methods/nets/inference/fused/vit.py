@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,9 +54,10 @@ def run_blocks(fused: FusedTimeTokenViT, table: Tensor, patched: Tensor, *, fina
     Shapes: table (T, D), patched (B, P, D); result (B, D) float32.
     """
     vit, dtype = fused.vit, fused.dtype
-    first, last = vit.blocks[0], vit.blocks[-1]
-    stream, y = assemble_norm(table, patched, first.norm1, dtype)
-    for block, following in zip(vit.blocks[:-1], vit.blocks[1:], strict=True):
+    blocks: list[Any] = list(vit.blocks)
+    last = blocks[-1]
+    stream, y = assemble_norm(table, patched, blocks[0].norm1, dtype)
+    for block, following in pairwise(blocks):
         y = add_norm(stream, attend(block.attn, y), block.norm2, dtype)
         y = add_norm(stream, mlp(block, y, exact=fused.exact_gelu), following.norm1, dtype)
     cls = stream[:, 0].contiguous()
@@ -67,7 +70,7 @@ def run_blocks(fused: FusedTimeTokenViT, table: Tensor, patched: Tensor, *, fina
 def attend(attention: Attention, y: Tensor) -> Tensor:
     """Shapes: (B, T, D) -> (B, T, D)."""
     qkv = F.linear(y, attention.qkv.weight, attention.qkv.bias)
-    q, k, v = qkv.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    q, k, v = qkv.view(*qkv.shape[:2], 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     return F.linear(mixed, attention.proj.weight, attention.proj.bias)
 
@@ -103,7 +106,7 @@ def fuse_vit(network: nn.Module, dtype: torch.dtype) -> bool:
     vit = network.classifier.base_model
     if not isinstance(vit, TimeTokenViT) or vit.whole or not all(map(plain, vit.blocks)):
         return False
-    network.classifier.base_model = FusedTimeTokenViT(vit, network.normaliser, dtype)
+    network.classifier.set_submodule("base_model", FusedTimeTokenViT(vit, network.normaliser, dtype))
     network.normaliser = Normaliser("none", "any").to(network.normaliser.shift.device)
     return True
 
