@@ -16,6 +16,7 @@ from bench.runs.execution.environment import ready_process
 from bench.smoothing.noise import SELECT, NoiseKey
 from bench.smoothing.voting import autocast, draw
 from bench.types import BaseClassifier, Counts, Dataset, RunSpec
+from bench.types.classifier import calls_of
 from bench.types.errors import FAULTS, SpecError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def probe(
         passes=passes,
         flops=_flops(classifier, dataset, job, device),
         seconds=passes * elapsed / done,
-        calls=dict(getattr(classifier, "calls", {})),
+        calls=calls_of(classifier),
         fixed=fixed,
         sequential=sequential,
         pilot=len(found),

@@ -6,13 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.types.method import Scalar
-
-if TYPE_CHECKING:
-    pass
-
+from bench.types.classifier import Scalar
 
 EXECUTORS = LOCAL, RAY, SLURM = ("local", "ray", "slurm")  # who computes: this machine, a Ray cluster, a Slurm queue
 
