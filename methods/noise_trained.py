@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from bench.data.installed import installed_dataset
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, TrainRequest
 from methods.nets.recognition import Shapes, classifier_arch
 from methods.nets.scales import NAMES, STATISTICS, meaning, read
@@ -132,8 +133,9 @@ def habitual_normaliser(arch: str, meta: Mapping[str, Scalar]) -> Mapping[str, S
 
 
 def crop_side(dataset: str) -> int | None:
-    """224 for photographs, which every published network was trained on; else the dataset's own."""
-    return 224 if dataset in ("imagenet", "folder") else None
+    """That of photographs, which every published network was trained on; else the dataset's own."""
+    source = installed_dataset(dataset)
+    return source.crop if source else None
 
 
 def _no_patches(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:

@@ -1,7 +1,7 @@
 """Records and protocols that the layers share, and the errors that a user can mend; standard library only."""
 
 from bench.types.classifier import Adjustable, BaseClassifier, Counted, Denoising, Noise, Replayable, Scalar
-from bench.types.dataset import ClassOrder, Dataset, DatasetSource, Image
+from bench.types.dataset import RADII, ClassOrder, Dataset, DatasetSource, Image, PublishedLogs
 from bench.types.method import Method, Param, Role, Setting, TrainRequest, WeightsFile, family
 from bench.types.outcome import ABSTAIN, FORCED, NOT_FINITE, WRONG, Certificate, Counts, Row
 from bench.types.run import EXECUTORS, LOCAL, RAY, SLURM, Execution, RunSpec
@@ -12,6 +12,7 @@ __all__ = [
     "FORCED",
     "LOCAL",
     "NOT_FINITE",
+    "RADII",
     "RAY",
     "SLURM",
     "WRONG",
@@ -29,6 +30,7 @@ __all__ = [
     "Method",
     "Noise",
     "Param",
+    "PublishedLogs",
     "Replayable",
     "Role",
     "Row",

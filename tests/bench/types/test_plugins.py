@@ -11,9 +11,10 @@ import pytest
 from places import SUPPORT
 
 from bench.cli import main
+from bench.data.installed import installed_dataset
 from bench.report.formats.thumbnails import thumbnails
 from bench.runs.certify import ImageCertifier
-from bench.runs.registry import dataset, installed_dataset, method
+from bench.runs.registry import dataset, method
 from bench.runs.store import read_run
 from bench.types.errors import MethodError, PluginError
 from bench.types.plugins import blame, told_apart
