@@ -9,7 +9,7 @@ from typing import Any
 from bench.data.installed import installed_dataset
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, TrainRequest
 from methods.nets.recognition import Shapes, classifier_arch
-from methods.nets.scales import NAMES, STATISTICS, meaning, read
+from methods.nets.scales import NAMED_AFTER, NAMES, meaning, read
 
 ARCHITECTURES: Mapping[str, Scalar] = {
     "cifar10": "cifar_resnet110",
@@ -27,7 +27,7 @@ def normaliser_param(by_dataset: Mapping[str, Scalar] | None = None) -> Param:
     return Param(
         name="normaliser",
         default="half",
-        by_dataset=dict.fromkeys(STATISTICS, "mean_std") | dict(by_dataset or {}),
+        by_dataset=dict.fromkeys(NAMED_AFTER, "mean_std") | dict(by_dataset or {}),
         help="scale it was trained on: (x - mean) / std, x - mean, x, (x - 0.5) / 0.5, by name or as numbers of each "
         "channel, MEAN,.../STD,...",
         choices=NAMES,

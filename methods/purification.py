@@ -13,7 +13,7 @@ from bench.types import Param, Role, Scalar, Setting, WeightsFile
 from bench.types.errors import MethodError, WeightsError
 from methods.nets.backbones import backbone
 from methods.nets.recognition import Shapes, classifier_arch
-from methods.nets.scales import NAMES, STATISTICS, read, scale_of, shown
+from methods.nets.scales import NAMED_AFTER, NAMES, read, scale_of, shown
 from methods.noise_trained import crop_side
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def shared_params(defaults: MethodDefaults, *, classifier: str) -> tuple[Param, 
         Param(
             name="normaliser",
             default="half",
-            by_dataset=dict.fromkeys(STATISTICS, BY_CLASSIFIER),
+            by_dataset=dict.fromkeys(NAMED_AFTER, BY_CLASSIFIER),
             choices=(BY_CLASSIFIER, *NAMES),
             help="scale that the classifier was trained on, by name or as numbers of each channel, MEAN,.../STD,...; "
             "by_classifier: as its family was",

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 
-from bench.data.cifar10 import CIFAR10
-from bench.data.digits import DIGITS
-from bench.data.imagenet import IMAGENET
 from bench.data.installed import installed_dataset
 from bench.types import Scalar
 from bench.types.errors import MethodError
 
 Scale = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel, or of all: (0.5,)
 
-# Of the datasets that scales here are named after; another one's are asked for where they are needed.
-STATISTICS: Mapping[str, Scale] = {
-    source.name: source.statistics for source in (CIFAR10, IMAGENET, DIGITS) if source.statistics
-}
+NAMED_AFTER = ("cifar10", "imagenet", "digits")  # datasets whose numbers have a name here
 DATASETS_OWN = ("mean_std", "mean")  # names whose numbers are those of the dataset at hand, or of the weights' own
-_NAMED: Mapping[str, Scale] = {
-    "none": ((0.0,), (1.0,)),
-    "half": ((0.5,), (0.5,)),
-    # CIFAR-10 with the deviation of all its pixels, which others than Cohen et al. divide by: DMAE, wide ResNets.
-    "mean_std_pixels": (STATISTICS[CIFAR10.name][0], (0.2471, 0.2435, 0.2616)),
-    **{f"mean_std_{dataset}": scale for dataset, scale in STATISTICS.items()},
-    **{f"mean_{dataset}": (mean, (1.0,) * len(mean)) for dataset, (mean, _) in STATISTICS.items()},
-}
+_NAMED = ("none", "half", "mean_std_pixels", *(f"{own}_{dataset}" for own in DATASETS_OWN for dataset in NAMED_AFTER))
 NAMES = (*DATASETS_OWN, *_NAMED)
+
+
+@cache
+def _scales() -> Mapping[str, Scale]:
+    """The numbers of each name but the datasets' own; opening their modules takes numpy."""
+    from bench.data.cifar10 import CIFAR10
+    from bench.data.digits import DIGITS
+    from bench.data.imagenet import IMAGENET
+
+    own = {source.name: source.statistics for source in (CIFAR10, IMAGENET, DIGITS) if source.statistics}
+    return {
+        "none": ((0.0,), (1.0,)),
+        "half": ((0.5,), (0.5,)),
+        # CIFAR-10 with the deviation of all its pixels, which others than Cohen et al. divide by: DMAE, wide ResNets.
+        "mean_std_pixels": (own["cifar10"][0], (0.2471, 0.2435, 0.2616)),
+        **{f"mean_std_{dataset}": scale for dataset, scale in own.items()},
+        **{f"mean_{dataset}": (mean, (1.0,) * len(mean)) for dataset, (mean, _) in own.items()},
+    }
 
 
 def scale_of(kind: str, dataset: str) -> Scale:
@@ -39,14 +45,14 @@ def scale_of(kind: str, dataset: str) -> Scale:
         return _parsed(kind)
     own = f"{kind}_{dataset}" if kind in DATASETS_OWN else kind
     if own in _NAMED:
-        return _NAMED[own]
+        return _scales()[own]
     if kind in DATASETS_OWN:
         source = installed_dataset(dataset)
         if source and source.statistics:
             mean, std = _parsed(shown(source.statistics))
             return mean, std if kind == "mean_std" else (1.0,) * len(mean)
         raise MethodError(
-            f"normaliser {kind!r} needs the channel means of the dataset, known for {', '.join(STATISTICS)}, got "
+            f"normaliser {kind!r} needs the channel means of the dataset, known for {', '.join(NAMED_AFTER)}, got "
             f"{dataset!r}; give the one that the network was trained with: {', '.join(_NAMED)}, or its numbers, "
             "MEAN,.../STD,..."
         )
@@ -64,7 +70,7 @@ def read(text: str, dataset: str, told_on: str) -> str:
     if "/" in text:
         return shown(_parsed(text))
     scale = scale_of(text, told_on)
-    if text in DATASETS_OWN and told_on not in STATISTICS:
+    if text in DATASETS_OWN and told_on not in NAMED_AFTER:
         return shown(scale)
     return f"{text}_{told_on}" if text in DATASETS_OWN and told_on != dataset else text
 
