@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.types import BaseClassifier, Method, Noise, Param, Scalar, Setting
 from bench.types.errors import MethodError
-from methods.noise_trained import stage
+from methods.noise_trained import crop_side, stage
 from methods.purification import (
     BY_TRACK,
     PUBLISHED,
@@ -21,7 +21,6 @@ from methods.purification import (
     normaliser,
     recognise,
     shared_params,
-    size,
 )
 
 if TYPE_CHECKING:
@@ -184,7 +183,7 @@ DDS = Method(
         ),
     ),
     roles=ROLES,
-    size=size,
+    size=crop_side,
     declines=declines,
     recognise=recognise,
     train={"diffusion": stage("diffusion", "diffusion")},

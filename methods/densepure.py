@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.types import BaseClassifier, Method, Noise, Param, Scalar, Setting
 from bench.types.errors import MethodError
+from methods.noise_trained import crop_side
 from methods.purification import (
     PUBLISHED,
     ROLES,
@@ -18,7 +19,6 @@ from methods.purification import (
     normaliser,
     recognise,
     shared_params,
-    size,
 )
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ DENSEPURE = Method(
         ),
     ),
     roles=ROLES,
-    size=size,
+    size=crop_side,
     declines=declines,
     recognise=recognise,
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.types import BaseClassifier, Method, Noise, Param, Scalar, Setting
 from bench.types.errors import MethodError
+from methods.noise_trained import crop_side
 from methods.purification import (
     PUBLISHED,
     ROLES,
@@ -19,7 +20,6 @@ from methods.purification import (
     normaliser,
     recognise,
     shared_params,
-    size,
 )
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def build(setting: Setting) -> BaseClassifier:
     draw once a batch is not offered, for copies that share it are no independent draws.
     Raises: MethodError for settings that do not go together, WeightsError for weights that do not fit.
     """
-    from bench.smoothing.noise import NoiseKey
-    from bench.smoothing.philox import normals
+    from bench.smoothing.noise import MethodNoise, NoiseKey
     from methods.diffusion.schedules import level
 
     local_sigma, m = float(setting.params["local_sigma"]), int(setting.params["local_noises"])
@@ -134,7 +133,7 @@ def build(setting: Setting) -> BaseClassifier:
     if setting.params["local"] == "fixed":
         # No image has this fingerprint and no stage this name: independent of the certifier's noise.
         key = NoiseKey(setting.seed, "diffsmooth", local_sigma, "local").philox("fixed")
-        fixed = normals(key, 0, 0, m, setting.shape, setting.device)
+        fixed = MethodNoise(key, 0, m, setting.device).randn(*setting.shape)
     return LocallySmoothed(
         num_classes=setting.num_classes,
         unet=parts.unet,
@@ -177,7 +176,7 @@ DIFFSMOOTH = Method(
         ),
     ),
     roles=ROLES,
-    size=size,
+    size=crop_side,
     declines=declines,
     recognise=recognise,
 )

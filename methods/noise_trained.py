@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from bench.data.installed import installed_dataset
 from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, TrainRequest
 from methods.nets.recognition import Shapes, classifier_arch
-from methods.nets.scales import NAMES, STATISTICS, meaning, read
+from methods.nets.scales import NAMED_AFTER, NAMES, meaning, read
 
 ARCHITECTURES: Mapping[str, Scalar] = {
     "cifar10": "cifar_resnet110",
@@ -26,7 +27,7 @@ def normaliser_param(by_dataset: Mapping[str, Scalar] | None = None) -> Param:
     return Param(
         name="normaliser",
         default="half",
-        by_dataset=dict.fromkeys(STATISTICS, "mean_std") | dict(by_dataset or {}),
+        by_dataset=dict.fromkeys(NAMED_AFTER, "mean_std") | dict(by_dataset or {}),
         help="scale it was trained on: (x - mean) / std, x - mean, x, (x - 0.5) / 0.5, by name or as numbers of each "
         "channel, MEAN,.../STD,...",
         choices=NAMES,
@@ -132,8 +133,9 @@ def family_normaliser(arch: str, meta: Mapping[str, Scalar]) -> Mapping[str, Sca
 
 
 def crop_side(dataset: str) -> int | None:
-    """224 for photographs, which every published network was trained on; else the dataset's own."""
-    return 224 if dataset in ("imagenet", "folder") else None
+    """That of photographs, which every published network was trained on; else the dataset's own."""
+    source = installed_dataset(dataset)
+    return source.crop if source else None
 
 
 def _no_patches(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:

@@ -13,7 +13,8 @@ from bench.types import Param, Role, Scalar, Setting, WeightsFile
 from bench.types.errors import MethodError, WeightsError
 from methods.nets.backbones import backbone
 from methods.nets.recognition import Shapes, classifier_arch
-from methods.nets.scales import NAMES, STATISTICS, read, scale_of, shown
+from methods.nets.scales import NAMED_AFTER, NAMES, read, scale_of, shown
+from methods.noise_trained import crop_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 PUBLISHED, SIZE_MATCHED = "as_published", "size_matched"
 BY_TRACK, BY_CLASSIFIER = "by_track", "by_classifier"
 DENOISERS: Mapping[str, Scalar] = {"digits": "digits_unet", "cifar10": "improved_cifar10"}
-_PHOTOGRAPHS = {"imagenet", "folder"}
 
 ROLES = (
     Role("denoiser", "the diffusion model's UNet: the authors' file, or one converted to diffusers' names"),
@@ -78,7 +78,7 @@ def shared_params(defaults: MethodDefaults, *, classifier: str) -> tuple[Param, 
         Param(
             name="normaliser",
             default="half",
-            by_dataset=dict.fromkeys(STATISTICS, BY_CLASSIFIER),
+            by_dataset=dict.fromkeys(NAMED_AFTER, BY_CLASSIFIER),
             choices=(BY_CLASSIFIER, *NAMES),
             help="scale that the classifier was trained on, by name or as numbers of each channel, MEAN,.../STD,...; "
             "by_classifier: as its family was",
@@ -104,7 +104,7 @@ def check_track(setting: Setting, defaults: MethodDefaults) -> str:
             f"{setting.dataset!r}; set track={SIZE_MATCHED}"
         )
     _, height, width = setting.shape
-    if setting.dataset == "imagenet" and (height, width) != (defaults.side, defaults.side):
+    if crop_side(setting.dataset) is not None and (height, width) != (defaults.side, defaults.side):
         # The radius lives in the crop's pixels: another crop is another certificate.
         raise MethodError(
             f"{defaults.method}: track 'as_published' certifies crops of {defaults.side}x{defaults.side}, got "
@@ -232,11 +232,6 @@ def declines(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str
         "its diffusion models are for digits and for square colour images of a side divisible by 32, these are "
         f"{height}x{width} with {channels} channels; use gaussian, or another --size"
     )
-
-
-def size(dataset: str) -> int | None:
-    """224 for photographs, where the rRCM paper compares; else the dataset's own."""
-    return 224 if dataset in _PHOTOGRAPHS else None
 
 
 def _named(

@@ -18,7 +18,10 @@ def show_cost(jobs: list[Job], execution: Execution, json: bool) -> None:
     from bench.timing.dry_run import probe
 
     device = execution.devices[0]
-    costs = [(job, probe(job, device, execution.batch, radii=natural_radii(job.spec.dataset))) for job in jobs]
+    costs = [
+        (job, probe(job, device, execution.batch, radii=job.table_radii or natural_radii(job.spec.dataset)))
+        for job in jobs
+    ]
     if json:
         print_json({"plan": [_record(job, cost, device) for job, cost in costs]})
         return

@@ -29,9 +29,9 @@ def audit(
 ) -> None:
     """Find what is odd about published logs: N and alpha, missing images, unusual subsets, rounding, doubles."""
     from bench.cli.audits import record, tables
+    from bench.data.installed import installed_datasets
     from bench.published.logs.audit import audit as audit_logs
     from bench.published.logs.reading import each_log
-    from bench.report.accuracy import natural_radii
     from bench.types.errors import DataError, UsageError
 
     if not 0 < alpha < 0.5:
@@ -39,7 +39,7 @@ def audit(
     damaged: dict[Path, str] = {}
     others: dict[Path, str] = {}
     logs = each_log(paths, _radius(radius), damaged, others)
-    found = audit_logs(logs, natural_radii, alpha=alpha, damaged=damaged, others=others)
+    found = audit_logs(logs, installed_datasets(), alpha=alpha, damaged=damaged, others=others)
     if not found.logs and not damaged:
         raise DataError(f"no certification log in {', '.join(map(str, paths))} ({len(others)} other files)")
     if json:
@@ -70,8 +70,8 @@ def import_(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Store published logs, marked as imported; those that cannot be are named, with exit code 3."""
+    from bench.data.installed import installed_datasets
     from bench.published.logs.importing import Stated, import_logs
-    from bench.report.accuracy import natural_radii
     from bench.types.errors import DataError, UsageError
     from bench.types.printable import printable
 
@@ -83,7 +83,7 @@ def import_(
     refused: dict[Path, str] = {}
     others: dict[Path, str] = {}
     within = _radius(radius)
-    written = list(import_logs(paths, stated, out, natural_radii, refused=refused, others=others, radius=within))
+    written = list(import_logs(paths, stated, out, installed_datasets(), refused=refused, others=others, radius=within))
     if not written and len(refused) == 1:
         raise DataError(next(iter(refused.values())))
     if not written and not refused:

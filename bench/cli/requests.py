@@ -13,6 +13,7 @@ import msgspec
 from bench.cli.paths import beside, code_beside, subset_beside, weights_beside
 from bench.data.class_order import NATURAL, TEXT, read_class_order
 from bench.report.accuracy import natural_radii
+from bench.runs import registry
 from bench.runs.request import RunRequest
 from bench.types.errors import UsageError
 
@@ -159,7 +160,8 @@ def _request(table: Mapping[str, Any]) -> RunRequest:
         if key in fields:
             fields[key] = tuple(float(v) for v in (fields[key] if isinstance(fields[key], list) else [fields[key]]))
     if "radii" not in fields and (fields.get("certifier") == "sequential" or fields.get("early_stop")):
-        fields["radii"] = natural_radii(fields["dataset"])  # those of the dataset's tables
+        named = fields["dataset"]  # whose tables' radii these are
+        fields["radii"] = registry.dataset(named).radii if registry.is_file(named) else natural_radii(named)
     for key in ("weights", "params"):
         words = fields.get(key, ())
         fields[key] = tuple(f"{k}={_word(v)}" for k, v in words.items()) if isinstance(words, dict) else tuple(words)

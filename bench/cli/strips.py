@@ -36,12 +36,13 @@ def strips(
     from bench.cli.requests import numbers
     from bench.data.class_order import read_class_order
     from bench.report.build import Report, write
-    from bench.report.figures.denoised_images import MOST, denoised_strip, offers_pixels, strip_figure
+    from bench.report.figures.denoised_images import MOST, denoised_strip, strip_figure
     from bench.report.figures.registry import Drawing
     from bench.report.units import noise_level
     from bench.runs.certify import build, open_dataset
     from bench.runs.execution.environment import parse_devices
     from bench.runs.request import RunRequest, plan
+    from bench.types import Denoising
     from bench.types.errors import UsageError
 
     if not 1 <= images <= MOST:
@@ -65,7 +66,7 @@ def strips(
         source = open_dataset(some[0])
         built = {job.spec.method: build(job, place, source) for job in some}
         for name, classifier in built.items():
-            if not offers_pixels(classifier):
+            if not isinstance(classifier, Denoising):
                 raise UsageError(f"{name} shows no denoised pixels; leave it out of --methods")
         made = [denoised_strip(source[index], built, sigma=level, seed=seed, device=place) for index in some[0].indices]
         name, title = f"strips-{dataset}-s{noise_level(level)}", f"{dataset}, sigma {noise_level(level)}: first copy"

@@ -15,7 +15,7 @@ from bench.data.cache import CACHE, DOWNLOAD, cache_dir, fetch_archive, may_down
 from bench.data.cifar_batches import BATCH, FOLDERS, RECORD, Batch, find_batch, read_archived, read_batch
 from bench.data.packed_files import read_packed
 from bench.data.pictures import Labelled, decode
-from bench.types import DatasetSource
+from bench.types import DatasetSource, PublishedLogs
 from bench.types.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -185,4 +185,15 @@ CIFAR10 = DatasetSource(
     open=open_cifar10,
     num_classes=10,
     shape=(3, 32, 32),
+    images={split: BATCH * len(stems) for split, stems in STEMS.items()},
+    radii=tuple(0.25 * k for k in range(5)),  # 0 to 1: Lei et al., ICLR 2025, Table 2
+    # Cohen et al. 2019's released networks; this deviation is the mean of the images' own, not the set's 0.247.
+    statistics=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    logs=PublishedLogs(
+        names="cifar[-_]?10",
+        others="cifar[-_]?(?:100?[-_.]?(?:c|p|h|n|lt|ood|warehouse|corrupted)|10[.][12]|100|5m)(?![a-z0-9])(?![.][0-9])",
+        called="CIFAR-10's test set",
+        subsets=("skip:20", "all"),
+        order="mixed classes",
+    ),
 )

@@ -202,4 +202,5 @@ FOLDER = DatasetSource(
     open=open_folder,
     takes_class_order=True,
     side=folder_side,
+    crop=224,  # as ImageNet's: what published networks for photographs were trained on
 )

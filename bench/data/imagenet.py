@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.data.imagenet_layout import Layout, read_layout
 from bench.data.pictures import PictureDataset, picture_size
-from bench.types import DatasetSource
+from bench.types import DatasetSource, PublishedLogs
 from bench.types.errors import DataError
 
 RESIZED = 256  # short side before the crop
@@ -88,5 +88,23 @@ IMAGENET = DatasetSource(
     default_subset="skip:100",
     open=open_imagenet,
     num_classes=1000,
-    shape=(3, 224, 224),  # of the default crop
+    shape=(3, CROPS[0], CROPS[0]),
+    crop=CROPS[0],
+    images=OFFICIAL,
+    radii=tuple(0.5 * k for k in range(6)),  # 0 to 2.5: Lei et al., ICLR 2025, Table 1
+    statistics=(
+        (0.485, 0.456, 0.406),
+        (0.229, 0.224, 0.225),
+    ),  # as torchvision's networks and Cohen et al.'s
+    logs=PublishedLogs(
+        names="imagenet(?:[-_]?1k)?|ilsvrc(?:[-_]?2012)?",
+        others="(?:tiny|mini|restricted|small|downsampled|sub|stylized|blurred)[-_]?imagenet"
+        "|imagenet[-_]?(?:c|p|a|o|r|e|d|x|s|w|v2|lt|100|10|21k|22k|16|32|64|128|sketch|real|hard|bar|cbar|3dcc|nette"
+        "|woof|corrupted|mini|tiny|subset|resized|matched[a-z-]*|stylized|dogs)(?![a-z0-9])(?![.][0-9])"
+        "|imagenette|imagewoof",
+        called="ImageNet's validation set",
+        subsets=("skip:100", "skip:50"),
+        order="class-sorted",
+        class_size=50,
+    ),
 )

@@ -48,6 +48,7 @@ class PublishedTable:
     name: str  # "table1"
     title: str
     dataset: str
+    shape: tuple[int, int, int] | None  # (C, H, W) of its images, where no dataset here has that name and states it
     source: str
     radii: tuple[float, ...]  # l2, pixels in [0, 1]
     images: int | None  # None where it is not stated
@@ -116,6 +117,7 @@ def parse(name: str, text: str) -> PublishedTable:
         name=name,
         title=table.text("title"),
         dataset=table.text("dataset"),
+        shape=table.shape("shape"),
         source=source,
         radii=radii,
         images=table.count("images"),
@@ -215,6 +217,14 @@ class _Fields:
         ):
             raise self.refused(f"numbers or {ABSENT!r} for {key}", value)
         return [None if item == ABSENT else Decimal(item) for item in value]
+
+    def shape(self, key: str) -> tuple[int, int, int] | None:
+        value = self.left.pop(key, None)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != 3 or any(type(side) is not int or side < 1 for side in value):
+            raise self.refused(f"channels, height and width for {key}", value)
+        return value[0], value[1], value[2]
 
     def positions(self, key: str, size: int) -> tuple[int, ...]:
         value = self.left.pop(key, [])

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 from bench.certification.bounds import BOUNDS, certify
 from bench.certification.stopping_rule import CERTIFIERS, verdict
+from bench.data.installed import installed_dataset
 from bench.runs.store import Run
-from bench.types import ABSTAIN, Certificate, Row, RunSpec, family
+from bench.types import ABSTAIN, RADII, Certificate, Row, RunSpec, family
 from bench.types.errors import ReportError
 from bench.types.limits import ALPHA
-
-# The radii of the field's tables (Lei et al., ICLR 2025, Tables 1 and 2); digits as far as sigma 0.5 reaches.
-_NATURAL: dict[str, tuple[float, float]] = {"imagenet": (0.5, 2.5), "cifar10": (0.25, 1.0), "digits": (0.25, 1.5)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +58,9 @@ class Curve:
 
 
 def natural_radii(dataset: str) -> tuple[float, ...]:
-    """The radii at which tables on that dataset are printed."""
-    step, last = _NATURAL.get(family(dataset), (0.25, 2.0))
-    return tuple(k * step for k in range(round(last / step) + 1))
+    """The radii at which tables on that dataset are printed: as it states where it is installed, else RADII."""
+    source = installed_dataset(family(dataset))
+    return source.radii if source else RADII
 
 
 def curve(run: Run, bound: str = "pa", alpha: float | None = None, only: Collection[int] | None = None) -> Curve:
@@ -108,7 +106,7 @@ def certified_accuracy(
 
 def table_radii(run: Run) -> tuple[float, ...]:
     """The radii to print a run at: those of the dataset's tables, or its own where its verdicts are at these alone."""
-    return run.spec.radii or natural_radii(run.spec.dataset)
+    return run.spec.radii or run.table_radii or natural_radii(run.spec.dataset)
 
 
 def promise(spec: RunSpec, row: Row, bound: str = "pa", alpha: float | None = None) -> Certificate:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.certification.bounds import off_scale
 from bench.report import units
-from bench.report.accuracy import digest, name, natural_radii
+from bench.report.accuracy import digest, name, table_radii
 from bench.runs import registry
 from bench.runs.store import Run
 from bench.types import RunSpec
@@ -34,7 +34,7 @@ class Group:
     @property
     def radii(self) -> tuple[float, ...]:
         """The radii of its tables."""
-        return self.runs[0].spec.radii or natural_radii(self.dataset)
+        return table_radii(self.runs[0])
 
     def caption(self) -> str:
         """All that the numbers depend on and that the rows share."""

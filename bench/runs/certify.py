@@ -59,6 +59,7 @@ class Job:
     weights: Mapping[str, WeightsFile]
     class_order: ClassOrder | None = None  # as it was asked for
     notes: tuple[str, ...] = ()  # what the user should know of the images, and of the normaliser
+    table_radii: tuple[float, ...] = ()  # l2, of a stranger's dataset that states them: no report can ask for its file
 
 
 def open_dataset(job: Job) -> CheckedDataset:
@@ -200,7 +201,7 @@ def certify(
     make = partial(make_worker, job, compile_passes=execution.compiled)
     worker = make(execution.devices[0], execution.batch) if single else tried_here(job, execution.batch)
     here = environment(execution.devices, job.spec.precision)
-    opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes)
+    opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
     run = opened()
     if not _missing(job, run):
         on_start(run, worker)
@@ -227,7 +228,8 @@ def _certify_by_pool(
 
     def opened(workers: Sequence[Mapping[str, Any]]) -> Run:
         here = environment(("cpu",), job.spec.precision)
-        return open_run(out, job.spec, execution, {**here, "workers": list(workers)}, worker.dataset.num_classes)
+        here = {**here, "workers": list(workers)}
+        return open_run(out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
 
     if not _missing(job, there := _there(job, out)):
         on_start(there or opened(()), worker)

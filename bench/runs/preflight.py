@@ -15,6 +15,7 @@ from bench.runs.certify import ImageCertifier, Job, build
 from bench.smoothing.noise import NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import BaseClassifier, Param, Scalar
+from bench.types.classifier import adjusted
 from bench.types.errors import BenchError
 
 IMAGES, COPIES = 32, 2
@@ -102,8 +103,7 @@ def _with(job: Job, worker: ImageCertifier, name: str, choice: str) -> BaseClass
 
     Raises: BenchError for a choice that it does not have.
     """
-    adjusted: Callable[[str, Scalar], BaseClassifier | None] | None = getattr(worker.classifier, "adjusted", None)
-    if adjusted is not None and (other := adjusted(name, choice)) is not None:
+    if (other := adjusted(worker.classifier, name, choice)) is not None:
         return other
     spec = replace(job.spec, params={**job.spec.params, name: choice})
     return build(replace(job, spec=spec), worker.device, worker.dataset)

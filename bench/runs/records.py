@@ -103,7 +103,12 @@ class _Run(msgspec.Struct):
     execution: _Execution = msgspec.field(default_factory=_Execution)
     environment: _Environment = msgspec.field(default_factory=_Environment)
     num_classes: Positive | None = None
+    table_radii: list[NotNegative] = []
     seal: str | None = None
+
+    def __post_init__(self) -> None:
+        if sorted(set(self.table_radii)) != self.table_radii:
+            raise ValueError("table_radii that do not ascend")
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):

@@ -61,11 +61,6 @@ def dataset(name: str) -> DatasetSource:
     return found
 
 
-def installed_dataset(name: str) -> DatasetSource | None:
-    """The installed dataset of a name out of a stored file; None for any other: what is read must import no code."""
-    return dataset(name) if ".py:" not in name and name in _points(DATASETS) else None
-
-
 def converter_names() -> tuple[str, ...]:
     """Names of all installed converters of checkpoints, without importing them."""
     return tuple(sorted(_points(CONVERTERS)))

@@ -19,7 +19,7 @@ from bench.runs.built_weights import BUILT, built_sha256, leaves
 from bench.runs.certify import Job, build
 from bench.runs.execution.environment import check_precision
 from bench.smoothing.noise import NOISE_VERSION
-from bench.types import ClassOrder, Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
+from bench.types import RADII, ClassOrder, Dataset, DatasetSource, Method, Param, RunSpec, Scalar, WeightsFile, family
 from bench.types.errors import BenchError, MethodError, UsageError, WeightsError
 from bench.types.limits import SIDE, check_seed, check_within
 from bench.weights import resolve
@@ -113,6 +113,7 @@ def plan(request: RunRequest) -> list[Job]:
                 indices=tuple(images),
                 weights=files,
                 class_order=request.class_order,
+                table_radii=source.radii if registry.is_file(request.dataset) and source.radii != RADII else (),
                 notes=(*dataset.notes, *(note for file in files.values() for note in file.notes), *remarks),
             )
             first = all(each.method != name for each in jobs)

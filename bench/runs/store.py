@@ -44,6 +44,7 @@ class Run:
     )
     unsealed: int = 0  # rows from before rows had seals: a change in them would not be noticed
     num_classes: int | None = None  # of the dataset; None in runs from before it was written down
+    table_radii: tuple[float, ...] = ()  # l2, of the tables on a dataset out of a stranger's file that states them
 
     @property
     def done(self) -> bool:
@@ -139,6 +140,7 @@ def open_run(
     execution: Execution,
     environment: Mapping[str, Any],
     num_classes: int | None = None,
+    table_radii: tuple[float, ...] = (),
 ) -> Run:
     """The run's folder under `out`, made if it is not there, with the rows that it has.
 
@@ -158,6 +160,7 @@ def open_run(
                 "execution": asdict(execution),
                 "environment": dict(environment),
                 **({} if num_classes is None else {"num_classes": num_classes}),
+                **({"table_radii": table_radii} if table_radii else {}),
             }
             text = run_text(record)
             read_spec(read_record(text.encode()))  # no run is begun whose record could not be read
@@ -209,6 +212,7 @@ def read_run(folder: Path) -> Run:
         conflicts=conflicts,
         unsealed=sum(row.index not in sealed for row in rows),
         num_classes=num_classes,
+        table_radii=tuple(map(float, record.get("table_radii", ()))),
     )
 
 

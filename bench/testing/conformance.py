@@ -10,6 +10,7 @@ from bench.runs.built_weights import networks
 from bench.runs.execution.cuda_graphs import Untouched
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.types import BaseClassifier
+from bench.types.classifier import is_replayable
 from bench.types.errors import FAULTS, first_line
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def check_method(
         ("no gradient is kept", _no_gradient),
         ("every network is in eval mode", _eval_mode),
     ]
-    if getattr(classifier, "replayable", False):
+    if is_replayable(classifier):
         claims.append(("what says that it can be replayed draws no noise of its own", _replayable))
     if build is not None:
         claims.append((REBUILT, _rebuilt))

@@ -17,6 +17,7 @@ from bench.smoothing.noise import SELECT, NoiseKey
 from bench.smoothing.voting import draw
 from bench.timing.flops import total
 from bench.types import BaseClassifier, Counts, Dataset, RunSpec
+from bench.types.classifier import calls_of
 from bench.types.errors import SpecError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def probe(
         passes=passes,
         flops=_flops(dataset, job, device),
         seconds=passes * elapsed / done,
-        calls=dict(getattr(classifier, "calls", {})),
+        calls=calls_of(classifier),
         fixed=fixed,
         sequential=sequential,
         pilot=len(found),

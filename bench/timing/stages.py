@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.types import BaseClassifier, Noise
+from bench.types.classifier import Around
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,12 +17,13 @@ Switch = Callable[[str], None]  # told the stage that begins: "noise", "denoise"
 
 
 @dataclass(slots=True)
-class Marked:
-    """A base classifier that tells when it begins, draws its own noise, denoises, and ends."""
+class Marked(Around):
+    """A base classifier that tells when it begins, draws its own noise, denoises, and ends.
 
-    inner: BaseClassifier
+    It is not replayable, whatever the inner one is: marks are left by a pass, not by its recording.
+    """
+
     switch: Switch
-    num_classes: int
 
     def predict(self, x: Tensor, noise: Noise) -> Tensor:
         """The wrapped one's labels."""
@@ -55,7 +57,7 @@ def marked(classifier: BaseClassifier, denoisers: tuple[nn.Module, ...], switch:
 
     hooks = [hook for m in denoisers for hook in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
     try:
-        yield Marked(classifier, switch, classifier.num_classes)
+        yield Marked(classifier, switch)
     finally:
         for hook in hooks:
             hook.remove()

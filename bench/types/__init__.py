@@ -1,21 +1,8 @@
 """Records and protocols that the layers share, and the errors that a user can mend; standard library only."""
 
-from bench.types.dataset import ClassOrder, Dataset, DatasetSource, Image
-from bench.types.method import (
-    Adjustable,
-    BaseClassifier,
-    Counted,
-    Method,
-    Noise,
-    Param,
-    Replayable,
-    Role,
-    Scalar,
-    Setting,
-    TrainRequest,
-    WeightsFile,
-    family,
-)
+from bench.types.classifier import Adjustable, BaseClassifier, Counted, Denoising, Noise, Replayable, Scalar
+from bench.types.dataset import RADII, ClassOrder, Dataset, DatasetSource, Image, PublishedLogs
+from bench.types.method import Method, Param, Role, Setting, TrainRequest, WeightsFile, family
 from bench.types.outcome import ABSTAIN, FORCED, NOT_FINITE, WRONG, Certificate, Counts, Row
 from bench.types.run import EXECUTORS, LOCAL, RAY, SLURM, Execution, RunSpec
 
@@ -25,6 +12,7 @@ __all__ = [
     "FORCED",
     "LOCAL",
     "NOT_FINITE",
+    "RADII",
     "RAY",
     "SLURM",
     "WRONG",
@@ -36,11 +24,13 @@ __all__ = [
     "Counts",
     "Dataset",
     "DatasetSource",
+    "Denoising",
     "Execution",
     "Image",
     "Method",
     "Noise",
     "Param",
+    "PublishedLogs",
     "Replayable",
     "Role",
     "Row",

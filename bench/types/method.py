@@ -1,70 +1,19 @@
-"""Method, classifier and training: what a method supplies, and what it is built from."""
+"""Methods and their training: what a method supplies, and what it is built from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+from bench.types.classifier import BaseClassifier, Scalar
 from bench.types.dataset import ClassOrder
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-Scalar = str | int | float | bool
 
 
 def family(dataset: str) -> str:
     """A dataset's name without the hash of a stranger's code, which keeps it out of the tables of that name."""
     return dataset.rpartition("@")[0] or dataset
-
-
-class Noise(Protocol):
-    """A method's own randomness, keyed per copy and independent of the smoothing noise."""
-
-    def randn(self, *shape: int) -> Tensor:
-        """Fresh standard normals, (B, *shape) float32 on the device of the copies; each call gives new ones."""
-
-
-class BaseClassifier(Protocol):
-    """What randomized smoothing smooths: a function from noisy pixels to a hard label."""
-
-    num_classes: int
-
-    def predict(self, x: Tensor, noise: Noise) -> Tensor:
-        """Hard labels of noisy copies.
-
-        Shapes: x (B, C, H, W) float32, already noisy, so not confined to [0, 1]; result (B,) int64 in [0, num_classes).
-        Must not add smoothing noise: that is the certifier's. Own randomness comes from `noise` alone.
-        """
-
-
-class Counted(Protocol):
-    """A base classifier that says what a copy costs it; an attribute more, which none needs to have."""
-
-    calls: Mapping[str, int]  # network -> forward passes that one copy takes: {"unet": 15, "classifier": 3}
-
-
-class Replayable(Protocol):
-    """A base classifier that says whether its passes may be recorded and replayed, or compiled; none needs to.
-
-    True promises that `predict` draws nothing from its noise, keeps nothing from one pass to the next, and neither
-    waits for a CUDA device nor copies from the host.
-    """
-
-    replayable: bool
-
-
-class Adjustable(Protocol):
-    """A base classifier that can try another value of a setting without loading its networks twice; none needs to."""
-
-    def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
-        """The same networks under that value of the setting; None where it takes a new build.
-
-        Raises: BenchError for a value that these networks cannot have.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

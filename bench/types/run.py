@@ -1,4 +1,4 @@
-"""A run's specification (what is measured) and its execution (how; it cannot change a vote)."""
+"""A run's specification (what is measured) and its execution (how; it moves no noise)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.types.method import Scalar
-
-if TYPE_CHECKING:
-    pass
-
+from bench.types.classifier import Scalar
 
 EXECUTORS = LOCAL, RAY, SLURM = ("local", "ray", "slurm")  # who computes: this machine, a Ray cluster, a Slurm queue
 
@@ -84,7 +80,7 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How it is measured; cannot change a vote."""
+    """How it is measured; moves no noise, and no vote but of a copy that ties, where arithmetic rounds otherwise."""
 
     devices: tuple[str, ...]  # local: one worker each; else what each worker has: "cpu", "cuda" or "auto"
     batch: int | None = None  # copies a forward pass; None: found by the run

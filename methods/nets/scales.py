@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 
+from bench.data.installed import installed_dataset
 from bench.types import Scalar
 from bench.types.errors import MethodError
 
 Scale = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel, or of all: (0.5,)
 
-# Sources: Cohen et al. 2019's released networks for CIFAR-10 and ImageNet (their CIFAR-10 std is the mean of the
-# images' own, not the set's 0.247); the 8x8 digits over the pixels of their training split.
-STATISTICS: Mapping[str, Scale] = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "digits": ((0.3059,), (0.3755,)),
-}
+NAMED_AFTER = ("cifar10", "imagenet", "digits")  # datasets whose numbers have a name here
 DATASETS_OWN = ("mean_std", "mean")  # names whose numbers are those of the dataset at hand, or of the weights' own
-_NAMED: Mapping[str, Scale] = {
-    "none": ((0.0,), (1.0,)),
-    "half": ((0.5,), (0.5,)),
-    # CIFAR-10 with the deviation of all its pixels, which others than Cohen et al. divide by: DMAE, wide ResNets.
-    "mean_std_pixels": (STATISTICS["cifar10"][0], (0.2471, 0.2435, 0.2616)),
-    **{f"mean_std_{dataset}": scale for dataset, scale in STATISTICS.items()},
-    **{f"mean_{dataset}": (mean, (1.0,) * len(mean)) for dataset, (mean, _) in STATISTICS.items()},
-}
+_NAMED = ("none", "half", "mean_std_pixels", *(f"{own}_{dataset}" for own in DATASETS_OWN for dataset in NAMED_AFTER))
 NAMES = (*DATASETS_OWN, *_NAMED)
+
+
+@cache
+def _scales() -> Mapping[str, Scale]:
+    """The numbers of each name but the datasets' own; opening their modules takes numpy."""
+    from bench.data.cifar10 import CIFAR10
+    from bench.data.digits import DIGITS
+    from bench.data.imagenet import IMAGENET
+
+    own = {source.name: source.statistics for source in (CIFAR10, IMAGENET, DIGITS) if source.statistics}
+    return {
+        "none": ((0.0,), (1.0,)),
+        "half": ((0.5,), (0.5,)),
+        # CIFAR-10 with the deviation of all its pixels, which others than Cohen et al. divide by: DMAE, wide ResNets.
+        "mean_std_pixels": (own["cifar10"][0], (0.2471, 0.2435, 0.2616)),
+        **{f"mean_std_{dataset}": scale for dataset, scale in own.items()},
+        **{f"mean_{dataset}": (mean, (1.0,) * len(mean)) for dataset, (mean, _) in own.items()},
+    }
 
 
 def scale_of(kind: str, dataset: str) -> Scale:
@@ -38,10 +45,14 @@ def scale_of(kind: str, dataset: str) -> Scale:
         return _parsed(kind)
     own = f"{kind}_{dataset}" if kind in DATASETS_OWN else kind
     if own in _NAMED:
-        return _NAMED[own]
+        return _scales()[own]
     if kind in DATASETS_OWN:
+        source = installed_dataset(dataset)
+        if source and source.statistics:
+            mean, std = _parsed(shown(source.statistics))
+            return mean, std if kind == "mean_std" else (1.0,) * len(mean)
         raise MethodError(
-            f"normaliser {kind!r} needs the channel means of the dataset, known for {', '.join(STATISTICS)}, got "
+            f"normaliser {kind!r} needs the channel means of the dataset, known for {', '.join(NAMED_AFTER)}, got "
             f"{dataset!r}; give the one that the network was trained with: {', '.join(_NAMED)}, or its numbers, "
             "MEAN,.../STD,..."
         )
@@ -52,13 +63,15 @@ def read(text: str, dataset: str, told_on: str) -> str:
     """A normaliser as it stands in a spec: its name, or its numbers in the shortest decimals of their float32.
 
     Numbers that a name has too are kept as numbers. `mean_std` said by weights of another dataset, `told_on`, becomes
-    the name of that dataset's.
+    the name of that dataset's, or its numbers where none here is named after it: a run is known by them.
     Raises: as `scale_of`.
     """
     text = text.strip()
     if "/" in text:
         return shown(_parsed(text))
-    scale_of(text, told_on)
+    scale = scale_of(text, told_on)
+    if text in DATASETS_OWN and told_on not in NAMED_AFTER:
+        return shown(scale)
     return f"{text}_{told_on}" if text in DATASETS_OWN and told_on != dataset else text
 
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
+from bench.data.installed import dataset_names, installed_dataset
 from bench.types import Dataset, DatasetSource, TrainRequest
 from bench.types.errors import DataError, DeviceError, UsageError
 from methods.training import distributed
@@ -264,10 +264,9 @@ def source_of(request: TrainRequest) -> DatasetSource:
 
     Raises: UsageError for an unknown one.
     """
-    points = {point.name: point for point in entry_points(group="rrcm_bench.datasets")}
-    if request.dataset not in points:
-        raise UsageError(f"no data set named {request.dataset!r}. Known: {', '.join(sorted(points))}")
-    source: DatasetSource = points[request.dataset].load()
+    source = installed_dataset(request.dataset)
+    if source is None:
+        raise UsageError(f"no data set named {request.dataset!r}. Known: {', '.join(dataset_names())}")
     return source
 
 

@@ -6,7 +6,7 @@ A log's rows are let go as soon as it has been read through: an audit may be of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -16,7 +16,7 @@ from bench.published.logs.layouts import other_norm, second_bound
 from bench.published.logs.records import Log, Precision, printed_radii
 from bench.published.logs.sampling import FIELD_SIGMAS, Reading, infer
 from bench.published.logs.scores import Score, rounded_up, score
-from bench.published.logs.subsets import Subset, sigma_of, subset_of
+from bench.published.logs.subsets import Datasets, Subset, facts_of, radii_of, sigma_of, subset_of
 
 STATED_ALPHA = 0.001  # what the field's papers say they used
 _DOUBTFUL = 1e-4  # a path is believed unless radii say otherwise with less chance of being wrong than this
@@ -70,17 +70,17 @@ class Audit:
 
 def audit(
     logs: Iterable[Log],
-    radii_of: Callable[[str], tuple[float, ...]],
+    datasets: Datasets,
     *,
     alpha: float = STATED_ALPHA,
     damaged: Mapping[Path, str] | None = None,
     others: Mapping[Path, str] | None = None,
 ) -> Audit:
-    """Findings of each log, and of all of them together. `radii_of`: the table's radii of a dataset."""
+    """Findings of each log, and of all of them together. `datasets`: what is known of each, by name."""
     twins, labels = _Twins({}), _Labels({})
     made = []
     for log in logs:
-        each = audit_one(log, radii_of, alpha)
+        each = audit_one(log, datasets, alpha)
         more = (*twins.find(log), *labels.find(log, each.subset))
         made.append(replace(each, log=replace(log, rows=()), findings=(*each.findings, *more)))
     return Audit(alpha=alpha, logs=tuple(made), best=_best(made), damaged=damaged or {}, others=others or {})
@@ -98,18 +98,18 @@ def reading_of(log: Log) -> tuple[float | None, Reading]:
     return stated, reading
 
 
-def audit_one(log: Log, radii_of: Callable[[str], tuple[float, ...]], alpha: float = STATED_ALPHA) -> Audited:
+def audit_one(log: Log, datasets: Datasets, alpha: float = STATED_ALPHA) -> Audited:
     """Findings of one log by itself."""
-    subset = subset_of(log)
+    subset = subset_of(log, datasets)
     sigma, reading = reading_of(log)
-    radii = radii_of(subset.dataset)
+    radii = radii_of(datasets, subset.dataset)
     sampling = reading.sampling
     stricter = sampling is not None and sampling.alpha > alpha * (1 + 1e-9)
     findings = (
         *_unit(log, sigma),
         *_norm(log, reading),
         *_sampling(log, sigma, reading, alpha),
-        *_images(log, subset),
+        *_images(log, subset, datasets),
         *_columns(log),
         *_rounding(log, radii),
         *_piles(log, reading),
@@ -164,7 +164,7 @@ def _sampling(log: Log, sigma: float | None, reading: Reading, alpha: float) -> 
     return []
 
 
-def _images(log: Log, subset: Subset) -> list[Finding]:
+def _images(log: Log, subset: Subset, datasets: Datasets) -> list[Finding]:
     findings = []
     if subset.contrary:
         findings.append(Finding("dataset", subset.contrary))
@@ -179,12 +179,16 @@ def _images(log: Log, subset: Subset) -> list[Finding]:
         findings.append(Finding("repeated", f"{subset.repeated} rows are of an image that came before"))
     if subset.unusual:
         findings.append(Finding("subset", f"{subset.words}: not the images of the field's tables on {subset.dataset}"))
-    usual = {"imagenet": "class-sorted", "cifar10": "mixed classes"}.get(subset.dataset)
-    if usual and subset.order and subset.order != usual:
-        why = " (file-name order?)" if subset.dataset == "imagenet" else ""
-        findings.append(Finding("order", f"{subset.order}{why}: the field's {subset.dataset} is {usual}"))
+    facts = facts_of(datasets, subset.dataset)
+    if facts is None:
+        return findings
+    by_class = facts.order == "class-sorted"
+    if subset.order and subset.order != facts.order:
+        why = " (file-name order?)" if by_class else ""
+        findings.append(Finding("order", f"{subset.order}{why}: the field's {subset.dataset} is {facts.order}"))
     labels = [row.label for row in log.rows if row.label is not None]
-    if subset.dataset == "imagenet" and len(labels) >= 100 and max(labels) < 100:
+    tenth = (datasets[subset.dataset].num_classes or 0) // 10
+    if by_class and len(labels) >= 100 and max(labels) < tenth:
         findings.append(
             Finding(
                 "subset", f"labels 0 to {max(labels)} only: the first images of a class-sorted folder, not a sample"

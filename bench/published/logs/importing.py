@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bench.published.logs.reading import each_log
 from bench.published.logs.records import Log, NotALogError, Precision, printed_radii
 from bench.published.logs.sampling import infer
 from bench.published.logs.store import Origin, write
-from bench.published.logs.subsets import KNOWN, subset_of
+from bench.published.logs.subsets import Datasets, facts_of, subset_of
 from bench.types.errors import DataError, SpecError
 from bench.types.printable import printable
 
@@ -38,7 +38,7 @@ def import_logs(
     paths: Sequence[Path],
     stated: Stated,
     out: Path,
-    radii_of: Callable[[str], tuple[float, ...]],
+    datasets: Datasets,
     *,
     refused: dict[Path, str],
     others: dict[Path, str],
@@ -54,7 +54,7 @@ def import_logs(
         try:
             for log in each_log([path], radius, refused, others):
                 try:
-                    origin = origin_of(log, own, radii_of)
+                    origin = origin_of(log, own, datasets)
                 except (DataError, SpecError) as error:
                     refused[log.path] = str(error)
                 else:
@@ -63,18 +63,18 @@ def import_logs(
             refused[path] = str(error)
 
 
-def origin_of(log: Log, stated: Stated, radii_of: Callable[[str], tuple[float, ...]]) -> Origin:
-    """All that is known of a log, with how; `radii_of`: the table's radii of a dataset.
+def origin_of(log: Log, stated: Stated, datasets: Datasets) -> Origin:
+    """All that is known of a log, with how; `datasets`: what is known of each, by name.
 
     What is stated is held against the radii: those that the stated sampling cannot give are refused.
     Raises: DataError where rows are missing or doubled, where sigma, N, alpha or the dataset is not known, or where the
     radii are of another norm or unit.
     """
-    audited = audit_one(log, radii_of)
+    audited = audit_one(log, datasets)
     where = repr(str(log.path))
     if log.torn:
         raise DataError(f"{where}: {log.torn}; fetch the whole log: the images after that line are missing too")
-    subset = subset_of(log, stated.dataset)
+    subset = subset_of(log, datasets, stated.dataset)
     if subset.contrary:
         raise DataError(f"{where}: {subset.contrary}; give the --dataset that it is of")
     if not subset.dataset:
@@ -100,7 +100,7 @@ def origin_of(log: Log, stated: Stated, radii_of: Callable[[str], tuple[float, .
         raise DataError(f"{where}: {norm}; leave it out, or give it a path that does not say so")
     sampling, by = _sampling(log, audited, sigma, stated)
     # A path that names a dataset like a known one contradicts the user only where he names the known one.
-    apart = () if stated.dataset in KNOWN else ("dataset",)
+    apart = () if facts_of(datasets, stated.dataset or "") else ("dataset",)
     findings = [f.text for f in audited.findings if f.kind not in (*_ELSEWHERE, *apart)]
     told = audited.reading.sampling
     if by == "stated" and told not in (None, sampling) and told.sigma == sigma:

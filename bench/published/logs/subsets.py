@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from bench.published.logs.records import Log
+from bench.types import RADII, DatasetSource, PublishedLogs, family
 
-_SIZES = {("imagenet", "test"): 50_000, ("imagenet", "train"): 1_281_167, ("cifar10", "test"): 10_000}
-_SIZES["cifar10", "train"] = 50_000
-_USUAL = {"imagenet": ("skip:100", "skip:50"), "cifar10": ("skip:20", "all")}  # what the field's tables are made on
-_A_CLASS = 50  # images of each class in ImageNet's validation set: in class order the label is index // 50
-KNOWN = tuple(_USUAL)
-_CLASSES = {"imagenet": 1000, "cifar10": 10}
+Datasets = Mapping[str, DatasetSource]  # the known ones, by name
 # A name counts between other letters and digits; cifar10c, ImageNet-V2 and tiny-imagenet are other datasets.
 _START, _END = "(?<![a-z0-9])", "(?![a-z0-9])"
-_NAMES = {
-    "imagenet": re.compile(f"{_START}(?:imagenet(?:[-_]?1k)?|ilsvrc(?:[-_]?2012)?){_END}"),
-    "cifar10": re.compile(f"{_START}cifar[-_]?10{_END}"),
-}
-_OTHERS = re.compile(
-    f"{_START}(?:cifar[-_]?(?:100?[-_.]?(?:c|p|h|n|lt|ood|warehouse|corrupted)|10[.][12]|100|5m){_END}(?![.][0-9])"
-    "|(?:tiny|mini|restricted|small|downsampled|sub|stylized|blurred)[-_]?imagenet"
-    "|imagenet[-_]?(?:c|p|a|o|r|e|d|x|s|w|v2|lt|100|10|21k|22k|16|32|64|128|sketch|real|hard|bar|cbar|3dcc|nette|woof"
-    f"|corrupted|mini|tiny|subset|resized|matched[a-z-]*|stylized|dogs){_END}(?![.][0-9])"
-    "|imagenette|imagewoof)"
-)
 _SIGMA = re.compile(r"(?:noise|noise_sd|sigma|sig|certify_result)[_=-]?([0-9]*\.?[0-9]+)")
 
 
@@ -43,11 +29,7 @@ class Subset:
     order: str  # class-sorted | mixed classes | ""
     repeated: int  # rows whose index came before
     contrary: str = ""  # why it is not the dataset that its path, or the user, names
-
-    @property
-    def unusual(self) -> bool:
-        """Whether the field's tables on that dataset are made on other images."""
-        return self.dataset in _USUAL and self.words not in _USUAL[self.dataset] and self.split == "test"
+    unusual: bool = False  # whether the field's tables on that dataset are made on other images
 
 
 def sigma_of(path: Path) -> float | None:
@@ -56,29 +38,45 @@ def sigma_of(path: Path) -> float | None:
     return stated[-1] if stated and 0 < stated[-1] <= 5 else None
 
 
-def dataset_of(log: Log) -> str:
+def radii_of(datasets: Datasets, name: str) -> tuple[float, ...]:
+    """The radii of the tables on a dataset."""
+    source = datasets.get(family(name))
+    return source.radii if source else RADII
+
+
+def facts_of(datasets: Datasets, name: str) -> PublishedLogs | None:
+    """What is known of the published logs of a dataset."""
+    source = datasets.get(name)
+    return source.logs if source else None
+
+
+def dataset_of(log: Log, datasets: Datasets) -> str:
     """The dataset that the path or the labels tell, or nothing where neither does or the path names two or another."""
     parts = [part.lower() for part in log.path.parts]
-    if _other(log):
+    if _other(log, datasets):
         return ""
-    for fits in (lambda name, part: name == part, lambda name, part: _NAMES[name].search(part) is not None):
-        named = {name for name in _NAMES for part in parts if fits(name, part)}
+    known = {name: source.logs for name, source in datasets.items() if source.logs}
+    for fits in (lambda name, part: name == part, lambda name, part: _named(known[name], part)):
+        named = {name for name in known for part in parts if fits(name, part)}
         if len(named) == 1:
             return named.pop()
-    labels = {row.label for row in log.rows}
-    return "imagenet" if _by_fifties(log) and len(labels) > 10 else ""
+    if len({row.label for row in log.rows}) <= 10:
+        return ""
+    ordered = [name for name, facts in known.items() if facts.class_size and _by_class(log, facts.class_size)]
+    return ordered[0] if len(ordered) == 1 else ""
 
 
-def subset_of(log: Log, dataset: str | None = None) -> Subset:
+def subset_of(log: Log, datasets: Datasets, dataset: str | None = None) -> Subset:
     """The images of a log; `dataset` where the user knows it."""
-    name = dataset or dataset_of(log)
+    name = dataset or dataset_of(log, datasets)
     split = "train" if "train" in log.path.parts[-3:] else "test"
-    contrary = _contrary(log, name, split)
+    contrary = _contrary(log, datasets, name, split)
     if contrary and dataset is None:
         name = ""
-    elif not name and (other := _other(log)):
-        contrary = f"its path names {other!r}, which has other images than {_like(other)}"
-    size = _SIZES.get((name, split))
+    elif not name and (other := _other(log, datasets)):
+        contrary = f"its path names {other[0]!r}, which has other images than {other[1].called}"
+    facts = facts_of(datasets, name)
+    size = datasets[name].images.get(split) if facts else None
     indices = [row.index for row in log.rows if row.index is not None]
     order = _order(log)
     if not indices:
@@ -95,22 +93,32 @@ def subset_of(log: Log, dataset: str | None = None) -> Subset:
         order=order,
         repeated=len(indices) - len(set(indices)),
         contrary=contrary,
+        unusual=facts is not None and words not in facts.subsets and split == "test",
     )
 
 
-def _other(log: Log) -> str:
-    """The name in the path of a dataset that resembles a known one; the innermost."""
-    found = [match[0] for part in log.path.parts for match in _OTHERS.finditer(part.lower())]
-    return found[-1] if found else ""
+def _named(facts: PublishedLogs, part: str) -> bool:
+    return re.search(f"{_START}(?:{facts.names}){_END}", part) is not None
 
 
-def _like(other: str) -> str:
-    return "CIFAR-10's test set" if "cifar" in other else "ImageNet's validation set"
+def _other(log: Log, datasets: Datasets) -> tuple[str, PublishedLogs] | None:
+    """The name in the path of a dataset that resembles a known one, and the known one; the innermost."""
+    known = [source.logs for source in datasets.values() if source.logs and source.logs.others]
+    for part in reversed(log.path.parts):
+        found = [
+            (match, facts) for facts in known for match in re.finditer(f"{_START}(?:{facts.others})", part.lower())
+        ]
+        if found:
+            match, facts = max(found, key=lambda pair: pair[0].start())
+            return match[0], facts
+    return None
 
 
-def _contrary(log: Log, name: str, split: str) -> str:
+def _contrary(log: Log, datasets: Datasets, name: str, split: str) -> str:
     """What in the rows cannot be of that dataset, or nothing."""
-    size, classes = _SIZES.get((name, split)), _CLASSES.get(name)
+    if facts_of(datasets, name) is None:
+        return ""
+    size, classes = datasets[name].images.get(split), datasets[name].num_classes
     index = max((row.index for row in log.rows if row.index is not None), default=0)
     if size is not None and index >= size:
         return f"index {index} is beyond the {size} images of {name}'s {split} set"
@@ -148,5 +156,5 @@ def _order(log: Log) -> str:
     return "class-sorted" if all(a[1] <= b[1] for a, b in pairwise(indexed)) else "mixed classes"
 
 
-def _by_fifties(log: Log) -> bool:
-    return all(row.index is not None and row.label == row.index // _A_CLASS for row in log.rows)
+def _by_class(log: Log, size: int) -> bool:
+    return all(row.index is not None and row.label == row.index // size for row in log.rows)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bench.report import units
 from bench.report.figures.accuracy import blank
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import normals
-from bench.types import BaseClassifier, Image, Noise
+from bench.types import BaseClassifier, Denoising, Image
 from bench.types.errors import MethodError, ReportError
 
 if TYPE_CHECKING:
@@ -23,27 +23,12 @@ if TYPE_CHECKING:
 MOST = 8  # images of a figure; more would be too small to see
 
 
-class Denoising(Protocol):
-    """A base classifier that shows what its classifier is given; a method more, which none needs to have."""
-
-    def denoised(self, x: Tensor, noise: Noise) -> Tensor:
-        """The pixels that are classified in place of the noisy ones.
-
-        Shapes: x and result (B, C, H, W) float32; the result in [0, 1] up to overshoot.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Strip:
     """One image: clean, noisy, and by each denoiser."""
 
     title: str
     pictures: tuple[tuple[str, Pixels], ...]  # (what it is, pixels)
-
-
-def offers_pixels(classifier: BaseClassifier) -> bool:
-    """Whether the classifier shows its denoised pixels."""
-    return callable(getattr(classifier, "denoised", None))
 
 
 def denoised_strip(
@@ -64,11 +49,10 @@ def denoised_strip(
         (f"sigma {units.noise_level(sigma)}", _array(noisy[0])),
     ]
     for title, classifier in classifiers.items():
-        if not offers_pixels(classifier):
+        if not isinstance(classifier, Denoising):
             continue
-        source = cast("Denoising", classifier)
         with torch.inference_mode():
-            made = source.denoised(noisy, MethodNoise(key.philox("method"), 0, 1, device))
+            made = classifier.denoised(noisy, MethodNoise(key.philox("method"), 0, 1, device))
         if made.shape != noisy.shape or not bool(torch.isfinite(made).all()):
             raise MethodError(
                 f"{title}: denoised must return finite pixels of shape {tuple(noisy.shape)}, got {tuple(made.shape)}; "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.data.class_order import open_source
-from bench.runs.registry import installed_dataset
+from bench.data.installed import installed_dataset
 from bench.runs.store import Run
 from bench.types import Dataset
 from bench.types.errors import BenchError

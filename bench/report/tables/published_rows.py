@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from bench.data.installed import installed_dataset
 from bench.published.tables import PublishedTable, load
 from bench.report import units
 from bench.report.grouping import Group
 from bench.report.tables.table import Cell, Column, Line, Table, Unit, slug
 from bench.types.errors import ReportError
 
-# l2 radii in other pixels are other radii: rows of another size do not stand beside the published ones.
-_SHAPE: dict[str, tuple[int, int, int]] = {
-    "imagenet": (3, 224, 224),
-    "cifar10": (3, 32, 32),
-    "kathercolon": (3, 224, 224),
-}
 # What --table names, besides the numbers: one row a method at its best sigma, as Tables 1 and 2.
 ENVELOPES = ("table1", "table2", "rebuttal1")
 _BOUND = "pa"  # the published rows' own
@@ -39,13 +34,19 @@ def misfit(group: Group, published: PublishedTable, *, any_radii: bool = False) 
     `any_radii`: the group is scored at the published radii, whatever its dataset's own are.
     """
     spec = group.runs[0].spec
-    if spec.shape != _SHAPE.get(published.dataset):
+    # l2 radii in other pixels are other radii: rows of another size do not stand beside the published ones.
+    if spec.shape != _shape(published):
         return f"images of {'x'.join(map(str, spec.shape))} pixels, whose l2 radii are other radii"
     if group.bound != _BOUND:
         return f"bound {group.bound}, while the published rows are of bound {_BOUND}"
     if published.alpha is not None and group.alpha != published.alpha:
         return f"alpha={units.level(group.alpha)}, while the published rows have {units.level(published.alpha)}"
     return "" if any_radii or published.radii == group.radii else "other radii"
+
+
+def _shape(published: PublishedTable) -> tuple[int, int, int] | None:
+    source = installed_dataset(published.dataset)
+    return published.shape or (source.shape if source else None)
 
 
 def quoted(published: PublishedTable) -> list[Line]:

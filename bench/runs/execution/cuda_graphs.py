@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.types import BaseClassifier, Noise
+from bench.types.classifier import Around, is_replayable
 from bench.types.errors import first_line
 
 if TYPE_CHECKING:
@@ -32,23 +33,6 @@ class Recording:
 
 
 Record = Callable[[BaseClassifier, "Tensor"], Recording]
-
-
-@dataclass(slots=True)
-class Around:
-    """A classifier around another one: classes, cost and settings are the inner one's."""
-
-    inner: BaseClassifier
-    num_classes: int = field(init=False)
-    calls: Mapping[str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.num_classes, self.calls = self.inner.num_classes, dict(getattr(self.inner, "calls", {}))
-
-    def adjusted(self, name: str, value: Any) -> BaseClassifier | None:
-        """The inner classifier's, by itself: it is asked too seldom to be made faster."""
-        adjusted: Callable[[str, Any], BaseClassifier | None] | None = getattr(self.inner, "adjusted", None)
-        return None if adjusted is None else adjusted(name, value)
 
 
 @dataclass(slots=True)
@@ -139,7 +123,7 @@ class Untouched:
 
 def replayed(classifier: BaseClassifier, device: str) -> BaseClassifier:
     """The classifier, with its passes replayed on a CUDA device if it says that they can be (`replayable`)."""
-    if not device.startswith("cuda") or not getattr(classifier, "replayable", False):
+    if not device.startswith("cuda") or not is_replayable(classifier):
         return classifier
     return Replayed(classifier, CudaRecorder())
 

@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.runs.clock import clock_for
-from bench.runs.execution.cuda_graphs import RECORD_AFTER, Around, Untouched, kind_of
+from bench.runs.execution.cuda_graphs import RECORD_AFTER, Untouched, kind_of
 from bench.types import BaseClassifier, Noise
+from bench.types.classifier import Around, is_replayable
 from bench.types.errors import FAULTS
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Compiled(Around):
 
 def compiled(classifier: BaseClassifier, batch: int) -> BaseClassifier:
     """The classifier with its passes of `batch` copies compiled, if it says that they can be (`replayable`)."""
-    if not getattr(classifier, "replayable", False):
+    if not is_replayable(classifier):
         logging.getLogger(__name__).warning("torch.compile: not used, this method draws noise of its own in a pass")
         return classifier
     return Compiled(classifier, by_torch, batch)

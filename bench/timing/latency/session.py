@@ -20,6 +20,7 @@ from bench.timing.records import DeviceFacts, LatencyRecord, Work
 from bench.timing.telemetry import Sensor, sensor_for
 from bench.timing.workload import Certification
 from bench.types import BaseClassifier, Method, RunSpec
+from bench.types.classifier import calls_of
 from bench.types.errors import BenchError, DeviceError, MethodError, SpecError, WeightsError
 from bench.types.plugins import told_apart
 
@@ -98,7 +99,7 @@ def time_item(
     )
     timing = measure(workload, clock, sensor, plan)
     peak_bytes = peak_memory.highest(device)
-    return assemble(spec, facts, clock, timing, work, dict(getattr(classifier, "calls", {})), device, peak_bytes)
+    return assemble(spec, facts, clock, timing, work, calls_of(classifier), device, peak_bytes)
 
 
 def assemble(

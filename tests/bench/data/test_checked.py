@@ -12,11 +12,12 @@ import pytest
 
 from bench.data.checked import CheckedDataset
 from bench.data.subset import pixel_fingerprint
+from bench.report.accuracy import table_radii
 from bench.report.grouping import groups
 from bench.runs.certify import certify, make_remote, portable
 from bench.runs.registry import open_dataset
 from bench.runs.request import RunRequest, plan
-from bench.runs.store import Run
+from bench.runs.store import Run, read_run
 from bench.testing import ToyImages
 from bench.types import Execution, Image
 from bench.types.errors import DataError, MethodError
@@ -229,3 +230,16 @@ def test_a_dataset_that_does_not_say_what_it_is_is_refused(change: dict[str, Any
     with pytest.raises(DataError) as caught:
         CheckedDataset(images, "odd@12")
     assert words in str(caught.value)
+
+
+def test_a_report_prints_a_stranger_s_dataset_at_the_radii_that_its_file_states(tmp_path: Path) -> None:
+    request = written(tmp_path)
+    path = tmp_path / "data.py"
+    (plain,) = plan(request)
+    path.write_text(path.read_text().replace("MINE = DatasetSource(", "MINE = DatasetSource(radii=(0, 0.1, 0.2), "))
+    (job,) = plan(request)
+    assert (plain.table_radii, job.table_radii) == ((), (0.0, 0.1, 0.2))
+    run = certify(job, Execution(("cpu",), 20), tmp_path / "out", lambda run, worker: None, lambda row: None)
+    path.unlink()  # no report reads it
+    assert table_radii(read_run(run.path)) == (0.0, 0.1, 0.2)
+    assert "radii" not in run.spec.as_json()

@@ -12,9 +12,10 @@ from places import SUPPORT
 from report_runs import run as run_by_hand
 
 from bench.cli import main
+from bench.data.installed import installed_dataset
 from bench.report.formats.thumbnails import thumbnails
 from bench.runs.certify import ImageCertifier
-from bench.runs.registry import dataset, installed_dataset, method
+from bench.runs.registry import dataset, method
 from bench.runs.store import read_run
 from bench.testing.fakes import ToyImages
 from bench.types.errors import MethodError, PluginError

@@ -64,7 +64,7 @@ def test_the_digits_statistics_are_those_of_their_training_split() -> None:
 
     train = DIGITS.open(None, None, "train")
     pixels = torch.stack([torch.from_numpy(train[i].pixels) for i in range(len(train))]).double()
-    (mean,), (std,) = scales.STATISTICS["digits"]
+    (mean,), (std,) = scales.scale_of("mean_std", "digits")
     assert pixels.mean().item() == pytest.approx(mean, abs=5e-5)
     assert pixels.std(correction=0).item() == pytest.approx(std, abs=5e-5)
 

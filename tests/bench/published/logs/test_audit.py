@@ -11,18 +11,18 @@ import published_logs as made
 import pytest
 
 from bench.cli import main
+from bench.data.installed import installed_datasets
 from bench.published.logs.audit import Audit, audit
 from bench.published.logs.reading import find_logs, read_log
 from bench.published.logs.subsets import sigma_of, subset_of
 from bench.published.tables import load
-from bench.report.accuracy import natural_radii
 
 RADII = {"imagenet": (0.0, 0.5, 1.0, 1.5, 2.0, 2.5), "cifar10": (0.0, 0.25, 0.5, 0.75, 1.0)}
 
 
 def audited(*paths: Path) -> Audit:
     logs, damaged, others = find_logs(paths)
-    return audit(logs, natural_radii, damaged=damaged, others=others)
+    return audit(logs, installed_datasets(), damaged=damaged, others=others)
 
 
 def kinds(*paths: Path) -> dict[str, list[str]]:
@@ -67,7 +67,7 @@ def test_a_plain_log_has_no_findings(tmp_path: Path) -> None:
 )
 def test_a_dataset_is_named_by_its_whole_name(name: str, dataset: str, tmp_path: Path) -> None:
     rows = [(k * 20, k % 7, k % 7, 0.3, 1.0) for k in range(100)]
-    assert subset_of(read_log(put(tmp_path, rows, f"{name}/noise_0.50"))).dataset == dataset
+    assert subset_of(read_log(put(tmp_path, rows, f"{name}/noise_0.50")), installed_datasets()).dataset == dataset
 
 
 @pytest.mark.parametrize(("index", "label"), [(10_000, 1), (20, 10)])
@@ -179,16 +179,19 @@ def test_radii_that_rounding_may_have_lifted_are_told(tmp_path: Path) -> None:
 )
 def test_a_subset_is_read_off_its_indices(indices: Any, words: str, expected: int | None, tmp_path: Path) -> None:
     rows = [(i, i % 7, i % 7, 0.3, 1.0) for i in indices]
-    subset = subset_of(read_log(put(tmp_path, rows)))
+    subset = subset_of(read_log(put(tmp_path, rows)), installed_datasets())
     assert (subset.words, subset.expected, subset.dataset) == (words, expected, "cifar10")
 
 
 def test_class_order_is_told_from_file_order(tmp_path: Path) -> None:
     by_class = [(i, i // 50, i // 50, 0.3, 1.0) for i in range(0, 50_000, 100)]
     by_file = [(i, (i * 7919) % 1000, 1, 0.3, 1.0) for i in range(0, 50_000, 100)]
-    first = subset_of(read_log(put(tmp_path, by_class, "a/noise_0.50")))
+    first = subset_of(read_log(put(tmp_path, by_class, "a/noise_0.50")), installed_datasets())
     assert (first.dataset, first.words, first.order) == ("imagenet", "skip:100", "class-sorted")
-    assert subset_of(read_log(put(tmp_path, by_file, "imagenet/noise_0.50"))).order == "mixed classes"
+    assert (
+        subset_of(read_log(put(tmp_path, by_file, "imagenet/noise_0.50")), installed_datasets()).order
+        == "mixed classes"
+    )
     assert "order" in kinds(tmp_path / "imagenet")["noise_0.50"]
     ten = [(i, i // 50, i // 50, 0.3, 1.0) for i in range(500)]
     assert kinds(put(tmp_path, ten, "imagenet/first"))["first"].count("subset") == 2
