@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import completion
-from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, stdout
+from bench.cli import options
+from bench.cli.output import doubt_lengths, print_json, remark, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -23,20 +23,18 @@ def bench(
         str | None,
         typer.Option(help="Names from bench/timing/throughput/targets.toml, with commas between.", show_default="all"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=completion.precisions)
-    ] = "fp32",
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     compile_passes: Annotated[
         bool, typer.Option("--compile", help="Forward pass and certifier by torch.compile, where that is faster.")
     ] = False,
-    sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
+    sigma: options.Sigma = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder of the record.", callback=at_home)] = RECORDS,
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out networks that a record there holds, of this commit and device.")
     ] = False,
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
     from bench.runs.execution.environment import device_name

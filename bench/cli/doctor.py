@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import Annotated, Any
+from typing import Any
 
-from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.cli import options
+from bench.cli.output import print_json, stdout
 
 OPTIONAL = {
     "xformers": ("xformers", "attention on a GPU, where it is faster there than torch's own"),
@@ -16,7 +17,7 @@ OPTIONAL = {
 }
 
 
-def doctor(json: Annotated[bool, JSON_OPTION] = False) -> None:
+def doctor(json: options.Json = False) -> None:
     """Print versions, devices, caches, and which optional parts are usable and why not."""
     record = examine()
     if json:

@@ -21,8 +21,6 @@ from bench.types.plugins import told_apart
 
 P = ParamSpec("P")
 
-JSON_OPTION = typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
-
 
 @dataclass(frozen=True, slots=True)
 class _Neutral:

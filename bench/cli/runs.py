@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.output import JSON_OPTION, left_out, print_json, stdout
+from bench.cli import options
+from bench.cli.output import left_out, print_json, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def runs(
     folder: Annotated[Path, typer.Option("--runs", help="Folder of run folders.", callback=at_home)] = Path(
         "results/runs"
     ),
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """List the runs of a folder, or show one."""
     from bench.cli.records import run_record
