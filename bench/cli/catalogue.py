@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options
-from bench.cli.output import doubt_lengths, print_json, remark, stdout
+from bench.cli.output import doubt_lengths, listing, print_json, remark, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -29,17 +29,12 @@ def methods(
         return
     console = stdout()
     if name is None:
-        from rich.table import Table
-
-        table = Table(title="methods")
-        for column in ("name", "title", "weights for", "trains", "source"):
-            table.add_column(column)
+        rows = []
         for record in records:
             usable = sorted({w["dataset"] for w in record["weights"] if w["sha256"]})
-            table.add_row(
-                record["name"], record["title"], ", ".join(usable), ", ".join(record["trains"]), record["cite"]
-            )
-        console.print(table)
+            trains = ", ".join(record["trains"])
+            rows.append((record["name"], record["title"], ", ".join(usable), trains, record["cite"]))
+        console.print(listing("methods", ("name", "title", "weights for", "trains", "source"), rows))
         return
     show_method(records[0])
 
@@ -81,34 +76,27 @@ def method_record(name: str, method: Method) -> dict[str, Any]:
 
 def show_method(record: dict[str, Any]) -> None:
     """A method for people."""
-    from rich.table import Table
-
     console = stdout()
     console.print(f"{record['name']}: {record['title']}\n{record['cite']}")
     if record["roles"]:
-        table = Table(title="roles of weights: --weights ROLE=PATH", title_justify="left")
-        table.add_column("role")
-        table.add_column("what")
-        for role in record["roles"]:
-            table.add_row(role["name"], role["help"])
-        console.print(table)
+        roles = [(role["name"], role["help"]) for role in record["roles"]]
+        console.print(listing("roles of weights: --weights ROLE=PATH", ("role", "what"), roles, centred=False))
     if record["params"]:
-        table = Table(title="settings: --set KEY=VALUE", title_justify="left")
-        for column in ("key", "default", "values", "what"):
-            table.add_column(column)
+        rows = []
         for p in record["params"]:
             known = [f"{d}: {v}" for d, v in p["by_dataset"].items()]
             default = ", ".join([*known, "others: to be said"] if p["default"] is None else [str(p["default"]), *known])
-            table.add_row(p["name"], default, " | ".join(p["choices"]), p["help"])
-        console.print(table)
+            rows.append((p["name"], default, " | ".join(p["choices"]), p["help"]))
+        columns = ("key", "default", "values", "what")
+        console.print(listing("settings: --set KEY=VALUE", columns, rows, centred=False))
     if record["weights"]:
-        table = Table(title="known weights", title_justify="left")
-        for column in ("name", "role", "dataset", "sigma", "sha256", "source"):
-            table.add_column(column)
+        entries = []
         for w in record["weights"]:
             sigma = "any" if w["sigma"] is None else f"{w['sigma']:g}"
-            table.add_row(w["name"], w["role"], w["dataset"], sigma, (w["sha256"] or "not published")[:13], w["source"])
-        console.print(table)
+            sha256 = (w["sha256"] or "not published")[:13]
+            entries.append((w["name"], w["role"], w["dataset"], sigma, sha256, w["source"]))
+        fields = ("name", "role", "dataset", "sigma", "sha256", "source")
+        console.print(listing("known weights", fields, entries, centred=False))
     if record["trains"]:
         console.print("trained by: " + "; ".join(f"rrcm-bench train {record['name']} {s}" for s in record["trains"]))
 
@@ -124,14 +112,9 @@ def datasets(json: options.Json = False) -> None:
                            "num_classes": s.num_classes, "shape": s.shape} for s in sources]}
         )  # fmt: skip
         return
-    from rich.table import Table
-
-    table = Table(title="datasets")
-    for column in ("name", "title", "default subset", "classes", "source"):
-        table.add_column(column)
-    for s in sources:
-        table.add_row(s.name, s.title, s.default_subset, str(s.num_classes or "by folder"), s.cite)
-    stdout().print(table)
+    columns = ("name", "title", "default subset", "classes", "source")
+    rows = [(s.name, s.title, s.default_subset, str(s.num_classes or "by folder"), s.cite) for s in sources]
+    stdout().print(listing("datasets", columns, rows))
 
 
 def check(
@@ -282,12 +265,10 @@ def entry_record(entry: Any, state: str, path: Path | None) -> dict[str, Any]:
 
 def show_weights(states: list[Any], title: str) -> None:
     """Entries for people."""
-    from rich.table import Table
-
-    table = Table(title=title)
-    for column in ("name", "role", "dataset", "sigma", "state", "sha256", "licence", "source"):
-        table.add_column(column)
+    columns = ("name", "role", "dataset", "sigma", "state", "sha256", "licence", "source")
+    rows = []
     for e, state, _ in states:
         sigma = "any" if e.sigma is None else f"{e.sigma:g}"
-        table.add_row(e.name, e.role, e.dataset, sigma, state, (e.sha256 or "not published")[:13], e.licence, e.source)
-    stdout().print(table)
+        sha256 = (e.sha256 or "not published")[:13]
+        rows.append((e.name, e.role, e.dataset, sigma, state, sha256, e.licence, e.source))
+    stdout().print(listing(title, columns, rows))

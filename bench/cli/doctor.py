@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from bench.cli import options
-from bench.cli.output import print_json, stdout
+from bench.cli.output import pairs, print_json, stdout
 
 OPTIONAL = {
     "xformers": ("xformers", "attention on a GPU, where it is faster there than torch's own"),
@@ -23,14 +23,9 @@ def doctor(json: options.Json = False) -> None:
     if json:
         print_json(record)
         return
-    from rich.table import Table
-
     console = stdout()
     for title, part in record.items():
-        table = Table(title=title, show_header=False, title_justify="left")
-        for key, value in part.items():
-            table.add_row(str(key), str(value))
-        console.print(table)
+        console.print(pairs(title, part))
 
 
 def examine() -> dict[str, dict[str, Any]]:

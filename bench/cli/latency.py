@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options
-from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
+from bench.cli.output import doubt_lengths, print_json, remark, results, resumable, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -189,16 +189,9 @@ def show_published(*, claims: bool, backtest: bool, json: bool) -> None:
 
 def show(grid: Grid) -> None:
     """A table and its notes on stdout."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(grid.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for k, column in enumerate(grid.columns):
-        table.add_column(Text(column), justify="left" if k == 0 else "right", overflow="fold")
-    for row in grid.rows:
-        table.add_row(*map(Text, row))
     console = stdout()
-    console.print(table)
+    console.print(results(Text(grid.title), grid.columns, grid.rows, words=1))
     for note in grid.notes:
         console.print(Text(f"  {note}"))
