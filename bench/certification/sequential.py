@@ -62,13 +62,16 @@ def spending(alpha: float, looks: int) -> tuple[float, ...]:
     return ((1 - FINAL_SHARE) * alpha / (looks - 1),) * (looks - 1) + (FINAL_SHARE * alpha,)
 
 
-def design(sigma: float, radii: Sequence[float], n: int, alpha: float, beta: float = 0.001) -> Design:
+def design(
+    sigma: float, radii: Sequence[float], n: int, alpha: float, beta: float = 0.001, *, reachable: bool = False
+) -> Design:
     """A sequential test of p >= Phi(r / sigma) at every radius r of a grid.
 
     With probability at least 1 - alpha every accepted radius of an image holds, whatever the stopping rule: each look's
     bound is exact at its fixed n_j and fails with probability at most alpha_j, and all radii share that one bound.
     Source: Clopper & Pearson 1934; union over looks as in Horvath et al. 2022 (CertifyAdp) and Voracek 2024, here on
     one growing sample. Differs: nine tenths of alpha wait for the last look, so a fixed-n table is kept almost whole.
+    `reachable`: leave out the radii beyond reach of n, which are given up before the first sample, as with a fixed n.
     Raises: SpecError for numbers that can certify nothing, or a radius out of reach.
     """
     grid = check_grid(sigma, radii, alpha)
@@ -83,6 +86,8 @@ def design(sigma: float, radii: Sequence[float], n: int, alpha: float, beta: flo
     alphas = spending(alpha, len(looks))
     betas = (beta / len(looks),) * len(looks)
     top = largest_radius(n, sigma=sigma, alpha=alphas[-1])
+    if reachable:
+        grid = grid[: max(bisect_right(grid, top), 1)]
     if grid[-1] > top:
         raise SpecError(
             f"radius {grid[-1]!r} is out of reach of n={n} at sigma={sigma!r}, alpha={alpha:g}, where {top:.4g} is the "

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
-from bench.certification.bounds import largest_radius
 from bench.certification.curtailment import Curtailment, curtail, forced
 from bench.certification.sequential import (
     Decision,
     Design,
-    check_grid,
     design,
-    look_sizes,
     replay,
-    spending,
     start,
     step,
     target,
@@ -57,7 +52,7 @@ def register(
 
     Raises: SpecError for numbers that can certify nothing; a radius out of reach of n is no error, it holds nowhere.
     """
-    grid = check_grid(sigma, radii, alpha)
+    grid = tuple(map(float, radii))
     if certifier == "cohen":
         curtail(sigma, grid, n, alpha)
         looks = tuple(sorted({max(1, n * k // EARLY_LOOKS) for k in range(1, EARLY_LOOKS + 1)}))
@@ -72,11 +67,7 @@ def reachable_design(sigma: float, radii: tuple[float, ...], n: int, alpha: floa
 
     Raises: SpecError for numbers that can certify nothing.
     """
-    grid = check_grid(sigma, radii, alpha)
-    share = spending(alpha, len(look_sizes(n)))[-1]
-    # A radius out of reach of n is given up before the first sample, as it is with a fixed n.
-    reach = bisect_right(grid, largest_radius(n, sigma=sigma, alpha=share)) if n > 0 else 0
-    return design(sigma, grid[: max(reach, 1)], n, alpha, beta)
+    return design(sigma, radii, n, alpha, beta, reachable=True)
 
 
 def design_of(spec: RunSpec) -> Design:

@@ -20,6 +20,7 @@ from bench.cli import (
     strips,
     train,
 )
+from bench.cli.options import of_record
 from bench.cli.output import command
 
 app = typer.Typer(
@@ -30,16 +31,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("run")(command(run.run))
+app.command("run")(command(of_record(run.run)))
 app.command("plan")(command(plan.plan))
 app.command("runs")(command(runs.runs))
-app.command("report")(command(report.report))
-app.command("strips")(command(strips.strips))
+app.command("report")(command(of_record(report.report)))
+app.command("strips")(command(of_record(strips.strips)))
 app.command("compare")(command(compare.compare))
 app.command("claims")(command(claims.claims))
 app.command("methods")(command(catalogue.methods))
 app.command("datasets")(command(catalogue.datasets))
-app.command("latency")(command(latency.latency))
+app.command("latency")(command(of_record(latency.latency)))
 app.command("bench")(command(bench.bench))
 app.command("check")(command(catalogue.check))
 app.command("doctor")(command(doctor.doctor))
@@ -49,7 +50,7 @@ weights = typer.Typer(
 )
 weights.command("list")(command(catalogue.weights_list))
 weights.command("verify")(command(catalogue.weights_verify))
-weights.command("add")(command(catalogue.weights_add))
+weights.command("add")(command(of_record(catalogue.weights_add)))
 weights.command("convert")(command(convert.weights_convert))
 app.add_typer(weights, name="weights")
 
@@ -58,4 +59,4 @@ published.command("audit")(command(logs.audit))
 published.command("import")(command(logs.import_))
 app.add_typer(published, name="logs")
 
-app.command("train")(command(train.train))
+app.command("train")(command(of_record(train.train)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli.output import results
 from bench.published.logs.audit import Audit, Audited, Best
 from bench.published.logs.scores import Score
 from bench.report import units
@@ -106,89 +107,78 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _accuracies(found: Audit, logs: Sequence[Audited], name: dict[Path, str]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
     radii = logs[0].printed.radii
-    table = Table(
-        title="certified accuracy (%) at l2 radius r, as printed",
-        caption=Text(
-            f"second line: the same counts of votes at alpha={units.level(found.alpha)}, where the log's is larger"
-        ),
-        caption_justify="left",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("log", overflow="fold")
-    for column in ("images", "sigma", "N", "alpha", *(f"r={text}" for text in units.grid(radii))):
-        table.add_column(column, justify="right", no_wrap=True)
+    rows = []
     for each in logs:
         sampling, expected = each.reading.sampling, each.subset.expected
         short = expected is not None and expected != each.images
-        images = f"{each.images}" + (f" of {expected}" if short else "")
         strict = each.rebounded.fractions if each.rebounded else None
-        table.add_row(
-            Text(printable(name[each.log.path])),
-            images,
-            "?" if each.sigma is None else units.noise_level(each.sigma),
-            units.count(sampling.n) if sampling else "?",
-            Text(
-                units.level(sampling.alpha) + (f"\n{units.level(found.alpha)}" if strict else "") if sampling else "?"
-            ),
-            *(_pair(value, None if strict is None else strict[k]) for k, value in enumerate(each.printed.fractions)),
+        again = f"\n{units.level(found.alpha)}" if strict else ""
+        rows.append(
+            (
+                printable(name[each.log.path]),
+                f"{each.images}" + (f" of {expected}" if short else ""),
+                "?" if each.sigma is None else units.noise_level(each.sigma),
+                units.count(sampling.n) if sampling else "?",
+                units.level(sampling.alpha) + again if sampling else "?",
+                *(
+                    _pair(value, None if strict is None else strict[k])
+                    for k, value in enumerate(each.printed.fractions)
+                ),
+            )
         )
-    return table
+    return results(
+        "certified accuracy (%) at l2 radius r, as printed",
+        ("log", "images", "sigma", "N", "alpha", *(f"r={text}" for text in units.grid(radii))),
+        rows,
+        words=1,
+        caption=_plain(
+            f"second line: the same counts of votes at alpha={units.level(found.alpha)}, where the log's is larger"
+        ),
+        whole=True,
+    )
 
 
 def _bests(found: Audit, bests: Sequence[Best], radii: Sequence[float]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title="best of all logs on the same images at each radius (%), as published rows are made",
-        caption=Text(
-            "a best is chosen on these same images, so it is too high; a log of unknown alpha counts as printed"
-        ),
-        caption_justify="left",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("images", overflow="fold")
-    for column in ("logs", "alpha", *(f"r={text}" for text in units.grid(radii))):
-        table.add_column(column, justify="right", no_wrap=True)
+    rows = []
     for best in bests:
         s = best.subset
-        logs = f"{best.logs}" + (f", alpha of {best.untold} unknown" if best.untold and best.rebounded else "")
-        table.add_row(
-            Text(" ".join(filter(None, (s.dataset, s.split, s.words, s.order)))),
-            logs,
-            "printed" + (f"\n{units.level(found.alpha)}" if best.rebounded else ""),
-            *(
-                _pair(value, None if best.rebounded is None else best.rebounded[k])
-                for k, value in enumerate(best.printed)
-            ),
+        rows.append(
+            (
+                " ".join(filter(None, (s.dataset, s.split, s.words, s.order))),
+                f"{best.logs}" + (f", alpha of {best.untold} unknown" if best.untold and best.rebounded else ""),
+                "printed" + (f"\n{units.level(found.alpha)}" if best.rebounded else ""),
+                *(
+                    _pair(value, None if best.rebounded is None else best.rebounded[k])
+                    for k, value in enumerate(best.printed)
+                ),
+            )
         )
-    return table
+    return results(
+        "best of all logs on the same images at each radius (%), as published rows are made",
+        ("images", "logs", "alpha", *(f"r={text}" for text in units.grid(radii))),
+        rows,
+        words=1,
+        caption=_plain(
+            "a best is chosen on these same images, so it is too high; a log of unknown alpha counts as printed"
+        ),
+        whole=True,
+    )
 
 
 def _findings(found: Audit, name: dict[Path, str]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    rows = (
+        ("" if k else printable(name[each.log.path]), finding.kind, printable(finding.text))
+        for each in found.logs
+        for k, finding in enumerate(each.findings)
+    )
+    return results("findings", ("log", "kind", "finding"), rows)
+
+
+def _plain(text: str) -> Text:
     from rich.text import Text
 
-    table = Table(title="findings", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("log", "kind", "finding"):
-        table.add_column(column, overflow="fold")
-    for each in found.logs:
-        for k, finding in enumerate(each.findings):
-            table.add_row(
-                Text("" if k else printable(name[each.log.path])), finding.kind, Text(printable(finding.text))
-            )
-    return table
+    return Text(text)
 
 
 def _pair(value: float, strict: float | None) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import completion
-from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, stdout
+from bench.cli import options
+from bench.cli.output import doubt_lengths, listing, print_json, remark, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -23,20 +23,18 @@ def bench(
         str | None,
         typer.Option(help="Names from bench/timing/throughput/targets.toml, with commas between.", show_default="all"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=completion.precisions)
-    ] = "fp32",
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     compile_passes: Annotated[
         bool, typer.Option("--compile", help="Forward pass and certifier by torch.compile, where that is faster.")
     ] = False,
-    sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
+    sigma: options.Sigma = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder of the record.", callback=at_home)] = RECORDS,
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out networks that a record there holds, of this commit and device.")
     ] = False,
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
     from bench.runs.execution.environment import device_name
@@ -81,8 +79,6 @@ def bench(
 
 
 def _show(peaks: tuple[Peak, ...], found: list[Measurement]) -> None:
-    from rich.table import Table
-
     from bench.report.units import percent
     from bench.timing.throughput.records import DEFAULT_BATCH
 
@@ -90,25 +86,23 @@ def _show(peaks: tuple[Peak, ...], found: list[Measurement]) -> None:
     for peak in peaks:
         rate = f"{peak.flops_s / 1e9:,.0f} GFLOP/s"
         console.print(f"matrix product {peak.precision}: {rate} (side {peak.side}, {peak.threads} threads)")
-    table = Table(
-        title="copies a second; the plain loop is that of published scripts, in fp32; in brackets: by the time of cores"
+    title = "copies a second; the plain loop is that of published scripts, in fp32; in brackets: by the time of cores"
+    columns = (
+        *("network", "forward", "FLOP use", "certifier", "overhead", "plain loop", "certifier / plain"),
+        *(f"at its batch of {DEFAULT_BATCH}", "flips by tuning", "flips by bf16"),
     )
-    for column in ("network", "forward", "FLOP use", "certifier", "overhead", "plain loop", "certifier / plain"):
-        table.add_column(column, justify="left" if column == "network" else "right")
-    table.add_column(f"at its batch of {DEFAULT_BATCH}", justify="right")
-    table.add_column("flips by tuning", justify="right")
-    table.add_column("flips by bf16", justify="right")
+    rows = []
     for m in found:
         share, flips = m.flop_share(peaks), {f.by: f for f in m.flips}
         cpu = "" if m.cpu_speedup is None else f" ({m.cpu_speedup:.2f})"
         cpu_overhead = "" if m.cpu_overhead is None else f" ({percent(m.cpu_overhead)})"
-        table.add_row(
+        rows.append((
             m.name, f"{m.forward.rate:,.4g}", "not countable" if share is None else percent(share),
             f"{m.certifier.rate:,.4g}", f"{percent(m.overhead)}{cpu_overhead}", f"{m.plain.rate:,.4g}",
             f"{m.speedup:.2f}{cpu}", "too slow" if m.default_speedup is None else f"{m.default_speedup:.2f}",
             *(f"{flips[by].flipped} of {flips[by].copies}" for by in ("tuning", "bf16")),
-        )  # fmt: skip
-    console.print(table)
+        ))  # fmt: skip
+    console.print(listing(title, columns, rows, words=1))
     for m in found:
         for other in (f for f in m.flips if f.by not in ("tuning", "bf16")):
             console.print(f"{m.name}: {other.flipped} of {other.copies} labels flipped by {other.by}")

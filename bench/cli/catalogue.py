@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli import completion
-from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, stdout
-from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
+from bench.cli import options
+from bench.cli.output import doubt_lengths, listing, print_json, remark, stdout
+from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
     from bench.types import Method
 
 
 def methods(
-    name: Annotated[
-        str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.", autocompletion=completion.methods)
-    ] = None,
-    json: Annotated[bool, JSON_OPTION] = False,
+    name: options.AnyMethod = None,
+    json: options.Json = False,
 ) -> None:
     """List the methods, or show one with its parameters, weights and training stages."""
     from bench.runs import registry
@@ -30,17 +29,12 @@ def methods(
         return
     console = stdout()
     if name is None:
-        from rich.table import Table
-
-        table = Table(title="methods")
-        for column in ("name", "title", "weights for", "trains", "source"):
-            table.add_column(column)
+        rows = []
         for record in records:
             usable = sorted({w["dataset"] for w in record["weights"] if w["sha256"]})
-            table.add_row(
-                record["name"], record["title"], ", ".join(usable), ", ".join(record["trains"]), record["cite"]
-            )
-        console.print(table)
+            trains = ", ".join(record["trains"])
+            rows.append((record["name"], record["title"], ", ".join(usable), trains, record["cite"]))
+        console.print(listing("methods", ("name", "title", "weights for", "trains", "source"), rows))
         return
     show_method(records[0])
 
@@ -82,39 +76,32 @@ def method_record(name: str, method: Method) -> dict[str, Any]:
 
 def show_method(record: dict[str, Any]) -> None:
     """A method for people."""
-    from rich.table import Table
-
     console = stdout()
     console.print(f"{record['name']}: {record['title']}\n{record['cite']}")
     if record["roles"]:
-        table = Table(title="roles of weights: --weights ROLE=PATH", title_justify="left")
-        table.add_column("role")
-        table.add_column("what")
-        for role in record["roles"]:
-            table.add_row(role["name"], role["help"])
-        console.print(table)
+        roles = [(role["name"], role["help"]) for role in record["roles"]]
+        console.print(listing("roles of weights: --weights ROLE=PATH", ("role", "what"), roles, centred=False))
     if record["params"]:
-        table = Table(title="settings: --set KEY=VALUE", title_justify="left")
-        for column in ("key", "default", "values", "what"):
-            table.add_column(column)
+        rows = []
         for p in record["params"]:
             known = [f"{d}: {v}" for d, v in p["by_dataset"].items()]
             default = ", ".join([*known, "others: to be said"] if p["default"] is None else [str(p["default"]), *known])
-            table.add_row(p["name"], default, " | ".join(p["choices"]), p["help"])
-        console.print(table)
+            rows.append((p["name"], default, " | ".join(p["choices"]), p["help"]))
+        columns = ("key", "default", "values", "what")
+        console.print(listing("settings: --set KEY=VALUE", columns, rows, centred=False))
     if record["weights"]:
-        table = Table(title="known weights", title_justify="left")
-        for column in ("name", "role", "dataset", "sigma", "sha256", "source"):
-            table.add_column(column)
+        entries = []
         for w in record["weights"]:
             sigma = "any" if w["sigma"] is None else f"{w['sigma']:g}"
-            table.add_row(w["name"], w["role"], w["dataset"], sigma, (w["sha256"] or "not published")[:13], w["source"])
-        console.print(table)
+            sha256 = (w["sha256"] or "not published")[:13]
+            entries.append((w["name"], w["role"], w["dataset"], sigma, sha256, w["source"]))
+        fields = ("name", "role", "dataset", "sigma", "sha256", "source")
+        console.print(listing("known weights", fields, entries, centred=False))
     if record["trains"]:
         console.print("trained by: " + "; ".join(f"rrcm-bench train {record['name']} {s}" for s in record["trains"]))
 
 
-def datasets(json: Annotated[bool, JSON_OPTION] = False) -> None:
+def datasets(json: options.Json = False) -> None:
     """List the datasets."""
     from bench.runs import registry
 
@@ -125,29 +112,22 @@ def datasets(json: Annotated[bool, JSON_OPTION] = False) -> None:
                            "num_classes": s.num_classes, "shape": s.shape} for s in sources]}
         )  # fmt: skip
         return
-    from rich.table import Table
-
-    table = Table(title="datasets")
-    for column in ("name", "title", "default subset", "classes", "source"):
-        table.add_column(column)
-    for s in sources:
-        table.add_row(s.name, s.title, s.default_subset, str(s.num_classes or "by folder"), s.cite)
-    stdout().print(table)
+    columns = ("name", "title", "default subset", "classes", "source")
+    rows = [(s.name, s.title, s.default_subset, str(s.num_classes or "by folder"), s.cite) for s in sources]
+    stdout().print(listing("datasets", columns, rows))
 
 
 def check(
-    method: Annotated[str, typer.Argument(help="A method, or file.py:NAME.", autocompletion=completion.methods)],
-    dataset: Annotated[
-        str, typer.Option(help="Dataset whose images it gets.", autocompletion=completion.datasets)
-    ] = "digits",
-    data_root: Annotated[Path | None, DATA_ROOT] = None,
-    class_order: Annotated[str | None, CLASS_ORDER] = None,
-    sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
-    weights: Annotated[list[str] | None, typer.Option(help="ROLE=PATH.", show_default="the catalogue")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Random networks.")] = False,
-    params: Annotated[list[str] | None, typer.Option("--set", help="key=value.", show_default="none")] = None,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
-    json: Annotated[bool, JSON_OPTION] = False,
+    method: options.OneMethod,
+    dataset: options.CheckDataset = "digits",
+    data_root: options.DataRoot = None,
+    class_order: options.ClassOrder = None,
+    sigma: options.Sigma = 0.5,
+    weights: options.CheckWeights = None,
+    random_weights: options.CheckRandomWeights = False,
+    params: options.CheckSettings = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> None:
     """Run the conformance kit on a method: does it keep the protocol that its certificates rest on?"""
     from bench.data.class_order import read_class_order
@@ -184,7 +164,7 @@ def check(
         raise typer.Exit(3)
 
 
-def weights_list(json: Annotated[bool, JSON_OPTION] = False) -> None:
+def weights_list(json: options.Json = False) -> None:
     """List the weights that the catalogues know, and whether they are on this machine."""
     from bench.weights.resolve import verify
 
@@ -197,7 +177,7 @@ def weights_list(json: Annotated[bool, JSON_OPTION] = False) -> None:
 
 def weights_verify(
     names: Annotated[list[str] | None, typer.Argument(help="Names; none verifies all that are here.")] = None,
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """Hash the files of known weights and compare with the catalogue."""
     from bench.weights.resolve import verify
@@ -213,56 +193,61 @@ def weights_verify(
         raise typer.Exit(3)
 
 
-def weights_add(
-    name: Annotated[str, typer.Argument(help="A name of your own, as lab/gaussian/cifar10/0.25.")],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddOptions:
+    """The words of `rrcm-bench weights add`."""
+
+    name: Annotated[str, typer.Argument(help="A name of your own, as lab/gaussian/cifar10/0.25.")]
     path: Annotated[
         Path,
         typer.Argument(help="The checkpoint: safetensors, or .pth without code in it; FILE#KEY.", callback=at_home),
-    ],
-    method: Annotated[str, typer.Option(help="Method that it is for.")],
-    dataset: Annotated[str, typer.Option(help="Dataset that it was trained on.")],
-    role: Annotated[str, typer.Option(help="Role, see `methods NAME`.")] = "network",
-    sigma: Annotated[float | None, typer.Option(help="Noise level that it is for.", show_default="any")] = None,
-    params: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: arch, normaliser, ...", show_default="from the file")
-    ] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
-    source: Annotated[str, typer.Option(help="Where they come from: citation or address.")] = "",
-    json: Annotated[bool, JSON_OPTION] = False,
-) -> None:
+    ]
+    method: Annotated[str, typer.Option(help="Method that it is for.")]
+    dataset: Annotated[str, typer.Option(help="Dataset that it was trained on.")]
+    role: Annotated[str, typer.Option(help="Role, see `methods NAME`.")] = "network"
+    sigma: Annotated[float | None, typer.Option(help="Noise level that it is for.", show_default="any")] = None
+    params: options.AddSettings = None
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = ""
+    source: Annotated[str, typer.Option(help="Where they come from: citation or address.")] = ""
+    json: options.Json = False
+
+
+def weights_add(given: AddOptions) -> None:
     """Hash a checkpoint, copy it into the cache and add it to your catalogue."""
     from bench.runs import registry
     from bench.runs.request import convert
     from bench.types.errors import UsageError
     from bench.weights.resolve import add, read_checkpoint, said_by
 
-    found = registry.method(method)
+    found, role = registry.method(given.method), given.role
     if role not in [r.name for r in found.roles]:
-        raise UsageError(f"{method} has no role {role!r}; expected one of: {', '.join(r.name for r in found.roles)}")
+        raise UsageError(
+            f"{given.method} has no role {role!r}; expected one of: {', '.join(r.name for r in found.roles)}"
+        )
     known = {p.name: p for p in found.params}
     values = {}
-    for word in params or ():
+    for word in given.params or ():
         key, _, value = word.partition("=")
         if key not in known or not value:
             raise UsageError(f"--set {word!r}: expected KEY=VALUE with KEY one of: {', '.join(known) or 'none'}")
-        values[key] = convert(known[key], value, dataset)
-    said, notes = said_by(found, role, path.name, read_checkpoint(path))
+        values[key] = convert(known[key], value, given.dataset)
+    said, notes = said_by(found, role, given.path.name, read_checkpoint(given.path))
     for note in notes:
         remark(f"note  {note}")
     entry = add(
-        name,
-        path,
-        method=method,
+        given.name,
+        given.path,
+        method=given.method,
         role=role,
-        dataset=dataset,
-        sigma=sigma,
+        dataset=given.dataset,
+        sigma=given.sigma,
         params=values,
         said=said,
-        licence=licence,
-        source=source,
+        licence=given.licence,
+        source=given.source,
     )
-    if json:
-        print_json(entry_record(entry, "ok", path))
+    if given.json:
+        print_json(entry_record(entry, "ok", given.path))
     else:
         stdout().print(f"added {entry.name}  sha256 {entry.sha256}")
 
@@ -280,12 +265,10 @@ def entry_record(entry: Any, state: str, path: Path | None) -> dict[str, Any]:
 
 def show_weights(states: list[Any], title: str) -> None:
     """Entries for people."""
-    from rich.table import Table
-
-    table = Table(title=title)
-    for column in ("name", "role", "dataset", "sigma", "state", "sha256", "licence", "source"):
-        table.add_column(column)
+    columns = ("name", "role", "dataset", "sigma", "state", "sha256", "licence", "source")
+    rows = []
     for e, state, _ in states:
         sigma = "any" if e.sigma is None else f"{e.sigma:g}"
-        table.add_row(e.name, e.role, e.dataset, sigma, state, (e.sha256 or "not published")[:13], e.licence, e.source)
-    stdout().print(table)
+        sha256 = (e.sha256 or "not published")[:13]
+        rows.append((e.name, e.role, e.dataset, sigma, state, sha256, e.licence, e.source))
+    stdout().print(listing(title, columns, rows))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from bench.cli import options
+from bench.cli.output import print_json, stdout
 
-from bench.cli.output import JSON_OPTION, print_json, stdout
 
-
-def claims(json: Annotated[bool, JSON_OPTION] = False) -> None:
+def claims(json: options.Json = False) -> None:
     """Derive each headline claim of the rRCM paper from its published tables, and say whether it holds."""
     from bench.report.claims.check import as_json, claims_table, findings
     from bench.report.formats.markdown import terminal

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, stdout
+from bench.cli import options
+from bench.cli.output import doubt_lengths, print_json, stdout
 from bench.cli.paths import at_home
 
 RUN = Annotated[Path, typer.Argument(help="Run folder.", show_default=False, callback=at_home)]
@@ -19,14 +20,12 @@ def compare(
     radii: Annotated[
         str | None, typer.Option(help="l2 radii, comma-separated: 0,0.5,1.", show_default="those of the tables")
     ] = None,
-    bound: Annotated[str, typer.Option(help="pa (the field's) | papb (runner-up bounded too).")] = "pa",
-    alpha: Annotated[
-        float | None, typer.Option(help="Re-read the votes of both at another alpha.", show_default="the runs' own")
-    ] = None,
+    bound: options.CompareBound = "pa",
+    alpha: options.CompareAlpha = None,
     overlap: Annotated[
         bool, typer.Option("--overlap", help="Pair what two different subsets share, and report how much that is.")
     ] = False,
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """Pair two runs image by image: exact McNemar, bootstrap intervals, Holm over the radii."""
     from bench.cli.requests import numbers

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import completion
-from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+from bench.cli import options
+from bench.cli.output import print_json, remark, stdout
 from bench.cli.paths import at_home
 
 
@@ -20,16 +20,9 @@ def weights_convert(
         ),
     ],
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.", callback=at_home)],
-    converter: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            help="Whose checkpoint it is: guided-diffusion, improved-diffusion, hf-vit, or file.py:NAME.",
-            autocompletion=completion.converters,
-        ),
-    ],
+    converter: options.Converter,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """Rewrite a published checkpoint under the names that the methods here know."""
     from bench.runs import registry

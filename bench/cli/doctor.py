@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import Annotated, Any
+from typing import Any
 
-from bench.cli.output import JSON_OPTION, print_json, stdout
+from bench.cli import options
+from bench.cli.output import pairs, print_json, stdout
 from bench.types.errors import first_line
 
 OPTIONAL = {
@@ -17,20 +18,15 @@ OPTIONAL = {
 }
 
 
-def doctor(json: Annotated[bool, JSON_OPTION] = False) -> None:
+def doctor(json: options.Json = False) -> None:
     """Print versions, devices, caches, and which optional parts are usable and why not."""
     record = examine()
     if json:
         print_json(record)
         return
-    from rich.table import Table
-
     console = stdout()
     for title, part in record.items():
-        table = Table(title=title, show_header=False, title_justify="left")
-        for key, value in part.items():
-            table.add_row(str(key), str(value))
-        console.print(table)
+        console.print(pairs(title, part))
 
 
 def examine() -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.cli.output import print_json, stdout
+from bench.cli.output import listing, print_json, stdout
 
 if TYPE_CHECKING:
     from bench.runs.certify import Job
@@ -44,27 +44,24 @@ def _record(job: Job, cost: Cost, device: str) -> dict[str, object]:
 
 
 def _table(costs: list[tuple[Job, Cost]], device: str) -> None:
-    from rich.table import Table
-
     from bench.report.units import duration
 
-    table = Table(title=f"plan on {device}, estimated from a probe of about 2 s each")
-    for column in (
+    columns = (
         *("method", "dataset", "sigma", "images", "n0 + n", "samples", "fixed n", "sequential"),
         *("calls a sample", "GMAC a sample", "time"),
-    ):
-        table.add_column(column, justify="left" if column in ("method", "dataset") else "right")
+    )
+    rows = []
     for job, cost in costs:
         spec = job.spec
         macs = f"{cost.flops / 2e9:.4g}" if cost.flops else "not countable"
         calls = ", ".join(f"{count} {network}" for network, count in cost.calls.items()) or "not told"
-        table.add_row(
+        rows.append((
             spec.method + (" (random weights)" if spec.random_weights else ""), spec.dataset, f"{spec.sigma:g}",
             str(spec.images), f"{'up to ' * spec.stops}{spec.n0 + spec.n}", f"{cost.passes:,}", f"{cost.fixed:,}",
             "not told" if cost.sequential is None else f"{cost.sequential:,}", calls, macs, duration(cost.seconds),
-        )  # fmt: skip
+        ))  # fmt: skip
     console = stdout()
-    console.print(table)
+    console.print(listing(f"plan on {device}, estimated from a probe of about 2 s each", columns, rows, words=2))
     console.print(f"all: {sum(c.passes for _, c in costs):,} samples, {duration(sum(c.seconds for _, c in costs))}")
     fixed = sum(c.fixed for _, c in costs)
     other = [c.sequential for _, c in costs if c.sequential is not None]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.output import remark
+from bench.cli.output import listing, remark
 from bench.cli.requests import numbers
 from bench.report.accuracy import natural_radii
 from bench.timing.forecast.forecast import Forecast, costs_of_the_paper, forecast, given_cost
@@ -54,24 +54,15 @@ def make(
 
 def shown(forecasts: Sequence[Forecast]) -> list[Table]:
     """Both tables for a terminal."""
-    from rich.table import Table
-
     from bench.report.figures.forecast import HOURS_COLUMNS, SPLIT_COLUMNS, hours_rows, split_rows
 
     first = forecasts[0]
     sigmas = ", ".join(f"{s:g}" for s in sorted({each.sigma for each in forecasts}))
-    tables = []
-    for title, columns, rows in (
-        (f"{first.images} images, n = {first.n}, sigma {sigmas} together", HOURS_COLUMNS, hours_rows(forecasts)),
-        ("over devices, simulated", SPLIT_COLUMNS, split_rows(forecasts)),
-    ):
-        table = Table(title=title)
-        for k, column in enumerate(columns):
-            table.add_column(column, justify="left" if k == 0 else "right")
-        for row in rows:
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+    title = f"{first.images} images, n = {first.n}, sigma {sigmas} together"
+    return [
+        listing(title, HOURS_COLUMNS, hours_rows(forecasts), words=1),
+        listing("over devices, simulated", SPLIT_COLUMNS, split_rows(forecasts), words=1),
+    ]
 
 
 def write(forecasts: Sequence[Forecast], out: Path) -> Path:

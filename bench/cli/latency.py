@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import completion
-from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
+from bench.cli import options
+from bench.cli.output import doubt_lengths, print_json, remark, results, resumable, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -17,87 +18,73 @@ if TYPE_CHECKING:
     from bench.timing.latency.request import Item, LatencyRequest
 
 LEDGER = Path("results/runs/latency.jsonl")
-METHODS = "gaussian,consistency,rrcm"
 
 
-def latency(
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            help="Methods, with commas between; or file.py:NAME.",
-            show_default=METHODS,
-            autocompletion=completion.methods,
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Whose image shape and classes.", show_default="digits", autocompletion=completion.datasets),
-    ] = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyOptions:
+    """The words of `rrcm-bench latency`."""
+
+    methods: options.LatencyMethods = None
+    dataset: options.LatencyDataset = None
     gpu: Annotated[
         str | None,
         typer.Option(help="Device wanted: a800, h200, ...; projected where it is not here.", show_default="this one"),
-    ] = None,
+    ] = None
     table: Annotated[
         int | None,
         typer.Option(help="1 (ImageNet) or 2 (CIFAR-10): the paper's rows, N and batches.", show_default="none"),
-    ] = None,
-    n: Annotated[int | None, typer.Option(help="Samples an image for the bound.", show_default="100000")] = None,
-    n0: Annotated[int, typer.Option(help="Samples an image for choosing the class.")] = 100,
-    sigma: Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")] = 0.5,
-    alpha: Annotated[float, typer.Option(help="Chance that an image's certificate is wrong.")] = 0.001,
-    precision: Annotated[
-        str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=completion.precisions)
-    ] = "fp32",
-    batch: Annotated[
-        str | None,
-        typer.Option(help="auto (searched) | paper | K copies a pass.", show_default="auto; with --table: paper"),
-    ] = None,
-    repeats: Annotated[int, typer.Option(help="Certificates, or parts of one, on the clock.")] = 6,
+    ] = None
+    n: options.N = None
+    n0: options.LatencyN0 = 100
+    sigma: options.Sigma = 0.5
+    alpha: options.LatencyAlpha = 0.001
+    precision: options.Precision = "fp32"
+    batch: options.LatencyBatch = None
+    repeats: Annotated[int, typer.Option(help="Certificates, or parts of one, on the clock.")] = 6
     budget: Annotated[
         float, typer.Option(help="Seconds for each method; a part is timed where a whole is too long.")
-    ] = 120.0,
-    size: Annotated[int | None, typer.Option(help="Side of the crop, pixels.", show_default="the method's own")] = None,
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Random networks: the time is the same, and the record says so.")
-    ] = False,
-    weights: Annotated[list[str] | None, typer.Option(help="[METHOD.]ROLE=PATH.", show_default="the catalogue")] = None,
-    params: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="[METHOD.]key=value: a method's setting.", show_default="see `methods NAME`"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
-    shared: Annotated[bool, typer.Option("--shared", help="Go on beside other processes on the GPU.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Measure on the --gpu or refuse; project nothing.")] = False,
-    claims: Annotated[bool, typer.Option("--claims", help="Only re-derive the paper's claims of speed.")] = False,
-    backtest: Annotated[bool, typer.Option("--backtest", help="Only test projections on published rates.")] = False,
-    out: Annotated[Path, typer.Option(help="File of records, JSON lines, appended to.", callback=at_home)] = LEDGER,
-    json: Annotated[bool, JSON_OPTION] = False,
-) -> None:
+    ] = 120.0
+    size: options.Size = None
+    random_weights: options.LatencyRandomWeights = False
+    weights: options.Weights = None
+    params: options.Settings = None
+    device: options.Device = "auto"
+    shared: Annotated[bool, typer.Option("--shared", help="Go on beside other processes on the GPU.")] = False
+    strict: Annotated[bool, typer.Option("--strict", help="Measure on the --gpu or refuse; project nothing.")] = False
+    claims: Annotated[bool, typer.Option("--claims", help="Only re-derive the paper's claims of speed.")] = False
+    backtest: Annotated[bool, typer.Option("--backtest", help="Only test projections on published rates.")] = False
+    out: Annotated[Path, typer.Option(help="File of records, JSON lines, appended to.", callback=at_home)] = LEDGER
+    json: options.Json = False
+
+
+def latency(given: LatencyOptions) -> None:
     """Time one certificate of each method: what was timed, on what, how sure it is."""
     from bench.timing.latency.devices import profile
     from bench.types.errors import UsageError
 
-    if claims or backtest:
-        show_published(claims=claims, backtest=backtest, json=json)
+    if given.claims or given.backtest:
+        show_published(claims=given.claims, backtest=given.backtest, json=given.json)
         return
-    if table is not None and (methods or dataset or n):
+    table = given.table
+    if table is not None and (given.methods or given.dataset or given.n):
         raise UsageError("--table has its own methods, dataset and N; leave --methods, --dataset and --n out")
-    target = profile(gpu) if gpu else None
+    target = profile(given.gpu) if given.gpu else None
     from bench.timing.latency import paper
     from bench.timing.latency import request as requests
     from bench.timing.latency.request import LatencyRequest
 
     plan = paper.rows(table) if table is not None else ()
     request = LatencyRequest(
-        dataset=paper.dataset(table) if table is not None else dataset or "digits", sigma=sigma, n0=n0,
-        n=n or 100_000, alpha=alpha, size=size, precision=precision,
-        batch=batch or ("auto" if table is None else "paper"), repeats=repeats, budget_s=budget,
-        random_weights=random_weights, weights=tuple(weights or ()), params=tuple(params or ()), shared=shared,
+        dataset=paper.dataset(table) if table is not None else given.dataset or "digits", sigma=given.sigma,
+        n0=given.n0, n=given.n or 100_000, alpha=given.alpha, size=given.size, precision=given.precision,
+        batch=given.batch or ("auto" if table is None else "paper"), repeats=given.repeats, budget_s=given.budget,
+        random_weights=given.random_weights, weights=tuple(given.weights or ()), params=tuple(given.params or ()),
+        shared=given.shared,
     )  # fmt: skip
-    named = tuple(word.strip() for word in (methods or METHODS).split(","))
+    named = tuple(word.strip() for word in (given.methods or options.LATENCY_METHODS).split(","))
     items = requests.paper_items(table) if table is not None else requests.items(request, named)
-    found = compute(request, items, one_device(device), target, strict=strict, out=out)
-    if json:
+    found = compute(request, items, one_device(given.device), target, strict=given.strict, out=given.out)
+    if given.json:
         from bench.report.tables.latency_claims import as_json
 
         print_json({"rows": as_json(found)})
@@ -110,7 +97,7 @@ def latency(
     if plan:
         show(beside_published(found, plan, target))
         show(claimed(found))
-    remark(f"records are kept in {out}")
+    remark(f"records are kept in {given.out}")
 
 
 def compute(
@@ -202,16 +189,9 @@ def show_published(*, claims: bool, backtest: bool, json: bool) -> None:
 
 def show(grid: Grid) -> None:
     """A table and its notes on stdout."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(grid.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for k, column in enumerate(grid.columns):
-        table.add_column(Text(column), justify="left" if k == 0 else "right", overflow="fold")
-    for row in grid.rows:
-        table.add_row(*map(Text, row))
     console = stdout()
-    console.print(table)
+    console.print(results(Text(grid.title), grid.columns, grid.rows, words=1))
     for note in grid.notes:
         console.print(Text(f"  {note}"))

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+from bench.cli import options
+from bench.cli.output import print_json, remark, stdout
 from bench.cli.paths import at_home
 
 PATHS = Annotated[
@@ -25,7 +26,7 @@ def audit(
     paths: PATHS,
     alpha: Annotated[float, typer.Option(help="The failure probability that the papers state.")] = 0.001,
     radius: RADIUS = None,
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """Find what is odd about published logs: N and alpha, missing images, unusual subsets, rounding, doubles."""
     from bench.cli.audits import record, tables
@@ -67,7 +68,7 @@ def import_(
     alpha: Annotated[float | None, typer.Option(help="Failure probability.", show_default="told by the radii")] = None,
     radius: RADIUS = None,
     out: Annotated[Path, typer.Option(help="Folder of imported logs.", callback=at_home)] = Path("results/imported"),
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """Store published logs, marked as imported; those that cannot be are named, with exit code 3."""
     from bench.data.installed import installed_datasets

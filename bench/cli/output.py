@@ -15,13 +15,13 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Table
+from rich.text import TextType
 
 from bench.report.formats.escaping import terminal
 from bench.types.plugins import told_apart
 
 P = ParamSpec("P")
-
-JSON_OPTION = typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,56 @@ def stdout() -> Screen:
 def stderr() -> Console:
     """The console of progress."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def listing(
+    title: TextType,
+    columns: Iterable[TextType],
+    rows: Iterable[Iterable[TextType]],
+    *,
+    words: int | None = None,
+    centred: bool = True,
+) -> Table:
+    """A framed table; its first `words` columns (all without it) stand left, numbers right."""
+    table = Table(title=title, title_justify="center" if centred else "left")
+    for k, column in enumerate(columns):
+        table.add_column(column, justify="left" if words is None or k < words else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def results(
+    title: TextType,
+    columns: Iterable[TextType],
+    rows: Iterable[Iterable[TextType]],
+    *,
+    words: int | None = None,
+    caption: TextType | None = None,
+    whole: bool = False,
+) -> Table:
+    """A table as those of reports look; `whole`: no number is broken, where room is short the words give way."""
+    from bench.report.formats.markdown import frameless
+
+    table = frameless(title, caption)
+    for k, column in enumerate(columns):
+        number = words is not None and k >= words
+        if number and whole:
+            # Cut with a mark: rich folds no column that it may not break, it drops letters.
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def pairs(title: str, record: Mapping[str, Any]) -> Table:
+    """Keys and values."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    for key, value in record.items():
+        table.add_row(str(key), str(value))
+    return table
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from bench.types.errors import UsageError
 
 
@@ -22,12 +20,6 @@ def at_home(given: Any) -> Any:
         return given and Path(given).expanduser()
     except RuntimeError:
         raise UsageError(f"{str(given)!r}: there is no such home folder; write it out") from None
-
-
-DATA_ROOT = typer.Option(help="Folder of the dataset, or its file.", show_default="the cache", callback=at_home)
-CLASS_ORDER = typer.Option(
-    help="Labels of class folders: natural | text | FILE with a class a line.", show_default="where both agree"
-)
 
 
 def beside(words: str, folder: Path | None) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.output import JSON_OPTION, print_json, remark, stdout
+from bench.cli import options
+from bench.cli.output import print_json, remark, stdout
 from bench.cli.paths import at_home
 
 
@@ -36,7 +37,7 @@ def plan(
     out: Annotated[
         Path | None, typer.Option(help="Folder for JSON, tables and picture.", show_default="none", callback=at_home)
     ] = None,
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """Forecast the device hours of a table by both certifiers; for one run on this machine see `run --dry-run`."""
     from bench.cli.forecasts import make, shown, write

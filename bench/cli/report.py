@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli import options
 from bench.cli.output import left_out, remark, stdout
 from bench.cli.paths import at_home
 
@@ -17,61 +19,55 @@ if TYPE_CHECKING:
 RUNS = Path("results/runs")
 
 
-def report(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """The words of `rrcm-bench report`."""
+
     runs: Annotated[
         list[Path] | None,
         typer.Option(
             help="Run folders, imported logs, or folders of them; repeatable.", show_default=str(RUNS), callback=at_home
         ),
-    ] = None,
+    ] = None
     table: Annotated[
         str | None,
         typer.Option(
             help="The paper's table to stand beside: 1 (ImageNet), 2 (CIFAR-10), 3 to 9, rebuttal1, rebuttal2, raw.",
             show_default="none",
         ),
-    ] = None,
-    bound: Annotated[str, typer.Option(help="pa (the field's) | papb (runner-up bounded too) | both, apart.")] = "pa",
-    alpha: Annotated[
-        float | None, typer.Option(help="Re-read the same votes at another alpha.", show_default="the runs' own")
-    ] = None,
+    ] = None
+    bound: options.ReportBound = "pa"
+    alpha: options.ReportAlpha = None
     select: Annotated[
         str,
         typer.Option(help="How a best sigma is chosen: oracle (on the reported images) | disjoint (on other images)."),
-    ] = "oracle",
-    bold: Annotated[
-        str, typer.Option(help="significant (not significantly worse than the best) | best | none.")
-    ] = "significant",
+    ] = "oracle"
+    bold: Annotated[str, typer.Option(help="significant (not significantly worse than the best) | best | none.")] = (
+        "significant"
+    )
     check: Annotated[
         float | None,
         typer.Option(
             help="Exit with 3 where a cell is more than that many points from its published one.",
             show_default="no check",
         ),
-    ] = None,
-    latex: Annotated[bool, typer.Option("--latex", help="LaTeX tables (booktabs).")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Markdown tables.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="One line a cell, full precision.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Tables as one JSON document.")] = False,
-    html: Annotated[bool, typer.Option("--html", help="One self-contained page, to --out.")] = False,
-    intervals: Annotated[
-        bool, typer.Option("--intervals", help="Show 95 % Wilson intervals on the terminal too.")
-    ] = False,
+    ] = None
+    latex: Annotated[bool, typer.Option("--latex", help="LaTeX tables (booktabs).")] = False
+    markdown: Annotated[bool, typer.Option("--markdown", help="Markdown tables.")] = False
+    csv: Annotated[bool, typer.Option("--csv", help="One line a cell, full precision.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Tables as one JSON document.")] = False
+    html: Annotated[bool, typer.Option("--html", help="One self-contained page, to --out.")] = False
+    intervals: Annotated[bool, typer.Option("--intervals", help="Show 95 % Wilson intervals on the terminal too.")] = (
+        False
+    )
     figures: Annotated[
         str | None,
         typer.Option(
             help="Comma-separated: accuracy, latency, schedule, scaling, ablation, samples.",
             show_default="those that the runs give",
         ),
-    ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the runs' dataset: its images appear on the page.",
-            show_default="the cache",
-            callback=at_home,
-        ),
-    ] = None,
+    ] = None
+    data_root: options.ReportDataRoot = None
     latency: Annotated[
         list[Path] | None,
         typer.Option(
@@ -79,14 +75,16 @@ def report(
             show_default="none",
             callback=at_home,
         ),
-    ] = None,
+    ] = None
     out: Annotated[
         Path | None,
         typer.Option(
             help="Folder for files and figures (PNG, PDF, SVG).", show_default="stdout, no figures", callback=at_home
         ),
-    ] = None,
-) -> None:
+    ] = None
+
+
+def report(given: ReportOptions) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
     from bench.published.logs.store import find_imports
     from bench.report.build import build, write
@@ -95,39 +93,45 @@ def report(
     from bench.types.errors import UsageError
 
     chosen = [
-        form for form, on in (("tex", latex), ("md", markdown), ("csv", csv), ("json", json), ("html", html)) if on
+        form
+        for form, on in (
+            *(("tex", given.latex), ("md", given.markdown), ("csv", given.csv), ("json", given.json)),
+            ("html", given.html),
+        )
+        if on
     ]
+    out, figures = given.out, given.figures
     if out is None and len(chosen) > 1:
         raise UsageError("several formats on one stdout; give one of them, or --out FOLDER")
-    if out is None and html:
+    if out is None and given.html:
         raise UsageError("--html is a page with pictures; give --out FOLDER")
     if out is None and figures is not None:
         raise UsageError("--figures are files; give --out FOLDER")
-    if select not in ("oracle", "disjoint"):
-        raise UsageError(f"--select must be oracle or disjoint, got {select!r}")
+    if given.select not in ("oracle", "disjoint"):
+        raise UsageError(f"--select must be oracle or disjoint, got {given.select!r}")
     # Without --runs an absent default folder is no mistake: --table 1 alone shows the published rows.
-    paths = runs or ([RUNS] if RUNS.is_dir() else [])
+    paths = given.runs or ([RUNS] if RUNS.is_dir() else [])
     found = find_runs(paths, left_out)
     made = build(
         found,
         imports=find_imports(paths, remark),
-        table=table,
-        bound=bound,
-        alpha=alpha,
-        bold=bold,
-        disjoint=select == "disjoint",
+        table=given.table,
+        bound=given.bound,
+        alpha=given.alpha,
+        bold=given.bold,
+        disjoint=given.select == "disjoint",
         paths=paths,
         figures=None if figures is None else figures.split(","),
-        latencies=[record for path in latency or () for record in read(path, remark)],
-        roots=None if data_root is None else {run.spec.dataset: data_root for run in found},
+        latencies=[record for path in given.latency or () for record in read(path, remark)],
+        roots=None if given.data_root is None else {run.spec.dataset: given.data_root for run in found},
     )
     if out is not None:
         for path in write(made, out, [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf", "svg"]):
             remark(f"wrote {path}")
     else:
-        _print(made.tables, chosen, intervals=intervals)
-    if check is not None:
-        _check(made.tables, check)
+        _print(made.tables, chosen, intervals=given.intervals)
+    if given.check is not None:
+        _check(made.tables, given.check)
 
 
 def _check(tables: tuple[Table, ...], tolerance: float) -> None:

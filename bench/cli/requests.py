@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from bench.report.accuracy import natural_radii
 from bench.runs import registry
 from bench.runs.request import RunRequest
 from bench.types.errors import UsageError
+from bench.types.suggest import closest
 
 EMBEDDED = Path(__file__).with_name("embedded.toml")
 
@@ -107,8 +107,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
     for key, value in table.items():
         if key not in KEYS:
-            close = difflib.get_close_matches(key, KEYS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = closest(key, KEYS, form="; did you mean {}?")
             raise UsageError(f"plan {str(path)!r}: unknown key {key!r}{hint} Known: {', '.join(KEYS)}")
         try:
             msgspec.convert(value, KEYS[key][1], strict=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.output import JSON_OPTION, left_out, print_json, stdout
+from bench.cli import options
+from bench.cli.output import left_out, listing, pairs, print_json, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def runs(
     folder: Annotated[Path, typer.Option("--runs", help="Folder of run folders.", callback=at_home)] = Path(
         "results/runs"
     ),
-    json: Annotated[bool, JSON_OPTION] = False,
+    json: options.Json = False,
 ) -> None:
     """List the runs of a folder, or show one."""
     from bench.cli.records import run_record
@@ -38,21 +39,18 @@ def runs(
     if json:
         print_json({"runs": [run_record(run) for run in found]})
         return
-    from rich.table import Table
-
-    table = Table(title=f"{len(found)} runs in {folder}")
-    for column in ("digest", "method", "dataset", "subset", "sigma", "n", "images", "samples", "seconds an image"):
-        table.add_column(column, justify="left" if column in ("digest", "method", "dataset", "subset") else "right")
+    columns = ("digest", "method", "dataset", "subset", "sigma", "n", "images", "samples", "seconds an image")
+    rows = []
     for run in found:
         spec = run.spec
         seconds = sum(row.seconds for row in run.rows) / len(run.rows) if run.rows else 0.0
-        table.add_row(
+        rows.append((
             spec.digest()[:10], spec.method + (" (random weights)" if spec.random_weights else ""), spec.dataset,
             spec.subset, f"{spec.sigma:g}", f"up to {spec.n}" if spec.stops else str(spec.n),
             f"{len(run.rows)}/{spec.images}", f"{sum(row.samples for row in run.rows):,}",
             f"{seconds:.3g}",
-        )  # fmt: skip
-    stdout().print(table)
+        ))  # fmt: skip
+    stdout().print(listing(f"{len(found)} runs in {folder}", columns, rows, words=4))
 
 
 def pick(found: list[Run], digest: str, folder: Path) -> Run:
@@ -71,17 +69,12 @@ def pick(found: list[Run], digest: str, folder: Path) -> Run:
 
 def show(run: Run) -> None:
     """Everything that a run knows of itself."""
-    from rich.table import Table
-
     from bench.cli.records import headline
 
     console = stdout()
     console.print(f"run {run.spec.digest()}")
     for title, record in (("what", run.spec.as_json()), ("how", run.execution), ("with", run.environment)):
-        table = Table(title=title, show_header=False, title_justify="left")
-        for key, value in record.items():
-            table.add_row(key, str(value))
-        console.print(table)
+        console.print(pairs(title, record))
     console.print(f"{len(run.rows)}/{run.spec.images} images" + (f"  {headline(run)}" if run.rows else ""))
     if run.unsealed:
         console.print(f"! {run.unsealed} rows are from before rows had seals: a change in them would not be noticed")

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli import completion
+from bench.cli import options
 from bench.cli.output import doubt_lengths, remark
-from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home, subset_beside
+from bench.cli.paths import at_home, subset_beside
 
 METHODS = "denoised,dds,densepure,diffsmooth"
 
 
-def strips(
-    out: Annotated[Path, typer.Option(help="Folder for strips-DATASET-sSIGMA.png, .pdf and .svg.", callback=at_home)],
-    methods: Annotated[
-        str, typer.Option(help="Methods that denoise, with commas between.", autocompletion=completion.methods)
-    ] = METHODS,
-    dataset: Annotated[str, typer.Option(help="Whose images.", autocompletion=completion.datasets)] = "digits",
-    data_root: Annotated[Path | None, DATA_ROOT] = None,
-    class_order: Annotated[str | None, CLASS_ORDER] = None,
-    sigma: Annotated[str, typer.Option(help="Noise levels, l2 in [0, 1] pixels, with commas between.")] = "0.5",
-    subset: Annotated[str | None, typer.Option(help="As for `run`.", show_default="the dataset's own")] = None,
-    images: Annotated[int, typer.Option(help="First so many images of the subset, at most 8.")] = 5,
-    weights: Annotated[list[str] | None, typer.Option(help="[METHOD.]ROLE=PATH.", show_default="the catalogue")] = None,
-    params: Annotated[list[str] | None, typer.Option("--set", help="[METHOD.]key=value.", show_default="none")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the crop, pixels.", show_default="the method's own")] = None,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda:0.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the noise; 0 gives the first copy that `run` certifies on.")] = 0,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StripsOptions:
+    """The words of `rrcm-bench strips`."""
+
+    out: Annotated[Path, typer.Option(help="Folder for strips-DATASET-sSIGMA.png, .pdf and .svg.", callback=at_home)]
+    methods: options.StripsMethods = METHODS
+    dataset: options.StripsDataset = "digits"
+    data_root: options.DataRoot = None
+    class_order: options.ClassOrder = None
+    sigma: options.StripsSigmas = "0.5"
+    subset: options.StripsSubset = None
+    images: Annotated[int, typer.Option(help="First so many images of the subset, at most 8.")] = 5
+    weights: options.Weights = None
+    params: options.StripsSettings = None
+    size: options.Size = None
+    device: options.Device = "auto"
+    seed: Annotated[int, typer.Option(help="Of the noise; 0 gives the first copy that `run` certifies on.")] = 0
+
+
+def strips(given: StripsOptions) -> None:
     """Draw images clean, as their first noisy copy, and as each method's classifier is given them."""
     from bench.cli.requests import numbers
     from bench.data.class_order import read_class_order
@@ -45,13 +49,15 @@ def strips(
     from bench.types import Denoising
     from bench.types.errors import UsageError
 
-    if not 1 <= images <= MOST:
-        raise UsageError(f"--images must be 1 to {MOST}, got {images}; a figure of more would show nothing")
+    if not 1 <= given.images <= MOST:
+        raise UsageError(f"--images must be 1 to {MOST}, got {given.images}; a figure of more would show nothing")
     jobs = plan(
         RunRequest(
-            methods=tuple(methods.split(",")), dataset=dataset, sigmas=tuple(numbers(sigma)), data_root=data_root,
-            weights=tuple(weights or ()), params=tuple(params or ()), subset=subset and subset_beside(subset, None),
-            class_order=class_order and read_class_order(class_order), limit=images, size=size, seed=seed,
+            methods=tuple(given.methods.split(",")), dataset=given.dataset, sigmas=tuple(numbers(given.sigma)),
+            data_root=given.data_root, weights=tuple(given.weights or ()), params=tuple(given.params or ()),
+            subset=given.subset and subset_beside(given.subset, None),
+            class_order=given.class_order and read_class_order(given.class_order), limit=given.images,
+            size=given.size, seed=given.seed,
         )
     )  # fmt: skip
     doubt_lengths(job.spec.sigma for job in jobs)
@@ -59,7 +65,7 @@ def strips(
     if len(shapes) > 1:
         sides = ", ".join(sorted({str(job.spec.shape[1]) for job in jobs}))
         raise UsageError(f"the methods take images of different sides ({sides}); give --size, one for all")
-    place = parse_devices(device)[0]
+    place = parse_devices(given.device)[0]
     pictures = []
     for level in dict.fromkeys(job.spec.sigma for job in jobs):
         some = [job for job in jobs if job.spec.sigma == level]
@@ -68,8 +74,12 @@ def strips(
         for name, classifier in built.items():
             if not isinstance(classifier, Denoising):
                 raise UsageError(f"{name} shows no denoised pixels; leave it out of --methods")
-        made = [denoised_strip(source[index], built, sigma=level, seed=seed, device=place) for index in some[0].indices]
-        name, title = f"strips-{dataset}-s{noise_level(level)}", f"{dataset}, sigma {noise_level(level)}: first copy"
+        made = [
+            denoised_strip(source[index], built, sigma=level, seed=given.seed, device=place)
+            for index in some[0].indices
+        ]
+        name = f"strips-{given.dataset}-s{noise_level(level)}"
+        title = f"{given.dataset}, sigma {noise_level(level)}: first copy"
         pictures.append(Drawing(name, title, partial(strip_figure, made, title)))
-    for path in write(Report((), tuple(pictures)), out, ["png", "pdf", "svg"]):
+    for path in write(Report((), tuple(pictures)), given.out, ["png", "pdf", "svg"]):
         remark(f"wrote {path}")

@@ -7,14 +7,15 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli import completion
-from bench.cli.output import JSON_OPTION, doubt_lengths, print_json, remark, resumable, stdout
-from bench.cli.paths import CLASS_ORDER, DATA_ROOT, at_home
+from bench.cli import options
+from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
+from bench.cli.paths import at_home
 from bench.types.plugins import told_apart
 
 # Seconds that a process waits with its complaint: torchrun ends all once one has failed, so that a line of the first
@@ -43,25 +44,22 @@ def _one_voice() -> Iterator[None]:
         raise typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from None
 
 
-@_one_voice()
-def train(
-    method: Annotated[str, typer.Argument(help="Method, see `rrcm-bench methods`.", autocompletion=completion.methods)],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """The words of `rrcm-bench train`."""
+
+    method: options.TrainMethod
     stage: Annotated[
         str | None, typer.Argument(help="Stage, where the method has several.", show_default="the only one")
-    ] = None,
-    dataset: Annotated[str, typer.Option(help="Dataset.", autocompletion=completion.datasets)] = "digits",
-    data_root: Annotated[Path | None, DATA_ROOT] = None,
-    class_order: Annotated[str | None, CLASS_ORDER] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Named hyper-parameters.", show_default="the dataset's own")
-    ] = None,
-    sigma: Annotated[
-        float | None,
-        typer.Option(help="Noise level, l2 in [0, 1] pixels.", show_default="none: the stage may not need it"),
-    ] = None,
-    init: Annotated[
-        Path | None, typer.Option(help="Weights to start from.", show_default="none", callback=at_home)
-    ] = None,
+    ] = None
+    dataset: options.TrainDataset = "digits"
+    data_root: options.DataRoot = None
+    class_order: options.ClassOrder = None
+    preset: Annotated[str | None, typer.Option(help="Named hyper-parameters.", show_default="the dataset's own")] = None
+    sigma: options.TrainSigma = None
+    init: Annotated[Path | None, typer.Option(help="Weights to start from.", show_default="none", callback=at_home)] = (
+        None
+    )
     out: Annotated[
         Path | None,
         typer.Option(
@@ -69,18 +67,17 @@ def train(
             show_default="results/train/METHOD-STAGE-DATASET[-sSIGMA]",
             callback=at_home,
         ),
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over the preset.", show_default="none")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto | cpu | cuda:0; under torchrun auto or cuda is one GPU a process.")
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of initialisation, order, noise and augmentation.")] = 0,
-    resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if there is one.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
-    json: Annotated[bool, JSON_OPTION] = False,
-) -> None:
+    ] = None
+    overrides: options.TrainSettings = None
+    device: options.TrainDevice = "auto"
+    seed: Annotated[int, typer.Option(help="Seed of initialisation, order, noise and augmentation.")] = 0
+    resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if there is one.")] = True
+    dry_run: options.DryRun = False
+    json: options.Json = False
+
+
+@_one_voice()
+def train(given: TrainOptions) -> None:
     """Train a method's networks by its authors' recipe; killed, the same command resumes.
 
     On several GPUs: torchrun --nproc_per_node N -m bench train ...; the batch is divided among the processes.
@@ -92,9 +89,10 @@ def train(
     from bench.types.errors import UsageError
     from bench.types.limits import SIGMA, check_seed, check_within
 
-    check_within("--sigma", sigma, *SIGMA)
-    check_seed(seed)
+    check_within("--sigma", given.sigma, *SIGMA)
+    check_seed(given.seed)
 
+    method, stage = given.method, given.stage
     found = registry.method(method)
     if not found.train:
         raise UsageError(f"{method} has no training stage; those that have: {', '.join(trainable())}")
@@ -103,29 +101,29 @@ def train(
     if stage is None or stage not in found.train:
         raise UsageError(f"{method} trains in stages: {', '.join(found.train)}; got {stage!r}")
     words = {}
-    for word in overrides or ():
+    for word in given.overrides or ():
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {word!r}: expected key=value")
         words[key] = value
-    suffix = "" if sigma is None else f"-s{sigma:g}"
+    suffix = "" if given.sigma is None else f"-s{given.sigma:g}"
     request = TrainRequest(
         method=method,
         stage=stage,
-        dataset=dataset,
-        data_root=data_root,
-        class_order=class_order and read_class_order(class_order),
-        preset=preset or "",
-        sigma=sigma,
-        init=init,
-        out=out or Path("results/train") / f"{method}-{stage}-{dataset}{suffix}",
+        dataset=given.dataset,
+        data_root=given.data_root,
+        class_order=given.class_order and read_class_order(given.class_order),
+        preset=given.preset or "",
+        sigma=given.sigma,
+        init=given.init,
+        out=given.out or Path("results/train") / f"{method}-{stage}-{given.dataset}{suffix}",
         overrides=words,
-        device=parse_devices(_own(device))[0],
-        seed=seed,
-        resume=resume,
-        dry_run=dry_run,
+        device=parse_devices(_own(given.device))[0],
+        seed=given.seed,
+        resume=given.resume,
+        dry_run=given.dry_run,
     )
-    doubt_lengths([] if sigma is None or os.environ.get("RANK", "0") != "0" else [sigma])
+    doubt_lengths([] if given.sigma is None or os.environ.get("RANK", "0") != "0" else [given.sigma])
     if os.environ.get("RANK", "0") != "0":
         found.train[stage](request)
         _leave()
@@ -133,11 +131,11 @@ def train(
     with resumable("the last checkpoint is kept, the same command goes on from it"):
         result = found.train[stage](request)
     _leave()
-    if json:
+    if given.json:
         print_json(dict(result))
         return
-    if not dry_run:
-        remark(f"trained  {method} {stage}  {dataset}  -> {request.out}")
+    if not given.dry_run:
+        remark(f"trained  {method} {stage}  {given.dataset}  -> {request.out}")
     for key, value in result.items():
         stdout().print(f"{key:>24}  {value}")
 

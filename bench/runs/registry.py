@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import sys
@@ -16,6 +15,7 @@ from bench.data.class_order import open_source
 from bench.runs.built_weights import FILE_MODULE
 from bench.types import ClassOrder, DatasetSource, Method
 from bench.types.errors import BenchError, DataError, MethodError, WeightsError
+from bench.types.suggest import closest
 
 if TYPE_CHECKING:
     from bench.weights.convert import Converter
@@ -121,8 +121,7 @@ def _find(name: str, group: str, kind: str, error: type[BenchError]) -> Any:
         return _from_file(name, kind, error)
     points = _points(group)
     if name not in points:
-        close = difflib.get_close_matches(name, points, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = closest(name, points)
         raise error(f"no {kind} named {name!r}.{hint} Known: {', '.join(sorted(points))}; or give file.py:NAME")
     try:
         return points[name].load()

@@ -58,7 +58,7 @@ def plan(request: RunRequest) -> list[Job]:
 
     Raises: the error of the first thing that does not fit; nothing has been written by then.
     """
-    check_request(request)
+    registered = check_request(request)
     methods = {name: registry.method(name) for name in request.methods}
     given, settings = assigned_roles(request.weights, methods), assigned_params(request.params, methods)
     opened: dict[int | None, _Opened] = {}
@@ -101,7 +101,7 @@ def plan(request: RunRequest) -> list[Job]:
                 precision=request.precision,
                 noise=NOISE_VERSION,
                 class_order=dataset.class_order,
-                **_registered(request, sigma),
+                **registered[sigma],
             )
             job = Job(
                 spec=spec,
@@ -138,8 +138,11 @@ def _with_built(job: Job, method: Method, dataset: Dataset, *, warn: bool) -> Jo
     return job if sha256 is None else replace(job, spec=replace(job.spec, weights={**job.spec.weights, BUILT: sha256}))
 
 
-def check_request(request: RunRequest) -> None:
-    """Refuse what no method could certify, before anything is opened."""
+def check_request(request: RunRequest) -> dict[float, dict[str, Any]]:
+    """Refuse what no method could certify, before anything is opened: the one check of a request's numbers.
+
+    For each sigma, the fields of the spec that a run which may stop registers before its first sample.
+    """
     if not request.methods:
         raise UsageError("no method given; expected --methods a,b (see `rrcm-bench methods`)")
     if len(set(request.methods)) != len(request.methods):
@@ -147,14 +150,16 @@ def check_request(request: RunRequest) -> None:
     if not request.sigmas or len(set(request.sigmas)) != len(request.sigmas):
         raise UsageError(f"--sigma must name each noise level once, got {list(request.sigmas)}")
     _check_certifier(request)
+    registered = {}
     for sigma in request.sigmas:
         check_samples(request.n0, request.n, request.alpha, sigma)
-        _registered(request, sigma)
+        registered[sigma] = _registered(request, sigma)
     check_precision(request.precision)
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be at least 1 image, got {request.limit}")
     check_within("--size", request.size, 1, SIDE)
     check_seed(request.seed)
+    return registered
 
 
 def _check_certifier(request: RunRequest) -> None:

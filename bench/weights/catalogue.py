@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import os
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from bench.types import Scalar
 from bench.types.errors import WeightsError, first_line
+from bench.types.suggest import IN_BRACKETS, closest
 
 GROUP = "rrcm_bench.weights"
 _SAID: set[str] = set()  # what was said of the user's catalogue in this process
@@ -131,14 +131,9 @@ def find(name: str) -> Entry:
     """
     entries = {entry.name: entry for entry in catalogue()}
     if name not in entries:
-        raise WeightsError(f"no weights named {name!r}{closest(name, list(entries))}; see `rrcm-bench weights list`")
+        guess = closest(name, entries, form=IN_BRACKETS)
+        raise WeightsError(f"no weights named {name!r}{guess}; see `rrcm-bench weights list`")
     return entries[name]
-
-
-def closest(name: str, names: Sequence[str]) -> str:
-    """A question after a misspelt name, or nothing."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def check_name(name: str) -> None:

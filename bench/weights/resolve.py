@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from bench.types import Method, WeightsFile
 from bench.types.errors import UsageError, WeightsError
+from bench.types.suggest import IN_BRACKETS, closest
 from bench.weights.cache import State, add, cache_dir, locate, verify
-from bench.weights.catalogue import Entry, catalogue, closest, config_dir, find, user_problems
+from bench.weights.catalogue import Entry, catalogue, config_dir, find, user_problems
 from bench.weights.checkpoints import (
     Checkpoint,
     about,
@@ -149,9 +150,10 @@ def _given(method: Method, role: str, text: str, entries: Sequence[Entry], *, do
     name, _, key = text.partition("#")
     entry = next((entry for entry in entries if entry.name == name), None)
     if entry is None:
+        guess = closest(text, (entry.name for entry in entries), form=IN_BRACKETS)
         raise WeightsError(
-            f"weights {role}={text!r}: expected a file, or a name in the catalogue, found neither"
-            f"{closest(text, [entry.name for entry in entries])}; check the path, or see `rrcm-bench weights list`"
+            f"weights {role}={text!r}: expected a file, or a name in the catalogue, found neither{guess}; check the "
+            "path, or see `rrcm-bench weights list`"
         )
     if entry.method == method.name and entry.role != role:
         raise UsageError(f"weights {role}={text!r}: these are for the role {entry.role!r}; give {entry.role}={text}")

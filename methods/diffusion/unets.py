@@ -6,7 +6,6 @@ interpolation v besides (Nichol & Dhariwal 2021, equation 15).
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.types.errors import MethodError, WeightsError
+from bench.types.suggest import closest
 from methods.diffusion.architectures import UNETS, UNetRecord, unet_arch
 from methods.diffusion.schedules import Schedule, schedule
 
@@ -92,9 +92,7 @@ def build_unet(arch: str, *, shape: tuple[int, int, int]) -> UNet:
     Raises: MethodError for an unknown name, or images that the network cannot take.
     """
     if arch not in UNETS:
-        close = difflib.get_close_matches(arch, UNETS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise MethodError(f"no diffusion network named {arch!r}.{hint} Known: {', '.join(UNETS)}")
+        raise MethodError(f"no diffusion network named {arch!r}.{closest(arch, UNETS)} Known: {', '.join(UNETS)}")
     record = UNETS[arch]
     channels, height, width = shape
     if channels != record.channels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from bench.types.errors import MethodError
+from bench.types.suggest import closest
 from methods.nets.cifar_resnet import akamaster_resnet, cifar_resnet
 
 KNOWN = (
@@ -111,9 +111,7 @@ def build_network(arch: str, *, num_classes: int, shape: tuple[int, int, int]) -
             name, pretrained=False, num_classes=num_classes, in_chans=channels, img_size=height, **changes
         )
         return vit
-    close = difflib.get_close_matches(arch, KNOWN, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise MethodError(f"no architecture named {arch!r}.{hint} Known: {', '.join(KNOWN)}")
+    raise MethodError(f"no architecture named {arch!r}.{closest(arch, KNOWN)} Known: {', '.join(KNOWN)}")
 
 
 def damp_batchnorm(network: nn.Module) -> None:

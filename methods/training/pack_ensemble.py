@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from torch import nn
 from bench.data.subset import parse_subset
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
+from bench.types.suggest import closest
 from bench.weights.resolve import resolve
 from methods.nets.architectures import build_network
 from methods.nets.load_weights import load_weights
@@ -90,9 +90,7 @@ def pack(request: TrainRequest) -> Mapping[str, Any]:
 def _chosen(request: TrainRequest) -> dict[str, str]:
     for key in request.overrides:
         if key not in KEYS:
-            close = difflib.get_close_matches(key, KEYS, n=1)
-            guess = f" Did you mean {close[0]!r}?" if close else ""
-            raise UsageError(f"boosting pack has no setting {key!r}.{guess} Known: {', '.join(KEYS)}")
+            raise UsageError(f"boosting pack has no setting {key!r}.{closest(key, KEYS)} Known: {', '.join(KEYS)}")
     return dict(request.overrides)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -11,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from bench.types import TrainRequest
 from bench.types.errors import UsageError
+from bench.types.suggest import closest
 from methods.training.settings import AT_LEAST_ONE, StageSettings
 
 FOLDER = Path(__file__).with_name("presets")
@@ -83,8 +83,7 @@ def resolve_settings(kind: type[Settings], request: TrainRequest) -> tuple[Prese
     types = {field.name: hints[field.name] for field in fields(kind)}
     for key, text in request.overrides.items():
         if key not in types:
-            close = difflib.get_close_matches(key, types, n=1)
-            guess = f" Did you mean {close[0]!r}?" if close else ""
+            guess = closest(key, types)
             raise UsageError(
                 f"{request.method} {request.stage} has no setting {key!r}.{guess} Known: {', '.join(sorted(types))}"
             )

@@ -14,6 +14,7 @@ from bench.report.tables.table import Cell, Table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
+    from rich.text import TextType
 
 FORMAT = 1  # of the CSV and JSON records
 CSV_FIELDS = (
@@ -27,17 +28,10 @@ def terminal(table: Table, *, intervals: bool = False) -> RichTable:
 
     `intervals`: show each cell's interval too, which asks for about 140 letters of width.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    made = RichTable(
-        title=Text(escaping.terminal(table.title)),
-        caption=Text(escaping.terminal("\n".join((table.caption, *table.notes)))),
-        caption_justify="left",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    made = frameless(
+        Text(escaping.terminal(table.title)), Text(escaping.terminal("\n".join((table.caption, *table.notes))))
     )
     for k, column in enumerate(table.columns):
         numeric = not table.text_column(k)
@@ -59,6 +53,21 @@ def terminal(table: Table, *, intervals: bool = False) -> RichTable:
             end_section=after is not None and after[0].source != row[0].source,
         )
     return made
+
+
+def frameless(title: TextType, caption: TextType | None = None) -> RichTable:
+    """An empty table as results are printed: a rule below its head, no frame."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+
+    return RichTable(
+        title=title,
+        caption=caption,
+        caption_justify="left",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def markdown(tables: Sequence[Table]) -> str:

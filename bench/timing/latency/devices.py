@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from bench.runs.clock import clock_for, fastest
 from bench.timing.device_peaks import product_rate
 from bench.types.errors import DeviceError
+from bench.types.suggest import closest
 
 _FILE = Path(__file__).with_name("devices.toml")
 # Of the product that shows a device's peak: on a CPU short enough to fall between two of another program's turns.
@@ -69,8 +69,7 @@ def profile(key: str) -> Profile:
     known = {p.key: p for p in profiles()}
     wanted = key.lower().replace(" ", "").replace("_", "-")
     if wanted not in known:
-        close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        hint = closest(wanted, known, most=3, cutoff=0.5)
         raise DeviceError(
             f"no GPU named {key!r}.{hint} Known: {', '.join(known)}; see bench/timing/latency/devices.toml"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from bench.runs import registry
 from bench.timing.latency.request import Item, LatencyRequest, prepare
 from bench.types import BaseClassifier, RunSpec, Scalar, Setting
 from bench.types.errors import UsageError, WeightsError
+from bench.types.suggest import closest
 
 _FILE = Path(__file__).with_name("targets.toml")
 
@@ -62,9 +62,7 @@ def targets(names: str | None = None, device: str = "") -> tuple[Target, ...]:
     wanted = names.split(",")
     for name in wanted:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise UsageError(f"no network named {name!r} to measure.{hint} Known: {', '.join(known)}")
+            raise UsageError(f"no network named {name!r} to measure.{closest(name, known)} Known: {', '.join(known)}")
     return tuple(known[name] for name in wanted)
 
 

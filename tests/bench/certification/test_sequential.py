@@ -236,3 +236,13 @@ def test_importing_it_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_radii_beyond_reach_are_left_out_where_that_is_asked_for_and_only_they() -> None:
+    top = largest_radius(2000, sigma=0.5, alpha=FINAL_SHARE * 0.01)
+    beyond = math.nextafter(top, math.inf)
+    assert design(0.5, (0.0, top, beyond), 2000, 0.01, reachable=True) == design(0.5, (0.0, top), 2000, 0.01)
+    with pytest.raises(SpecError, match="radii must be distinct"):
+        design(0.5, (beyond, 0.0), 2000, 0.01, reachable=True)
+    with pytest.raises(SpecError, match="out of reach"):
+        design(0.5, (beyond,), 2000, 0.01, reachable=True)

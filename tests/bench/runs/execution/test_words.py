@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.cli.execution import execution_of
+from bench.cli.options import execution_of
 from bench.types import Execution
 from bench.types.errors import BenchError, DeviceError, UsageError
 

@@ -1,0 +1,295 @@
+"""The options that commands share, each stated once; a record of them as a command; devices, batch and workers of runs.
+
+An option that one command alone has in these words bears the command's name: `RunDataset` beside `TrainDataset`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from bench.cli.paths import at_home
+from bench.types import EXECUTORS, LOCAL, SLURM, Execution
+from bench.types.errors import UsageError
+from bench.types.limits import SAMPLES, WORKERS, check_within, digits
+
+Record = TypeVar("Record")
+
+LATENCY_METHODS = "gaussian,consistency,rrcm"
+CLUSTER_DEVICES = ("auto", "cpu", "cuda")
+
+
+def of_record(function: Callable[[Record], None]) -> Callable[..., None]:
+    """The function of one record as one of keywords, so that typer makes each field an argument or option."""
+    (parameter,) = signature(function, eval_str=True).parameters.values()
+    record = parameter.annotation
+    hints = get_type_hints(record, include_extras=True)
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        function(record(**given))
+
+    parameters = [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(record)
+    ]
+    run.__dict__["__signature__"] = Signature(parameters)  # typer reads it, and the annotations
+    run.__annotations__ = hints
+    return run
+
+
+# What the shell offers after Tab: names of what is installed, read without importing it.
+
+
+def _methods(incomplete: str) -> list[str]:
+    """Methods, also after a comma."""
+    from bench.runs.registry import method_names
+
+    chosen, comma, last = incomplete.rpartition(",")
+    return [chosen + comma + name for name in _from(method_names(), last) if name not in chosen.split(",")]
+
+
+def _datasets(incomplete: str) -> list[str]:
+    from bench.runs.registry import dataset_names
+
+    return _from(dataset_names(), incomplete)
+
+
+def _converters(incomplete: str) -> list[str]:
+    from bench.runs.registry import converter_names
+
+    return _from(converter_names(), incomplete)
+
+
+def _precisions(incomplete: str) -> list[str]:
+    from bench.runs.execution.environment import PRECISIONS
+
+    return _from(PRECISIONS, incomplete)
+
+
+def _certifiers(incomplete: str) -> list[str]:
+    from bench.certification.stopping_rule import CERTIFIERS
+
+    return _from(CERTIFIERS, incomplete)
+
+
+def _executors(incomplete: str) -> list[str]:
+    return _from(EXECUTORS, incomplete)
+
+
+def _from(names: tuple[str, ...], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+# What is certified, and on which images.
+
+OneMethod = Annotated[str, typer.Argument(help="A method, or file.py:NAME.", autocompletion=_methods)]
+AnyMethod = Annotated[
+    str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.", autocompletion=_methods)
+]
+TrainMethod = Annotated[str, typer.Argument(help="Method, see `rrcm-bench methods`.", autocompletion=_methods)]
+RunMethods = Annotated[
+    str | None,
+    typer.Option(
+        help="Methods, with commas between; all; or file.py:NAME.",
+        show_default="embedded plan",
+        autocompletion=_methods,
+    ),
+]
+LatencyMethods = Annotated[
+    str | None,
+    typer.Option(
+        help="Methods, with commas between; or file.py:NAME.",
+        show_default=LATENCY_METHODS,
+        autocompletion=_methods,
+    ),
+]
+StripsMethods = Annotated[str, typer.Option(help="Methods that denoise, with commas between.", autocompletion=_methods)]
+RunDataset = Annotated[
+    str | None, typer.Option(help="Dataset.", show_default="embedded plan", autocompletion=_datasets)
+]
+TrainDataset = Annotated[str, typer.Option(help="Dataset.", autocompletion=_datasets)]
+CheckDataset = Annotated[str, typer.Option(help="Dataset whose images it gets.", autocompletion=_datasets)]
+StripsDataset = Annotated[str, typer.Option(help="Whose images.", autocompletion=_datasets)]
+LatencyDataset = Annotated[
+    str | None,
+    typer.Option(help="Whose image shape and classes.", show_default="digits", autocompletion=_datasets),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the dataset, or its file.", show_default="the cache", callback=at_home),
+]
+ReportDataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the runs' dataset: its images appear on the page.", show_default="the cache", callback=at_home
+    ),
+]
+ClassOrder = Annotated[
+    str | None,
+    typer.Option(
+        help="Labels of class folders: natural | text | FILE with a class a line.", show_default="where both agree"
+    ),
+]
+Size = Annotated[int | None, typer.Option(help="Side of the crop, pixels.", show_default="the method's own")]
+RunSubset = Annotated[
+    str | None,
+    typer.Option(help="Images: skip:20 | first:500 | 500:1000 | all | file:PATH.", show_default="the dataset's own"),
+]
+StripsSubset = Annotated[str | None, typer.Option(help="As for `run`.", show_default="the dataset's own")]
+RunLimit = Annotated[int | None, typer.Option(help="Only the first K images of the subset.", show_default="all")]
+
+# The numbers of a certificate.
+
+Sigma = Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")]
+TrainSigma = Annotated[
+    float | None,
+    typer.Option(help="Noise level, l2 in [0, 1] pixels.", show_default="none: the stage may not need it"),
+]
+RunSigmas = Annotated[
+    str | None,
+    typer.Option(help="Noise levels, l2 in [0, 1] pixels, with commas between.", show_default="0.25,0.5,1.0"),
+]
+StripsSigmas = Annotated[str, typer.Option(help="Noise levels, l2 in [0, 1] pixels, with commas between.")]
+RunN0 = Annotated[int | None, typer.Option(help="Samples an image for choosing the class.", show_default="100")]
+LatencyN0 = Annotated[int, typer.Option(help="Samples an image for choosing the class.")]
+N = Annotated[int | None, typer.Option(help="Samples an image for the bound.", show_default="100000")]
+RunAlpha = Annotated[
+    float | None, typer.Option(help="Chance that an image's certificate is wrong.", show_default="0.001")
+]
+LatencyAlpha = Annotated[float, typer.Option(help="Chance that an image's certificate is wrong.")]
+CompareAlpha = Annotated[
+    float | None, typer.Option(help="Re-read the votes of both at another alpha.", show_default="the runs' own")
+]
+ReportAlpha = Annotated[
+    float | None, typer.Option(help="Re-read the same votes at another alpha.", show_default="the runs' own")
+]
+CompareBound = Annotated[str, typer.Option(help="pa (the field's) | papb (runner-up bounded too).")]
+ReportBound = Annotated[str, typer.Option(help="pa (the field's) | papb (runner-up bounded too) | both, apart.")]
+RunCertifier = Annotated[
+    str | None,
+    typer.Option(
+        help="cohen: n samples an image; sequential: up to n, until its verdicts at --radii are settled.",
+        show_default="cohen",
+        autocompletion=_certifiers,
+    ),
+]
+
+# The method's weights and settings.
+
+RunWeights = Annotated[
+    list[str] | None,
+    typer.Option(help="[METHOD.]ROLE=PATH; {sigma} in PATH becomes 0.25 and so on.", show_default="the catalogue"),
+]
+Weights = Annotated[list[str] | None, typer.Option(help="[METHOD.]ROLE=PATH.", show_default="the catalogue")]
+CheckWeights = Annotated[list[str] | None, typer.Option(help="ROLE=PATH.", show_default="the catalogue")]
+RunRandomWeights = Annotated[
+    bool | None,
+    typer.Option("--random-weights", help="Random networks: for cost, never for accuracy.", show_default="off"),
+]
+LatencyRandomWeights = Annotated[
+    bool, typer.Option("--random-weights", help="Random networks: the time is the same, and the record says so.")
+]
+CheckRandomWeights = Annotated[bool, typer.Option("--random-weights", help="Random networks.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="[METHOD.]key=value: a method's setting.", show_default="see `methods NAME`"),
+]
+StripsSettings = Annotated[list[str] | None, typer.Option("--set", help="[METHOD.]key=value.", show_default="none")]
+CheckSettings = Annotated[list[str] | None, typer.Option("--set", help="key=value.", show_default="none")]
+AddSettings = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value: arch, normaliser, ...", show_default="from the file")
+]
+TrainSettings = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value over the preset.", show_default="none")
+]
+Converter = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        help="Whose checkpoint it is: guided-diffusion, improved-diffusion, hf-vit, or file.py:NAME.",
+        autocompletion=_converters,
+    ),
+]
+
+# How it is computed.
+
+RunPrecision = Annotated[
+    str | None,
+    typer.Option(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=_precisions),
+]
+Precision = Annotated[str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=_precisions)]
+Device = Annotated[str, typer.Option(help="auto | cpu | cuda:0.")]
+RunDevice = Annotated[
+    str, typer.Option(help="auto | cpu | cuda:0,cuda:1: one worker each; of a cluster: auto | cpu | cuda.")
+]
+TrainDevice = Annotated[
+    str, typer.Option(help="auto | cpu | cuda:0; under torchrun auto or cuda is one GPU a process.")
+]
+RunBatch = Annotated[str, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.")]
+LatencyBatch = Annotated[
+    str | None,
+    typer.Option(help="auto (searched) | paper | K copies a pass.", show_default="auto; with --table: paper"),
+]
+RunExecutor = Annotated[
+    str,
+    typer.Option(
+        help="local: this machine; ray: the cluster of RAY_ADDRESS, or one started here; slurm: a job array.",
+        autocompletion=_executors,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+
+
+def execution_of(executor: str, device: str, batch: str, workers: int | None, slurm: tuple[str, ...]) -> Execution:
+    """How a run is computed, from the words of its options.
+
+    Raises: UsageError for words that do not fit each other; DeviceError for a device that is not here.
+    """
+    if executor not in EXECUTORS:
+        raise UsageError(f"no executor {executor!r}; expected one of: {', '.join(EXECUTORS)}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: expected at least 1")
+    check_within("--workers", workers, 1, WORKERS)
+    if slurm and executor != SLURM:
+        raise UsageError(f"--slurm {slurm[0]} is for --executor slurm; give that too, or leave it out")
+    if executor == LOCAL:
+        from bench.runs.execution.environment import parse_devices
+
+        devices = parse_devices(device)
+        if workers is not None and workers < len(devices):
+            raise UsageError(f"--workers {workers} for {len(devices)} devices: expected one for each, or fewer devices")
+        # More workers than devices share them in turn.
+        return Execution(tuple(devices[k % len(devices)] for k in range(workers or len(devices))), parse_batch(batch))
+    if device not in CLUSTER_DEVICES:
+        raise UsageError(
+            f"--device {device!r} with --executor {executor}: expected one of {', '.join(CLUSTER_DEVICES)}; "
+            "each worker has one device, and the cluster says which"
+        )
+    return Execution((device,), parse_batch(batch), executor, workers, slurm)
+
+
+def parse_batch(words: str) -> int | None:
+    """None for auto.
+
+    Raises: UsageError.
+    """
+    if words == "auto":
+        return None
+    copies = digits(words)
+    if copies is None or copies < 1:
+        raise UsageError(f"--batch {words!r}: expected auto or a positive number of copies")
+    check_within("--batch", copies, 1, SAMPLES)
+    return copies
