@@ -110,7 +110,10 @@ def run(
         typer.Option("--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto | cpu | cuda:0,cuda:1: one worker each; of a cluster: auto | cpu | cuda.")
+        str,
+        typer.Option(
+            help="auto | cpu | cuda: all here | cuda:0,cuda:1, one worker each; of a cluster: auto | cpu | cuda."
+        ),
     ] = "auto",
     batch: Annotated[str, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.")] = "auto",
     compile_passes: Annotated[

@@ -11,13 +11,14 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from bench.types import Scalar
 from bench.types.errors import WeightsError
+from bench.types.plugins import entry_points
 
 GROUP = "rrcm_bench.weights"
 _SAID: set[str] = set()  # what was said of the user's catalogue in this process
