@@ -39,15 +39,13 @@ check: lint test
 bench *words:
     .venv/bin/rrcm-bench bench {{words}}
 
-# what only a CUDA machine can show
-gpu:
-    {{python}} -m pytest -m gpu
-    .venv/bin/rrcm-bench bench --device cuda:0 --precision bf16
-    .venv/bin/rrcm-bench bench --device cuda:0 --precision bf16 --compile
-    .venv/bin/rrcm-bench run --device cuda:0 --out results/runs-cuda
-    .venv/bin/rrcm-bench latency --table 1 --random-weights --device cuda:0 --budget 900 --precision fp32 --out results/latency/cuda.jsonl
-    .venv/bin/rrcm-bench latency --table 1 --random-weights --device cuda:0 --budget 900 --precision bf16 --batch auto --out results/latency/cuda.jsonl
-    .venv/bin/rrcm-bench latency --table 2 --random-weights --device cuda:0 --budget 900 --precision fp32 --out results/latency/cuda.jsonl
+# what only a CUDA machine can show, in about ten minutes: records in results/gpu, or in the folder that is given
+gpu *out:
+    .ci/gpu {{out}}
+
+# the most important of it in under four minutes
+gpu-quick *out:
+    .ci/gpu --quick {{out}}
 
 report *words:
     .venv/bin/rrcm-bench report {{words}}

@@ -79,6 +79,9 @@ def _tell(error: Exception) -> NoReturn:
         fail(f"the system refused{where}: {error.strerror or error}", 1)
     if isinstance(error, MemoryError):
         fail("this machine has not enough memory for that; what is stored so far is kept", 1)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's own, which is not imported for its name
+        reason = str(error).partition(". ")[0]
+        fail(f"not enough memory for that ({reason}); what is stored so far is kept; expected a smaller --batch", 1)
     said, shown = kind_and_words(error), "(RRCM_BENCH_TRACEBACK=1 shows where)"
     # The last door: a bug, which a user can only report, or what a plug-in gave where the protocol has something else.
     if plugins := in_use():

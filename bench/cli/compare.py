@@ -25,6 +25,9 @@ def compare(
     overlap: Annotated[
         bool, typer.Option("--overlap", help="Pair what two different subsets share, and report how much that is.")
     ] = False,
+    votes: Annotated[
+        bool, typer.Option("--votes", help="Only count the votes that differ: one spec, two devices or precisions.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Pair two runs image by image: exact McNemar, bootstrap intervals, Holm over the radii."""
@@ -40,6 +43,20 @@ def compare(
     for path in (run_a, run_b):
         if (path / FILE).is_file():
             raise ReportError(f"{str(path)!r} is an imported log, whose images are not known; give two run folders")
+    if votes:
+        from dataclasses import asdict
+
+        from bench.report.moved_votes import moved_votes
+
+        found = moved_votes(read_run(run_a), read_run(run_b))
+        if json:
+            print_json({"a": str(run_a), "b": str(run_b), **asdict(found)})
+            return
+        stdout().print(
+            f"{found.moved:,} of {found.votes:,} votes differ ({found.moved / found.votes:.3%}), "
+            f"in {found.images_moved} of {found.images} images; {found.labels_moved} images get another class"
+        )
+        return
     doubt_lengths([], chosen or [])
     made = compare_runs(read_run(run_a), read_run(run_b), chosen, bound=bound, alpha=alpha, overlap=overlap)
     if json:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bench.report.tables.latency_claims import Grid, Timed
     from bench.timing.latency.devices import Profile
     from bench.timing.latency.request import Item, LatencyRequest
+    from bench.timing.latency.session import Outcome
 
 LEDGER = Path("results/runs/latency.jsonl")
 
@@ -52,7 +53,7 @@ class LatencyOptions:
     shared: Annotated[bool, typer.Option("--shared", help="Go on beside other processes on the GPU.")] = False
     strict: Annotated[bool, typer.Option("--strict", help="Measure on the --gpu or refuse; project nothing.")] = False
     claims: Annotated[bool, typer.Option("--claims", help="Only re-derive the paper's claims of speed.")] = False
-    backtest: Annotated[bool, typer.Option("--backtest", help="Only test projections on published rates.")] = False
+    backtest: Annotated[bool, typer.Option("--backtest", help="Only test projections on known rates.")] = False
     out: Annotated[Path, typer.Option(help="File of records, JSON lines, appended to.", callback=at_home)] = LEDGER
     json: options.Json = False
 
@@ -107,14 +108,12 @@ def compute(
 
     Raises: the refusal of a single row; DeviceError under --strict on another device than the one asked for.
     """
-    from bench.report.tables.latency_claims import Timed
     from bench.report.units import duration
     from bench.runs.execution.environment import device_name
     from bench.timing.latency import session, store
     from bench.timing.latency.devices import recognise
-    from bench.timing.latency.projection import project
     from bench.timing.latency.request import check
-    from bench.types.errors import BenchError, DeviceError
+    from bench.types.errors import DeviceError
 
     check(request)
     name = device_name(device)
@@ -130,21 +129,44 @@ def compute(
     with resumable(f"the records so far are kept in {out}"):
         remark(f"latency  {len(items)} rows on {name}, at most about {duration(request.budget_s)} each  -> {out}")
         for outcome in session.run(request, items, device):
-            record, item, refusal, projection = outcome.record, outcome.item, outcome.refusal, None
-            if record is None and refusal is not None and len(items) == 1:
+            record, item, refusal = outcome.record, outcome.item, outcome.refusal
+            row = projected_row(request, outcome, elsewhere)
+            if record is None and refusal is not None and len(items) == 1 and row.projection is None:
                 raise refusal
-            said = str(refusal or "")
             if record is not None:
                 store.append(out, [record])
                 remark(f"  {item.title}: {record.kind}, {len(record.doubts)} doubts")
-                try:
-                    projection = project(record, elsewhere) if elsewhere else None
-                except BenchError as error:
-                    said = str(error)
             else:
-                remark(f"  left out  {said}")
-            found.append(Timed(title=item.title, key=item.key, record=record, projection=projection, refusal=said))
+                remark(f"  left out  {refusal}")
+            found.append(row)
     return found
+
+
+def projected_row(request: LatencyRequest, outcome: Outcome, elsewhere: Profile | None) -> Timed:
+    """The row with what it would take elsewhere; that needs no clock, so that one too slow to be timed here has it too.
+
+    From a CPU in bf16 as well, a GPU's fastest, whatever was timed.
+    """
+    from bench.report.tables.latency_claims import Timed
+    from bench.runs import registry
+    from bench.timing.latency.projection import at_precision, counted, from_counts, project
+    from bench.timing.latency.session import count_item
+    from bench.types.errors import BenchError, SpecError
+
+    record, item, refusal = outcome.record, outcome.item, outcome.refusal
+    said, made, in_half = str(refusal or ""), None, None
+    if elsewhere and (record is not None or isinstance(refusal, SpecError)):
+        try:
+            if record is not None:
+                of, made = counted(record), project(record, elsewhere)
+            else:
+                of = count_item(request, item, {item.method: registry.method(item.method)})
+                made = from_counts(of, elsewhere)
+            if of.precision != "bf16" and "bf16" in elsewhere.peak and not (record and record.device.profile):
+                in_half = from_counts(at_precision(of, "bf16"), elsewhere)
+        except BenchError as error:
+            said = str(error)
+    return Timed(title=item.title, key=item.key, record=record, projection=made, in_half=in_half, refusal=said)
 
 
 def is_here(rows: list[Timed], target: Profile) -> bool:
@@ -172,9 +194,9 @@ def show_published(*, claims: bool, backtest: bool, json: bool) -> None:
 
     from bench.report.tables.latency_claims import backtest as tested
     from bench.report.tables.latency_claims import claimed
-    from bench.timing.latency import paper, projection
+    from bench.timing.latency import calibration, paper
 
-    pairs, left_out = projection.pairs(), projection.leave_one_out()
+    pairs, left_out = calibration.pairs(), calibration.leave_one_out()
     if json:
         document: dict[str, object] = {}
         if claims:

@@ -232,7 +232,10 @@ RunPrecision = Annotated[
 Precision = Annotated[str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=_precisions)]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda:0.")]
 RunDevice = Annotated[
-    str, typer.Option(help="auto | cpu | cuda:0,cuda:1: one worker each; of a cluster: auto | cpu | cuda.")
+    str,
+    typer.Option(
+        help="auto | cpu | cuda: all here | cuda:0,cuda:1, one worker each; of a cluster: auto | cpu | cuda."
+    ),
 ]
 TrainDevice = Annotated[
     str, typer.Option(help="auto | cpu | cuda:0; under torchrun auto or cuda is one GPU a process.")

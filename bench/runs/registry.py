@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import sys
 from functools import cache, lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +15,7 @@ from bench.data.class_order import open_source
 from bench.runs.built_weights import FILE_MODULE
 from bench.types import ClassOrder, DatasetSource, Method
 from bench.types.errors import BenchError, DataError, MethodError, WeightsError
+from bench.types.plugins import entry_points, unpacked
 from bench.types.suggest import closest
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ def is_file(name: str) -> bool:
 def is_shipped(method: str) -> bool:
     """Whether a method comes with this package, whose methods read no file but those of their roles."""
     point = _points(METHODS).get(method)
-    return point is not None and point.dist is not None and point.dist.name == "rrcm-bench"
+    if point is None or point.dist is None:
+        return point is not None and point in unpacked(METHODS)
+    return point.dist.name == "rrcm-bench"
 
 
 def identity(name: str, own: str) -> str:

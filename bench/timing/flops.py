@@ -6,6 +6,7 @@ operator reads its inputs and writes its results once, whatever a cache or a fus
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -43,27 +44,31 @@ def count(classifier: BaseClassifier, shape: tuple[int, int, int], device: str, 
         flops={stage: one[0][stage] for stage in STAGES},
         bytes={stage: size * grown[stage] for stage in STAGES},
         pass_bytes={stage: size * max(0.0, one[1][stage] - grown[stage]) for stage in STAGES},
+        convolution=one[2],
     )
 
 
 def _stages(
     classifier: BaseClassifier, found: tuple[nn.Module, ...], shape: tuple[int, int, int], device: str, batch: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """FLOP and bytes of one forward pass, by stage."""
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """FLOP and bytes of one forward pass, and of the FLOP those of convolutions, by stage."""
     import torch
 
-    flops, moved = dict.fromkeys(STAGES, 0.0), dict.fromkeys(STAGES, 0.0)
+    flops, moved, convolved = (dict.fromkeys(STAGES, 0.0) for _ in range(3))
     x = torch.zeros(batch, *shape, device=device)
     key = NoiseKey(0, "counting", 1.0, "counting").philox("smoothing")
     traffic = _traffic()
-    now, since = "noise", (0.0, 0.0)
+    now, since = "noise", (0.0, 0.0, 0.0)
 
     def switch(stage: str) -> None:
         nonlocal now, since
-        so_far = float(counter.get_total_flops()), float(traffic.total)  # type: ignore[attr-defined]
-        flops[now] += so_far[0] - since[0]
-        moved[now] += so_far[1] - since[1]
-        now, since = stage, so_far
+        by_operator = counter.get_flop_counts().get("Global", {})
+        convolutions = math.fsum(count for operator, count in by_operator.items() if "convolution" in str(operator))
+        total = float(counter.get_total_flops()), float(traffic.total), convolutions  # type: ignore[attr-defined]
+        flops[now] += total[0] - since[0]
+        moved[now] += total[1] - since[1]
+        convolved[now] += total[2] - since[2]
+        now, since = stage, total
 
     with marked(classifier, found, switch) as wrapped, _counter() as counter, traffic:
         eps = normals(key, 0, 0, batch, shape, device)
@@ -72,7 +77,7 @@ def _stages(
             0, labels.clamp(min=0), torch.ones_like(labels)
         )
         switch("count")
-    return {s: v / batch for s, v in flops.items()}, moved
+    return {s: v / batch for s, v in flops.items()}, moved, {s: v / batch for s, v in convolved.items()}
 
 
 @contextmanager

@@ -38,6 +38,7 @@ class Work:
     flops: Mapping[str, float]  # 2 x MAC, attention counted
     bytes: Mapping[str, float]  # each operator's inputs and outputs once: eager execution, nothing fused
     pass_bytes: Mapping[str, float]  # once a forward pass whatever the batch: the weights
+    convolution: Mapping[str, float] = field(default_factory=dict)  # of `flops`; empty in records from before it
 
     @property
     def total_flops(self) -> float:
@@ -153,7 +154,7 @@ def _check(made: LatencyRecord) -> None:
     Raises: ValueError.
     """
     work = made.work or Work({}, {}, {})
-    work_values = [*work.flops.values(), *work.bytes.values(), *work.pass_bytes.values()]
+    work_values = [v for part in (work.flops, work.bytes, work.pass_bytes, work.convolution) for v in part.values()]
     extrapolated = [value for pair in made.extrapolated_from for value in pair]
     ranges: tuple[tuple[str, Sequence[float], float, float], ...] = (
         ("seconds", made.seconds, 1e-12, _MOST_SECONDS),

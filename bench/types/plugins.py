@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+import tomllib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import CodeType
+from typing import TYPE_CHECKING
 
 from bench.types.errors import BenchError, PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUPS = ("rrcm_bench.methods", "rrcm_bench.datasets", "rrcm_bench.converters", "rrcm_bench.weights")
 FILE_MODULE = "rrcm_bench_file_"  # how the names of modules begin that are loaded from a file
@@ -88,6 +93,29 @@ def _is_plugin(module: object, code: CodeType) -> bool:
     return any(path.is_relative_to(folder) for folder in _folders())
 
 
+def entry_points(group: str) -> list[EntryPoint]:
+    """Entry points of all installed packages; of an unpacked tree that was never installed, this project's own too."""
+    from importlib import metadata  # 20 ms, which --help has no use for
+
+    found = list(metadata.entry_points(group=group))
+    own = any(point.value.partition(":")[0].partition(".")[0] in _OWN for point in found)
+    return found if own else [*found, *unpacked(group)]
+
+
+@cache
+def unpacked(group: str) -> tuple[EntryPoint, ...]:
+    """This project's own entry points as pyproject.toml beside the packages has them; none where it is not there."""
+    from importlib.metadata import EntryPoint
+
+    file = Path(__file__).parents[2] / "pyproject.toml"
+    if not file.is_file():
+        return ()
+    project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+    if project.get("name") != "rrcm-bench":
+        return ()
+    return tuple(EntryPoint(name, value, group) for name, value in project["entry-points"].get(group, {}).items())
+
+
 def _folders() -> set[Path]:
     """Where the plug-ins that are files lie: a module beside one is imported by it."""
     files = [getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name.startswith(FILE_MODULE)]
@@ -97,7 +125,5 @@ def _folders() -> set[Path]:
 @cache
 def _packages() -> frozenset[str]:
     """Top-level packages that entry points name, but for this project's own."""
-    from importlib.metadata import entry_points  # 20 ms, which --help has no use for
-
     points = [point for group in GROUPS for point in entry_points(group=group)]
     return frozenset(point.value.partition(":")[0].partition(".")[0] for point in points) - set(_OWN)

@@ -10,13 +10,14 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from bench.types import Scalar
 from bench.types.errors import WeightsError, first_line
+from bench.types.plugins import entry_points
 from bench.types.suggest import IN_BRACKETS, closest
 
 GROUP = "rrcm_bench.weights"

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.report import units
+from bench.timing.latency.calibration import LeftOut, Pair, rates, worst
 from bench.timing.latency.devices import Profile
 from bench.timing.latency.paper import Claim, PaperRow, claims, rederived
-from bench.timing.latency.projection import LeftOut, Pair, Projection, factors, rates, worst
+from bench.timing.latency.projection import Projection
 from bench.timing.records import STAGES, LatencyRecord, certificate_seconds, offline_rate, utilisation
 
 BASES = ("rrcm-b-10k", "rrcm-b")  # rows that ratios are to: of equal N
@@ -31,7 +32,8 @@ class Timed:
     title: str
     key: str  # of a published row; "" for none
     record: LatencyRecord | None
-    projection: Projection | None = None
+    projection: Projection | None = None  # at the record's precision
+    in_half: Projection | None = None  # in bf16, where the record is of another and the device has it
     refusal: str = ""
 
 
@@ -89,20 +91,29 @@ def projected(rows: Sequence[Timed], target: Profile) -> Grid:
     body: list[tuple[str, ...]] = []
     notes: list[str] = []
     for row in rows:
-        if row.record is None or (p := row.projection) is None:
+        if row.projection is None:
             notes.append(f"{row.title} not projected: {row.refusal}")
             continue
-        here = units.duration(certificate_seconds(row.record))
-        kinds = [here if row.record.kind == kind else "" for kind in ("measured", "extrapolated")]
-        span = f"{units.duration(p.low)} to {units.duration(p.high)}"
-        body.append((row.title, *kinds, units.duration(p.seconds), span, ""))
-        body.append((f"{row.title}, speed of light", "", "", "", "", units.duration(p.limit)))
-        notes.append(f"{row.title}: {p.how}")
-    low, high = factors(target.family)
-    notes.append(f"interval: times {low:.2f} to {high:.2f}, the extremes of `rrcm-bench latency --backtest`, no level")
+        r = row.record
+        here = units.duration(certificate_seconds(r)) if r else ""
+        kinds = [here if r and r.kind == kind else "" for kind in ("measured", "extrapolated")]
+        for p, timed in ((row.projection, kinds), *(((row.in_half, ["", ""]),) if row.in_half else ())):
+            title = f"{row.title}, {p.precision}"
+            span = f"{units.duration(p.low)} to {units.duration(p.high)}"
+            body.append((title, *timed, units.duration(p.seconds), span, ""))
+            body.append((f"{title}, limit by {p.limits.name}", "", "", "", "", units.duration(p.limit)))
+            notes.append(f"{title}: {p.how}")
+            notes.append(
+                f"{title}: limits are {units.duration(p.limits.arithmetic)} by arithmetic and "
+                f"{units.duration(p.limits.traffic)} by compulsory traffic"
+            )
+    notes.append("intervals: the extremes of `rrcm-bench latency --backtest` for the kind of network, no level")
+    notes.append(
+        "limits: FLOP at the peak; weights, copies and labels passing the memory once; neither can be undercut"
+    )
     notes.append(f"{target.name}: {target.source}")
     first = next((row.record for row in rows if row.record), None)
-    here = first.device.name if first else "nothing"
+    here = first.device.name if first else "shapes alone"
     return Grid(
         title=f"PROJECTED from {here} to {target.name}: not measured; {_what(first) if first else ''}",
         columns=(
@@ -184,12 +195,22 @@ def claimed(rows: Sequence[Timed] = ()) -> Grid:
 
 
 def backtest(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> tuple[Grid, Grid, Grid]:
-    """The published rates, each predicted from each other, and each device predicted by the rest of its family."""
+    """All rates; the published ones each predicted from each other; and each predicted by the rest of its family."""
     known = Grid(
-        title="published inference rates of ViT-B/16 at 224, and their share of the device's dense peak",
-        columns=("device", "precision", "images/s", "share of peak", "stack", "source"),
+        title="rates of networks, published and our own, and their share of the device's dense peak",
+        columns=("device", "network", "kind", "precision", "copies/s", "share of peak", "stack", "source"),
         rows=tuple(
-            (r.device, r.precision, f"{r.images_s:g}", units.percent(r.efficiency), r.stack, r.source) for r in rates()
+            (
+                r.device,
+                r.network,
+                r.kind,
+                r.precision,
+                f"{r.images_s:g}",
+                units.percent(r.efficiency),
+                r.stack,
+                r.source,
+            )
+            for r in rates()
         ),
     )
     each = Grid(
@@ -201,12 +222,12 @@ def backtest(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> tuple[Grid, 
         ),
     )
     rest = Grid(
-        title="leave-one-out: each datacentre device from the median of the others",
-        columns=("device", "precision", "error"),
-        rows=tuple((row.device, row.precision, f"{row.error:+.0%}") for row in left_out),
+        title="leave-one-out: each rate of a datacentre device from the nearest others of its kind",
+        columns=("device", "network", "kind", "precision", "error"),
+        rows=tuple((row.device, row.network, row.kind, row.precision, f"{row.error:+.0%}") for row in left_out),
         notes=(
-            f"largest error {worst(left_out):.0%} over {len(left_out)} rates; projections take the extremes",
-            "half precision only: nothing comparable was published twice in fp32 or tf32",
+            f"largest error {worst(left_out):.0%} over {len(left_out)} rates",
+            "a projection's interval takes the extremes of its kind of network, at about its FLOP a copy",
         ),
     )
     return known, each, rest
@@ -221,6 +242,7 @@ def as_json(rows: Sequence[Timed]) -> list[Mapping[str, object]]:
             "title": row.title,
             "record": row.record.as_json() if row.record else None,
             "projection": asdict(row.projection) if row.projection else None,
+            "projection_bf16": asdict(row.in_half) if row.in_half else None,
             "refusal": row.refusal or None,
         }
         for row in rows

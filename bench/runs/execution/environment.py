@@ -78,7 +78,7 @@ def set_precision(precision: str) -> None:
 
 
 def parse_devices(words: str) -> tuple[str, ...]:
-    """Devices by name: "auto" is the first CUDA device or the CPU; a list is one worker each.
+    """Devices by name: "auto" is the first CUDA device or the CPU, "cuda" all of this machine; one worker each.
 
     Raises: DeviceError for a device that is not there.
     """
@@ -89,12 +89,14 @@ def parse_devices(words: str) -> tuple[str, ...]:
         return ("cuda:0",) if cuda else ("cpu",)
     devices = []
     for word in (w.strip() for w in words.split(",")):
-        name = "cuda:0" if word == "cuda" else word
-        number = digits(name.removeprefix("cuda:")) if name.startswith("cuda:") else None
-        if name != "cpu" and (number is None or number >= cuda):
+        if word == "cuda" and cuda:
+            devices += [f"cuda:{i}" for i in range(cuda)]
+            continue
+        number = digits(word.removeprefix("cuda:")) if word.startswith("cuda:") else None
+        if word != "cpu" and (number is None or number >= cuda):
             there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(cuda))])
             raise DeviceError(f"no device {word!r}; expected auto or some of: {there}")
-        devices.append(name)
+        devices.append(word)
     return tuple(devices)
 
 

@@ -14,6 +14,7 @@ from bench.timing import peak_memory
 from bench.timing.flops import countable
 from bench.timing.latency.batch_search import FEWEST, SIZES, ProbePlan, Timing, measure
 from bench.timing.latency.devices import Ceiling, ceiling, observe, recognise
+from bench.timing.latency.projection import Counted
 from bench.timing.latency.quality_warnings import doubts
 from bench.timing.latency.request import Item, LatencyRequest, batch_of, check, prepare
 from bench.timing.records import DeviceFacts, LatencyRecord, Work
@@ -56,6 +57,20 @@ def run(request: LatencyRequest, rows: tuple[Item, ...], device: str) -> Iterato
         yield outcome
 
 
+def count_item(request: LatencyRequest, item: Item, methods: Mapping[str, Method]) -> Counted:
+    """A row by its shapes alone, for what a device could do with it that is not here.
+
+    Raises: the method's own refusals, DeviceError where its FLOP cannot be counted.
+    """
+    method = methods[item.method]
+    spec, setting = prepare(request, item, method, methods)
+    meta = replace(setting, device="meta", precision="fp32")
+    work = countable(lambda: method.build(meta), spec.shape, "meta", spec.precision)
+    if work is None:
+        raise DeviceError(f"{item.method}: its FLOP cannot be counted, so that nothing can be projected")
+    return Counted(method=spec.method, precision=spec.precision, shape=spec.shape, copies=spec.n0 + spec.n, work=work)
+
+
 def time_item(
     request: LatencyRequest,
     item: Item,
@@ -77,7 +92,8 @@ def time_item(
     def build(where: str, precision: str = spec.precision) -> BaseClassifier:
         return method.build(replace(setting, device=where, precision=precision))
 
-    work = countable(lambda: build("meta"), spec.shape, "meta", spec.precision)
+    # As fp32: `countable` halves the bytes, and weights that are built in half would be halved twice.
+    work = countable(lambda: build("meta", "fp32"), spec.shape, "meta", spec.precision)
     if work is not None:
         _refuse_hopeless(work, facts, request, item)
     classifier = build(device)

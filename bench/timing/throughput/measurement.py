@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bench.runs.batch_size import auto_batch
+from bench.runs.built_weights import walk
 from bench.runs.clock import Clock, clock_for
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, replayed
 from bench.runs.execution.environment import set_precision
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDS = 5
+LARGE_BYTES = 1e9  # of weights: from here on one copy at a time
 PLAIN_BATCHES = (10, 100, DEFAULT_BATCH)
 FLIP_SHARE = 0.2  # of the budget, for copies in both arithmetics
 ROWS = 20  # appended to see what one costs
@@ -43,50 +45,77 @@ def measure(
 ) -> Measurement:
     """Forward pass, certifier and plain loop in turns, so that a slow minute of the machine hits all three.
 
-    Raises: as `bench.timing.throughput.targets.build`; DeviceError where a single copy does not fit.
+    Of a large network one copy is held at a time: the plain loop has its turns after the others.
+    Raises: as `bench.timing.throughput.targets.build`; DeviceError where it does not fit the memory.
     """
     import torch
 
     threads = torch.get_num_threads()
+    try:
+        return _measured(target, device, sigma, precision, budget_s, compile_passes=compile_passes)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+    finally:
+        set_precision(precision)
+        torch.set_num_threads(threads)
+    raise DeviceError(f"{target.name} does not fit the memory of {device}: {reason}; expected a larger device")
+
+
+def _measured(
+    target: Target, device: str, sigma: float, precision: str, budget_s: float, *, compile_passes: bool
+) -> Measurement:
+    import torch
+
     built = build(target, sigma=sigma, precision=precision, device=device)
     spec, clock = built.spec, clock_for(device)
     x = torch.rand(spec.shape, generator=torch.Generator().manual_seed(spec.seed)).to(device)
     key = NoiseKey(spec.seed, FINGERPRINT, sigma, ESTIMATE)
-    try:
-        batch = auto_batch(spec, built.tuned, device)
-        found = torch.get_num_threads()  # the certifier's choice, for the plain loop too: threads are not its merit
-        ready = compiled(built.tuned, batch) if compile_passes else built.tuned
-        classifier = replayed(ready, device)
-        copies = noisy(x, sigma, key.philox("smoothing"), 0, batch)
-        forward = partial(_forward, classifier, copies, device, precision)
-        certify = partial(draw, classifier, x, key=key, batch=batch, precision=precision)
-        plain_network = built.plain()
-        plain_loop = partial(_plainly, plain_network, x, sigma, precision)
-        curve = _plain_curve(plain_loop, clock, budget_s / 2)
-        plain_batch, plain_s = min(curve, key=lambda pair: pair[1])
-        if classifier is not built.tuned:
-            _times(RECORD_AFTER, forward)  # which record, or compile
-        pace = clock.time(partial(_times, 4, forward)).seconds / 4
-        piece_s = budget_s * (1 - FLIP_SHARE) / (3 * ROUNDS)
-        passes, loops = max(1, int(piece_s / pace)), max(1, int(piece_s / (plain_s * plain_batch)))
-        turns: list[tuple[Reading, Reading, Reading]] = []
-        for _ in range(ROUNDS):
-            n = loops * plain_batch
-            plain = partial(plain_loop, n, plain_batch)
-            turns.append(
-                (
-                    _reading(clock, partial(_times, passes, forward), passes * batch),
-                    _reading(clock, partial(certify, n=passes * batch), passes * batch),
-                    _reading(clock, plain, n),
-                )
-            )
-        shares = kernel_shares(partial(_forward, built.tuned, copies, device, precision)) if device != "cpu" else {}
-        set_precision("fp32")
-        copied = partial(noisy, x, sigma, key.philox("smoothing"))
-        flips = _flips(built, plain_network, copied, batch, clock, FLIP_SHARE * budget_s)
-    finally:
-        set_precision(precision)
-        torch.set_num_threads(threads)
+    batch = auto_batch(spec, built.tuned, device)
+    found = torch.get_num_threads()  # the certifier's choice, for the plain loop too: threads are not its merit
+    ready = compiled(built.tuned, batch) if compile_passes else built.tuned
+    classifier = replayed(ready, device)
+    copies = noisy(x, sigma, key.philox("smoothing"), 0, batch)
+    forward = partial(_forward, classifier, copies, device, precision)
+    certify = partial(draw, classifier, x, key=key, batch=batch, precision=precision)
+    if classifier is not built.tuned:
+        _times(RECORD_AFTER, forward)  # which record, or compile
+    pace = clock.time(partial(_times, 4, forward)).seconds / 4
+    piece_s = budget_s * (1 - FLIP_SHARE) / (3 * ROUNDS)
+    passes = max(1, int(piece_s / pace))
+
+    def ours() -> tuple[Reading, Reading]:
+        return (
+            _reading(clock, partial(_times, passes, forward), passes * batch),
+            _reading(clock, partial(certify, n=passes * batch), passes * batch),
+        )
+
+    large = weight_bytes(built.tuned) > LARGE_BYTES
+    first = [ours() for _ in range(ROUNDS)] if large else []
+    shares = kernel_shares(partial(_forward, built.tuned, copies, device, precision)) if device != "cpu" else {}
+    said = ready.said if isinstance(ready, Compiled) else ""
+    if large:
+        built.release()
+        del ready, classifier, forward, certify, ours, copies
+        _give_back(device)
+    plain_network = built.plain()
+    plain_loop = partial(_plainly, plain_network, x, sigma, precision)
+    curve = _plain_curve(plain_loop, clock, budget_s / 2)
+    plain_batch, plain_s = min(curve, key=lambda pair: pair[1])
+    loops = max(1, int(piece_s / (plain_s * plain_batch)))
+    turns: list[tuple[Reading, Reading, Reading]] = []
+    for k in range(ROUNDS):
+        alone, whole = first[k] if large else ours()
+        n = loops * plain_batch
+        turns.append((alone, whole, _reading(clock, partial(plain_loop, n, plain_batch), n)))
+    if large:
+        del plain_network, plain_loop
+        _give_back(device)
+        flips_plain = built.plain
+    else:
+        flips_plain = partial(_same, plain_network)
+    set_precision("fp32")
+    copied = partial(noisy, x, sigma, key.philox("smoothing"))
+    flips = _flips(built, flips_plain, copied, batch, clock, FLIP_SHARE * budget_s)
     meta = replace(built.setting, device="meta")
     work = countable(lambda: method(target.method).build(meta), spec.shape, "meta", precision)
     work = work or countable(built.exact, spec.shape, device, precision)
@@ -111,7 +140,7 @@ def measure(
         row_s=_row_seconds(clock),
         flips=flips,
         kernels=shares,
-        compiled=ready.said if isinstance(ready, Compiled) else "",
+        compiled=said,
     )
 
 
@@ -164,13 +193,18 @@ def _plain_curve(plain: Callable[[int, int], None], clock: Clock, limit_s: float
 
 
 def _flips(
-    built: Built, plain: BaseClassifier, copies: Callable[[int, int], Tensor], batch: int, clock: Clock, limit_s: float
+    built: Built,
+    plain: Callable[[], BaseClassifier],
+    copies: Callable[[int, int], Tensor],
+    batch: int,
+    clock: Clock,
+    limit_s: float,
 ) -> tuple[Flips, ...]:
     """Labels that change on the same noisy copies: by tuning, by bf16, and by the run's own arithmetic.
 
     One network after the other, each built when its turn comes: a large one takes seconds, and memory.
     """
-    ways = {"": (built.exact, "fp32"), "tuning": (lambda: plain, "fp32"), "bf16": (built.half, "bf16")}
+    ways = {"": (built.exact, "fp32"), "tuning": (plain, "fp32"), "bf16": (built.half, "bf16")}
     if built.spec.precision == "fp16":
         ways["fp16"] = (lambda: built.tuned, "fp16")
     found = {}
@@ -189,15 +223,23 @@ def _labels(
     classifier: BaseClassifier, precision: str, copies: Callable[[int, int], Tensor], batch: int, clock: Clock,
     limit_s: float,
 ) -> tuple[Tensor, float]:  # fmt: skip
-    """Labels of the first copies, as many as there is time for, and the seconds that they took."""
+    """Labels of the first copies, as many as there is time for, and the seconds that they took.
+
+    `batch` is that of the run's arithmetic: in fp32 it may not fit, and is halved.
+    """
     import torch
 
     labels: list[Tensor] = []
     n, spent = 0, 0.0
     size = 1  # a first copy tells how many there is time for: half precision may be 100 times slower
     while size:
-        x = copies(n, size)
-        reading = clock.time(partial(_append, labels, classifier, x, precision))
+        try:
+            reading = clock.time(partial(_append, labels, classifier, copies(n, size), precision))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            batch = size = size // 2
+            continue
         n, spent = n + size, spent + reading.seconds
         size = max(0, min(batch, 4 * n, int((limit_s - spent) * n / spent)))
     return torch.cat(labels), spent
@@ -205,6 +247,29 @@ def _labels(
 
 def _append(labels: list[Tensor], classifier: BaseClassifier, x: Tensor, precision: str) -> None:
     labels.append(_forward(classifier, x, str(x.device), precision))
+
+
+def weight_bytes(classifier: BaseClassifier) -> int:
+    """Bytes of the tensors that a classifier holds."""
+    import torch
+
+    held = (part for _, part in walk(classifier, ends=lambda part: isinstance(part, torch.Tensor)))
+    return sum(part.nbytes for part in held if isinstance(part, torch.Tensor))
+
+
+def _give_back(device: str) -> None:
+    """Let the device have again what was freed: pieces of another network's size are of no use to the next one."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
+def _same(classifier: BaseClassifier) -> BaseClassifier:
+    return classifier
 
 
 def _row_seconds(clock: Clock) -> float:

@@ -29,14 +29,25 @@ class Target:
     only: str = ""  # "cuda": left out on other devices unless it is named
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Built:
     """A target ready to run, with the same weights each time."""
 
     spec: RunSpec
     setting: Setting
-    tuned: BaseClassifier  # as a run has it
-    make: Callable[..., BaseClassifier]  # it again, with some of the settings changed
+    make: Callable[..., BaseClassifier]  # it, with some of the settings changed
+    _tuned: BaseClassifier | None
+
+    @property
+    def tuned(self) -> BaseClassifier:
+        """As a run has it."""
+        if self._tuned is None:
+            self._tuned = self.make()
+        return self._tuned
+
+    def release(self) -> None:
+        """Let go of the network, to be built again where it is asked for: of a large one there is no room for two."""
+        self._tuned = None
 
     def exact(self) -> BaseClassifier:
         """Tuned for fp32."""
@@ -85,4 +96,4 @@ def build(target: Target, *, sigma: float, precision: str, device: str) -> Built
     def made(**changes: Any) -> BaseClassifier:
         return method.build(replace(setting, device=device, **changes))
 
-    return Built(spec, setting, tuned, made)
+    return Built(spec, setting, made, tuned)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.report.compare import compare, comparison_table
+from bench.report.moved_votes import moved_votes
 from bench.runs.store import RowWriter, open_run
 from bench.types import Execution
 from bench.types.errors import ReportError
@@ -109,3 +110,20 @@ def test_a_run_that_stops_early_is_compared_at_its_own_radii_only() -> None:
     stopping = run([1000], method="rrcm", certifier="sequential", looks=(1000,), radii=(0.0, 0.5))
     with pytest.raises(ReportError, match=r"no verdict of both runs at r = 0.25; known: run .* at 0, 0.5; give others"):
         compare(run([1000]), stopping, [0.0, 0.25])
+
+
+def test_votes_that_went_elsewhere_are_counted_image_by_image() -> None:
+    a = run([1000, 900, 400])
+    b = replace(run([1000, 890, 400]), spec=replace(a.spec, precision="bf16"))
+    found = moved_votes(a, b)
+    assert (found.images, found.moved, found.images_moved, found.labels_moved) == (3, 10, 1, 0)
+    assert found.votes == sum(row.selection.n + row.estimation.n for row in a.rows)
+    assert moved_votes(b, a) == found
+
+
+def test_votes_of_other_copies_are_not_compared() -> None:
+    a = run([1000])
+    with pytest.raises(ReportError, match="did not draw the same copies: seed is 0 and 1"):
+        moved_votes(a, replace(a, spec=replace(a.spec, seed=1)))
+    with pytest.raises(ReportError, match="no image in common"):
+        moved_votes(a, replace(a, rows=()))

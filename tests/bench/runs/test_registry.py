@@ -108,3 +108,13 @@ def test_each_built_in_dataset_comes_by_its_entry_point(name: str) -> None:
     source = registry.dataset(name)
     assert source.name == name
     assert source.default_subset
+
+
+def test_a_tree_that_was_never_installed_has_its_own_methods(forgetful: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = registry.method_names()
+    registry._points.cache_clear()
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
+    assert set(registry.method_names()) <= set(names)
+    assert {"gaussian", "rrcm", "dds"} <= set(registry.method_names())
+    assert registry.is_shipped("rrcm")  # or its runs would go by another digest
+    assert registry.method("rrcm").name == "rrcm"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from dataclasses import replace
@@ -123,6 +124,59 @@ def test_a_batch_of_the_plain_loop_that_does_not_fit_is_left_out(monkeypatch: py
     assert curve(500) == [10, 100]
     with pytest.raises(DeviceError, match="10 copies of the plain loop do not fit the memory"):
         curve(5)
+
+
+@seeded_globals(1)
+def test_of_a_large_network_one_copy_is_held_at_a_time(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[int] = []
+    real = measurement.build
+
+    def counting(*words, **named):
+        built = real(*words, **named)
+        kind, make = type(built.tuned), built.make
+
+        def made(**changes):
+            gc.collect()
+            alive.append(sum(type(held) is kind for held in gc.get_objects()))
+            return make(**changes)
+
+        built.make = made
+        return built
+
+    monkeypatch.setattr(measurement, "build", counting)
+    (target,) = targets("digits-resnet8")
+    before = sum(type(held).__name__ == "HardLabels" for held in gc.get_objects())
+    monkeypatch.setattr(measurement, "LARGE_BYTES", 0)
+    found = measure(target, device="cpu", sigma=0.5, precision="fp32", budget_s=0.5)
+    assert alive[0] == before  # the plain loop's: the tuned one is gone
+    assert len(alive) >= 3
+    assert len(found.plain.seconds) == len(found.certifier.seconds) == measurement.ROUNDS
+
+
+def test_what_does_not_fit_is_refused_and_a_batch_of_labels_that_does_not_is_halved(
+    quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_words, **_named):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 24.50 GiB. GPU 0 has more to say")
+
+    (target,) = targets("digits-resnet8")
+    with monkeypatch.context() as patch:
+        patch.setattr(measurement, "auto_batch", full)
+        with pytest.raises(DeviceError, match=r"digits-resnet8 does not fit the memory of cpu: CUDA out of memory"):
+            measure(target, device="cpu", sigma=0.5, precision="fp32", budget_s=0.5)
+
+    sizes: list[int] = []
+
+    def forward(_classifier, x, _device, _precision):
+        if len(x) > 3:
+            full()
+        sizes.append(len(x))
+        return torch.zeros(len(x), dtype=torch.int64)
+
+    monkeypatch.setattr(measurement, "_forward", forward)
+    labels, _ = measurement._labels(None, "fp32", lambda n, size: torch.zeros(size, 1), 64, clock_for("cpu"), 0.02)
+    assert len(labels) == sum(sizes)
+    assert set(sizes) <= {1, 2, 3}
 
 
 def test_ratios_follow_from_the_raw_seconds() -> None:

@@ -42,3 +42,13 @@ def test_words_that_do_not_fit_are_refused_in_one_line(words: tuple, error: type
         execution_of(*words)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_cuda_is_every_gpu_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert execution_of("local", "cuda", "auto", None, ()).devices == ("cuda:0", "cuda:1", "cuda:2")
+    assert execution_of("local", "auto", "auto", None, ()).devices == ("cuda:0",)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(DeviceError, match="no device 'cuda'; expected auto or some of: cpu"):
+        execution_of("local", "cuda", "auto", None, ())

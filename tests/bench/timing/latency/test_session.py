@@ -351,7 +351,8 @@ def test_the_command_keeps_what_it_prints_and_shares_no_column_between_kinds(tmp
         assert r.random_weights
         assert r.spec["weights"]
         assert r.doubts  # two repeats, a short run: never without a word
-        assert row["projection"]["target"] == "a800"
+        assert (row["projection"]["target"], row["projection"]["precision"]) == ("a800", "fp32")
+        assert row["projection_bf16"]["seconds"] < row["projection"]["seconds"]
         assert "projection" not in row["record"]
         assert row["record"]["derived"]["mfu"] > 0
 
@@ -360,10 +361,22 @@ def test_the_table_names_each_kind_in_a_column_of_its_own(tmp_path: Path) -> Non
     words = ["latency", "--methods", "gaussian", *FEW, "--budget", "30", "--gpu", "a800"]
     done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "x.jsonl")], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    for column in ("MEASURED", "EXTRAPOLATED", "PROJECTED a800", "LIMIT", "speed of light", "random weights"):
+    for column in ("MEASURED", "EXTRAPOLATED", "PROJECTED a800", "LIMIT", "limit by arithmetic", "random weights"):
         assert column in done.stdout
     assert "PROJECTED from" in done.stdout
     assert "! gaussian: " in done.stdout
+
+
+def test_a_row_too_slow_to_be_timed_here_is_projected_by_its_shapes(tmp_path: Path) -> None:
+    words = ["latency", "--methods", "rrcm", "--dataset", "imagenet", "--random-weights", "--budget", "1e-6"]
+    done = CliRunner().invoke(app, [*words, "--gpu", "h200", "--out", str(tmp_path / "x.jsonl"), "--json"])
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["record"] is None
+    assert "too small" in row["refusal"]
+    half = row["projection_bf16"]
+    assert half["limit"] < half["low"] < 7.8 < half["high"]  # as measured on an H200
+    assert half["seconds"] == pytest.approx(7.8, rel=0.05)
 
 
 def test_strict_refuses_to_project() -> None:
@@ -394,4 +407,6 @@ def test_the_back_test_and_the_claims_need_no_clock() -> None:
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert {claim["times"] for claim in document["claims"]} == {85, 46, 39, 171}
-    assert len(document["leave_one_out"]) == 3
+    left_out = document["leave_one_out"]
+    assert {row["kind"] for row in left_out} == {"vit", "resnet", "unet"}
+    assert sum(row["device"] == "h200" for row in left_out) == 18
