@@ -7,7 +7,6 @@ import typer
 from bench.cli import (
     bench,
     catalogue,
-    claims,
     compare,
     convert,
     doctor,
@@ -37,7 +36,7 @@ app.command("runs")(command(runs.runs))
 app.command("report")(command(of_record(report.report)))
 app.command("strips")(command(of_record(strips.strips)))
 app.command("compare")(command(compare.compare))
-app.command("claims")(command(claims.claims))
+app.command("claims")(command(compare.claims))
 app.command("methods")(command(catalogue.methods))
 app.command("datasets")(command(catalogue.datasets))
 app.command("latency")(command(of_record(latency.latency)))

@@ -1,4 +1,4 @@
-"""`rrcm-bench compare`: two runs on the images that both have certified."""
+"""`rrcm-bench compare`: two runs image by image; `rrcm-bench claims`: a paper's own tables against its claims."""
 
 from __future__ import annotations
 
@@ -63,3 +63,15 @@ def compare(
         print_json(made.as_json())
         return
     stdout().print(terminal(comparison_table(made), intervals=True))
+
+
+def claims(json: options.Json = False) -> None:
+    """Derive each headline claim of the rRCM paper from its published tables, and say whether it holds."""
+    from bench.report.claims.check import as_json, claims_table, findings
+    from bench.report.formats.markdown import terminal
+
+    found = findings()
+    if json:
+        print_json(as_json(found))
+        return
+    stdout().print(terminal(claims_table(found)))

@@ -233,9 +233,7 @@ Precision = Annotated[str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autoc
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda:0.")]
 RunDevice = Annotated[
     str,
-    typer.Option(
-        help="auto | cpu | cuda: all here | cuda:0,cuda:1, one worker each; of a cluster: auto | cpu | cuda."
-    ),
+    typer.Option(help="auto | cpu | cuda: all here | cuda:0,cuda:1, one worker each; of a cluster: auto | cpu | cuda."),
 ]
 TrainDevice = Annotated[
     str, typer.Option(help="auto | cpu | cuda:0; under torchrun auto or cuda is one GPU a process.")

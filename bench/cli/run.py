@@ -159,7 +159,7 @@ def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:
     import time
 
     from bench.cli.progress import RunProgress
-    from bench.cli.records import headline
+    from bench.cli.runs import headline
     from bench.report.units import duration
     from bench.runs.certify import certify
     from bench.runs.preflight import look
@@ -195,7 +195,7 @@ def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:
 def show(runs: list[Run], out: Path, json: bool) -> None:
     """The table of what was certified, or its JSON."""
     if json:
-        from bench.cli.records import run_record
+        from bench.cli.runs import run_record
 
         print_json({"runs": [run_record(run) for run in runs]})
         return

@@ -1,9 +1,10 @@
-"""`rrcm-bench runs`: what is in the store."""
+"""`rrcm-bench runs`: what is in the store; runs in the words of `--json` and in one line."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +24,6 @@ def runs(
     json: options.Json = False,
 ) -> None:
     """List the runs of a folder, or show one."""
-    from bench.cli.records import run_record
     from bench.runs.store import find_runs
 
     found = find_runs([folder], left_out)
@@ -69,8 +69,6 @@ def pick(found: list[Run], digest: str, folder: Path) -> Run:
 
 def show(run: Run) -> None:
     """Everything that a run knows of itself."""
-    from bench.cli.records import headline
-
     console = stdout()
     console.print(f"run {run.spec.digest()}")
     for title, record in (("what", run.spec.as_json()), ("how", run.execution), ("with", run.environment)):
@@ -82,3 +80,56 @@ def show(run: Run) -> None:
         console.print(
             f"! {run.conflicts} images were certified twice with other votes (ties on another device); the first counts"
         )
+
+
+def run_record(run: Run) -> dict[str, Any]:
+    """A run as `--json` gives it; accuracies are fractions of the images that have a row."""
+    from bench.report.accuracy import certified_accuracy, table_radii
+
+    spec = run.spec
+    score = certified_accuracy(run, table_radii(run)) if run.rows else None
+    record = {
+        "digest": spec.digest(),
+        "path": str(run.path),
+        "method": spec.method,
+        "dataset": spec.dataset,
+        "sigma": spec.sigma,
+        "n0": spec.n0,
+        "n": spec.n,
+        "alpha": spec.alpha,
+        "subset": spec.subset,
+        "precision": spec.precision,
+        "random_weights": spec.random_weights,
+        "images": len(run.rows),
+        "images_planned": spec.images,
+        "abstained": score.abstained if score else 0,  # null where a run that stops cannot tell
+        "accuracy": {str(r): a for r, a in zip(score.radii, score.fractions, strict=True)} if score else {},
+        "acr": None if score is None or score.acr_at_least else score.acr,
+        "samples": sum(row.samples for row in run.rows),
+        "seconds": sum(row.seconds for row in run.rows),
+        "certifier": spec.certifier,
+    }
+    if spec.stops:
+        # Between its radii such a run says nothing, so that its average radius is known from below alone.
+        record |= {
+            "radii": list(spec.radii),
+            "mode": spec.mode,
+            "acr_at_least": score.acr if score else None,
+            "stopped": dict(Counter(row.stopped or "decided" for row in run.rows)),
+        }
+    return record
+
+
+def headline(run: Run) -> str:
+    """Certified accuracy at the first radii, and abstention or the samples taken, in one line."""
+    from bench.report.accuracy import certified_accuracy, table_radii
+    from bench.report.units import percent
+
+    score = certified_accuracy(run, table_radii(run)[:3])
+    cells = [f"r={r:.2f} {percent(a)}" for r, a in zip(score.radii, score.fractions, strict=True)]
+    if score.abstention is not None:
+        cells.append(f"abstain {percent(score.abstention)}")
+    if run.spec.stops:
+        mean = sum(row.samples for row in run.rows) / len(run.rows)
+        cells.append(f"{mean:,.0f} samples an image")
+    return "  ".join(cells)
