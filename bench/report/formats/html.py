@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from bench.report import units
@@ -73,7 +73,7 @@ def _embedded(record: Mapping[str, Any]) -> str:
 
 
 def _beside(name: str) -> str:
-    return files("bench.report.formats").joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:
