@@ -84,7 +84,7 @@ DENOISED = Method(
             default="ffdnet",
             by_dataset={"imagenet": "dncnn", "digits": "ffdnet_digits"},
             choices=("ffdnet", "dncnn", "dncnn_wide", "memnet", "dncnn_blind", "ffdnet_digits"),
-            help="the network in front; ffdnet is told sigma and was trained up to 0.294",
+            help="the network in front; ffdnet takes sigma and was trained up to 0.294",
         ),
         Param(
             name="classifier",

@@ -1,4 +1,4 @@
-"""The UNets of diffusion models by name: what each consists of, and which one given tensors belong to; no torch."""
+"""The UNets of diffusion models by name: the parts of each, and recognition of given tensors; no torch."""
 
 from __future__ import annotations
 

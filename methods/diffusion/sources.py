@@ -1,4 +1,4 @@
-"""Whose checkpoint given tensors are, before any is converted."""
+"""The project that given tensors come from, checked before any is converted."""
 
 from __future__ import annotations
 

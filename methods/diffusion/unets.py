@@ -116,10 +116,10 @@ def prediction_of(path: Path) -> Literal["eps", "v"]:
 
     Raises: WeightsError where it is neither.
     """
-    said = _told(path).get("prediction", "eps")
-    if said not in ("eps", "v"):
-        raise WeightsError(f"weights {str(path)!r}: expected prediction eps or v, got {said!r}; give another file")
-    return cast('Literal["eps", "v"]', said)
+    recorded = _metadata(path).get("prediction", "eps")
+    if recorded not in ("eps", "v"):
+        raise WeightsError(f"weights {str(path)!r}: expected prediction eps or v, got {recorded!r}; give another file")
+    return cast('Literal["eps", "v"]', recorded)
 
 
 def check_trained(path: Path, sigma: float) -> None:
@@ -127,11 +127,11 @@ def check_trained(path: Path, sigma: float) -> None:
 
     Raises: WeightsError where the file's metadata has a smaller `largest_sigma`; 0, or none, means the schedule's.
     """
-    said = _told(path).get("largest_sigma", "0")
+    recorded = _metadata(path).get("largest_sigma", "0")
     try:
-        largest = float(said)
+        largest = float(recorded)
     except ValueError:
-        raise WeightsError(f"weights {str(path)!r}: largest_sigma must be a number, got {said!r}") from None
+        raise WeightsError(f"weights {str(path)!r}: largest_sigma must be a number, got {recorded!r}") from None
     if 0 < largest < sigma:
         raise WeightsError(
             f"weights {str(path)!r}: trained for noise up to sigma {largest:g}, got {sigma:g}; give a smaller sigma, "
@@ -139,7 +139,7 @@ def check_trained(path: Path, sigma: float) -> None:
         )
 
 
-def _told(path: Path) -> dict[str, str]:
+def _metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file; torch's own format has none."""
     from safetensors import SafetensorError, safe_open
 

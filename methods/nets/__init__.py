@@ -1,1 +1,1 @@
-"""The networks that timm, torchvision and diffusers do not have, and how one is filled and asked."""
+"""The networks that timm, torchvision and diffusers do not have, and loading and inference of any."""

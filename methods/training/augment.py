@@ -1,4 +1,4 @@
-"""Views of images for training: the field's for colour images, and honest small analogues for 8x8 grey digits.
+"""Views of images for training: the usual ones for colour images, and small analogues for 8x8 grey digits.
 
 A colour view maps a PIL image to a PIL image and draws from the global generators, so it is only called inside
 `rng.seeded_globals`. A digits view maps a whole batch at once and draws from the generator that it is given.

@@ -1,4 +1,4 @@
-"""What the kernels of this package compute, by torch's own operations: to be compared with."""
+"""The kernels' results by torch's own operations, to compare with."""
 
 from __future__ import annotations
 
