@@ -74,6 +74,8 @@ def command(words: tuple[str, ...], folder: Path) -> int:
         os.chdir(folder)
         # Workers are forked too: a spawned one would import torch anew.
         forked = multiprocessing.get_context("fork")
+        # And a spawned one would not hear SIGTERM as the command does, which ends in order, but die of it.
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
         multiprocessing.get_context = lambda *_: forked  # type: ignore[assignment]
         return child.main(words)
 

@@ -100,6 +100,7 @@ def run(given: RunOptions) -> None:
     from bench.cli.dry_run import show_cost
     from bench.cli.requests import requests
     from bench.runs.request import plan
+    from bench.runs.store import SEQUENTIAL
 
     asked, source = requests(_asked(given), given.plan)
     execution = _execution(given)
@@ -108,6 +109,11 @@ def run(given: RunOptions) -> None:
         remark(f"plan {source}: {len(jobs)} runs")
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
         remark(f"note  {note}")
+    if any(job.spec.certifier == SEQUENTIAL for job in jobs):
+        remark(
+            "note  sequential: alpha is spent once on these images and this noise; a second look at them is refused "
+            "under the same --out alone: under another, give another --seed"
+        )
     doubt_lengths((job.spec.sigma for job in jobs), (r for job in jobs for r in job.spec.radii))
     if given.dry_run:
         show_cost(jobs, execution, given.json)

@@ -60,6 +60,8 @@ def strips(given: StripsOptions) -> None:
             size=given.size, seed=given.seed,
         )
     )  # fmt: skip
+    for note in dict.fromkeys(note for job in jobs for note in job.notes):
+        remark(f"note  {note}")
     doubt_lengths(job.spec.sigma for job in jobs)
     shapes = {(job.spec.shape, job.spec.preprocessing) for job in jobs}
     if len(shapes) > 1:

@@ -24,7 +24,7 @@ class Group:
     runs: tuple[Run, ...]  # by method, then sigma
     alpha: float
     bound: str
-    notes: tuple[str, ...] = ()  # on runs found twice, and on lengths in another unit
+    notes: tuple[str, ...] = ()  # on runs found twice, rows without a seal among others, lengths in another unit
 
     @property
     def dataset(self) -> str:
@@ -96,6 +96,11 @@ def groups(runs: Sequence[Run], bound: str, alpha: float | None = None) -> tuple
         _check_images(members)
         level = members[0].spec.alpha if alpha is None else alpha
         own = [notes[r.spec.digest()] for r in members if r.spec.digest() in notes]
+        own += [
+            f"! {name(r)}: {r.unsealed} of {len(r.rows)} rows have no seal, a change in them would not be noticed"
+            for r in members
+            if 0 < r.unsealed < len(r.rows)
+        ]
         own += [f"! {line}" for line in off_scale((r.spec.sigma for r in members), members[0].spec.radii)]
         made.append(Group(runs=tuple(members), alpha=level, bound=bound, notes=tuple(own)))
     return tuple(sorted(made, key=lambda g: (g.dataset, -len(g.runs))))

@@ -314,7 +314,14 @@ def _there(job: Job, out: Path) -> Run | None:
 
 
 def _missing(job: Job, run: Run | None) -> list[int]:
-    there = {row.index for row in run.rows} if run else set()
+    there = {row.index: row.label for row in run.rows} if run else {}
+    for index, label in there.items():
+        if index not in job.images or job.images[index][0] != label:
+            planned = f"label {job.images[index][0]}" if index in job.images else "no such image in the subset"
+            raise StoreError(
+                f"{str(run.path) if run else ''!r} holds a row of image {index} with label {label}, the dataset has "
+                f"{planned}; the row was edited, or is of other images: restore the file, or move it away whole"
+            )
     return [index for index in job.indices if index not in there]
 
 

@@ -130,8 +130,8 @@ def folder_name(spec: RunSpec) -> str:
 
 
 def _clean(name: str) -> str:
-    """A name as a part of a folder's: nothing that leads out of `out`, hides the folder, or is too long for one."""
-    return "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "-" for c in name).lstrip(".")[:80]
+    """A name as a part of a folder's: it leads nowhere out of `out`, hides nothing, is no option and not too long."""
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "-" for c in name).lstrip(".-")[:80]
 
 
 def open_run(
@@ -203,6 +203,13 @@ def read_run(folder: Path) -> Run:
     read = list(_read_rows(folder, spec.digest()))
     rows, conflicts = _merge((row for row, _ in read), spec, num_classes, folder)
     sealed = {row.index for row, seal in read if seal}
+    bare = next((row.index for row, seal in read if not seal), None)
+    if record.get("seal") and bare is not None:  # whoever seals a run seals its rows
+        raise StoreError(
+            f"{str(folder)!r} holds a row of image {bare} without a seal, and its run was written with seals: the row "
+            "was edited, or is of another run; restore the file, or move it away whole and give the same `rrcm-bench "
+            "run` again, which draws its images anew"
+        )
     return Run(
         path=folder,
         spec=spec,

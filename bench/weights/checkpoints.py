@@ -19,6 +19,7 @@ from bench.types import Scalar
 from bench.types.errors import WeightsError, first_line
 from bench.weights.containers import network_of
 from bench.weights.file_kinds import check_regular, damaged, kind_of
+from bench.weights.folder_configs import stated_normaliser
 from bench.weights.inert import asked_names, code_among, inert_classes
 from bench.weights.wrappers import shapes_of, split_normaliser, strip_prefixes, tidied
 
@@ -33,6 +34,7 @@ _IN_FOLDERS = (
     *("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
+_CONFIGURED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _SHARDED = ".index.json"
 _MARK = "#"
 _REPEATED = 4 * 2**30  # bytes that numbers stored once may fill
@@ -158,10 +160,12 @@ def read_checkpoint(path: Path, key: str = "", *, averaged: bool = True, many: b
         del content  # the optimiser's state is three times the network
         _check_tensors(file, found.tensors)
         tensors, normaliser = split_normaliser(tidied(found.tensors))
+        stated, doubts = stated_normaliser(file.parent) if file.name in _CONFIGURED else (None, ())
     except WeightsError as refusal:
         raise about(file, refusal) from refusal
-    meta = {**({} if normaliser is None else {"normaliser": normaliser}), **found.beside, **said}
-    notes = tuple(f"weights {file.name!r}: {note}" for note in found.notes)
+    layer, config = ({} if text is None else {"normaliser": text} for text in (normaliser, stated))
+    meta = {**config, **layer, **found.beside, **said}
+    notes = tuple(f"weights {file.name!r}: {note}" for note in (*found.notes, *doubts))
     return Checkpoint(tensors=tensors, meta=meta, normaliser=normaliser, key=found.choice, notes=notes)
 
 

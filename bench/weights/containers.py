@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.types import Scalar
 from bench.types.errors import WeightsError
-from bench.weights.wrappers import MEANS, same_tensors, shapes_of, strip_prefixes, tidied
+from bench.weights.wrappers import MEANS, is_averaged, same_tensors, shapes_of, strip_prefixes, tidied
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Cohen et al. 2019 and its heirs; MACER; the rest of the field: where no tensors are found, their contents are told of.
 _USUAL = ("state_dict", "net", "model")
-_AVERAGED = re.compile(r"(^|_)(ema|swa|averaged|polyak)(_|$)")
 # What stands beside a network and holds tensors of its own.
 _BESIDE = re.compile(
     r"optim|sched|(^|_)scaler|criterion|(^|_)loss|metric|callback|(^|_)rng|hyper_?param|hparam|config|^args$|^amp$"
@@ -70,7 +69,14 @@ def network_of(content: object, key: str = "", *, averaged: bool = True, many: b
 
 
 def _chosen(content: object, key: str, several: tuple[str, ...]) -> Found:
-    place = _at(content, key)
+    try:
+        place = _at(content, key)
+    except WeightsError:
+        held = _distinct(_all(content))
+        only = next(iter(held), "")
+        if len(held) != 1 or not only or not any(str(name).startswith(f"{key}.") for name in held[only]):
+            raise
+        return _chosen(content, f"{only}.{key}", several)  # a part of the one state dict
     inside = _distinct(_all(place))
     if len(inside) != 1:
         keys = ", ".join(f"{key}.{name}" if name else key for name in inside) or "none"
@@ -112,7 +118,7 @@ def _together(content: object, key: str) -> Found:
 def _pick(everything: Mapping[str, Mapping[Any, Any]], *, averaged: bool) -> tuple[str, tuple[str, ...]]:
     keys = tuple(everything)
     listed = " and ".join(map(repr, keys[:6])) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
-    averages = [key for key in keys if any(_AVERAGED.search(part) for part in key.lower().split("."))]
+    averages = [key for key in keys if any(map(is_averaged, key.split(".")))]
     if averaged and len(averages) == 1 and len(keys) == 2:
         average, raw = averages[0], next(key for key in keys if key != averages[0])
         if _names(everything[average]) == _names(everything[raw]):
@@ -168,6 +174,10 @@ def _same(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
     return plain and same_tensors(one, other)
 
 
+def _is_number(value: object) -> bool:
+    return _is_tensor(value) and getattr(value, "ndim", 1) == 0
+
+
 def _is_tensor(value: object) -> bool:
     import torch
 
@@ -204,9 +214,19 @@ def _with_normaliser(content: object, tensors: dict[str, Tensor]) -> dict[str, T
     if not isinstance(content, Mapping):
         return tensors
     for mean, std in MEANS.items():
-        if not {mean, std} & tensors.keys() and _is_plain(content.get(mean)) and _is_plain(content.get(std)):
-            return {mean: content[mean], std: content[std], **tensors}
+        found = [_column(content.get(name)) for name in (mean, std)]
+        if not {mean, std} & tensors.keys() and found[0] is not None and found[1] is not None:
+            return {mean: found[0], std: found[1], **tensors}
     return tensors
+
+
+def _column(value: object) -> Tensor | None:
+    """Numbers of the channels, as a tensor or as a list of them; None for anything else."""
+    import torch
+
+    if isinstance(value, list | tuple) and 0 < len(value) <= 4 and all(isinstance(v, float) for v in value):
+        return torch.tensor(value)
+    return value if isinstance(value, torch.Tensor) and _is_plain(value) else None
 
 
 def _may_go(name: str, value: object) -> bool:
@@ -258,7 +278,7 @@ def _unread_averages(content: object, keys: tuple[str, ...]) -> tuple[str, ...]:
     unread = [
         str(name)
         for name, value in content.items()
-        if str(name) not in tops and _AVERAGED.search(str(name).lower()) and not _is_remark(value)
+        if str(name) not in tops and is_averaged(str(name)) and not _is_remark(value) and not _is_number(value)
     ]
     return tuple(
         f"averaged weights under {name!r} have no names and were left out: the raw network is taken" for name in unread

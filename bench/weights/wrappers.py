@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 PREFIXES = ("1.", "module.")  # Sequential(normalise, network), and DataParallel in either order
 # What libraries put between any two parts of a name: torch.compile, FSDP, activation checkpointing, Lightning Fabric.
 _BETWEEN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
-_AVERAGED = "n_averaged"  # torch.optim.swa_utils.AveragedModel counts beside `module.*`
+_AVERAGED = re.compile(r"(^|_)(ema|swa|averaged|polyak)(_|$)")
+_TIMES = "n_averaged"  # torch.optim.swa_utils.AveragedModel counts beside `module.*`
 # Under these a trainer or an evaluation wrapper keeps its network, and other things beside it.
 HOLDERS = ("model", "net", "network", "module", "classifier", "backbone", "encoder", "student", "teacher", "base_model",
            "ema", "ema_model", "model_ema", "wrapped_model", "_model", "0", "1")  # fmt: skip
 _DEEPEST = 4
+_COUNTS = ("total_ops", "total_params")  # thop's, of each module
 
 MEANS = {"mean": "std", "mu": "sigma", "new_mean": "new_std", "means": "stds", "_mean": "_std"}
 
@@ -42,17 +44,22 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def tidied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without what compilers and averaging put among the names.
+    """Without what compilers, averaging and counts of operations put among the names.
 
     Raises: WeightsError where two names become one.
     """
     made = {".".join(part for part in name.split(".") if part not in _BETWEEN): value for name, value in state.items()}
     if len(made) < len(state):
         raise WeightsError("two tensors have one name without those of compilers; save the plain module's state dict")
-    others = [name for name in made if name != _AVERAGED]
-    if _AVERAGED in made and others and all(name.startswith("module.") for name in others):
-        del made[_AVERAGED]
-    return made
+    others = [name for name in made if name != _TIMES]
+    if _TIMES in made and others and all(name.startswith("module.") for name in others):
+        del made[_TIMES]
+    return {name: value for name, value in made.items() if name.rpartition(".")[2] not in _COUNTS}
+
+
+def is_averaged(name: str) -> bool:
+    """Whether a name is that of averaged weights: "ema", "model_ema", "swa_model"."""
+    return _AVERAGED.search(name.lower()) is not None
 
 
 def unwrapped(
@@ -147,11 +154,12 @@ def _is_column(tensor: Tensor) -> bool:
 def _held(
     state: Mapping[str, Tensor], depth: int = _DEEPEST, path: str = ""
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The parts of a state dict under the names that wrappers use, the outer ones first."""
+    """The parts of a state dict under the names that wrappers use, or all of it under any one, the outer ones first."""
     groups: dict[str, dict[str, Tensor]] = {}
+    alone = len({name.partition(".")[0] for name in state}) == 1
     for name, tensor in state.items():
         first, dot, rest = name.partition(".")
-        if dot and first in HOLDERS:
+        if dot and (alone or first in HOLDERS or is_averaged(first)):
             groups.setdefault(first, {})[rest] = tensor
     for first, group in groups.items():
         yield f"{path}{first}", group

@@ -83,10 +83,10 @@ def torch_changed(rng: Random, path: Path) -> bool:
             one = {}, [], None, 3, "x", state[key], [state], (state, state)
             content = pick(rng, *one, {"state_dict": {}}, {"state_dict": None}, {"state_dict": [state]}, loop)
         case _:
-            class_there = {"state_dict": state, "x": torch.nn.ReLU}
-            content = pick(rng, {"state_dict": state, "x": Code()}, Code(), torch.nn.ReLU(), class_there, print)
+            named = {"state_dict": state, "x": torch.nn.ReLU}  # of which nothing is made: read as nothing, or refused
+            content = pick(rng, {"state_dict": state, "x": Code()}, Code(), torch.nn.ReLU(), named, print)
             torch.save(content, path)
-            return True
+            return content is not named
     torch.save(content, path)
     return False
 

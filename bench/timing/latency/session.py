@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -88,6 +89,8 @@ def time_item(
 
     method = methods[item.method]
     spec, setting = prepare(request, item, method, methods)
+    for note in dict.fromkeys(note for file in setting.weights.values() for note in file.notes):
+        logging.getLogger(__name__).warning("note  %s", note)
 
     def build(where: str, precision: str = spec.precision) -> BaseClassifier:
         return method.build(replace(setting, device=where, precision=precision))

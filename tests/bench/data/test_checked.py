@@ -109,7 +109,7 @@ def test_no_name_leads_out_of_the_folder_of_runs(tmp_path: Path, name: str) -> N
     run = computed(written(tmp_path, name), out)
     assert run.done
     assert run.path.parent == out
-    assert not run.path.name.startswith(".")
+    assert run.path.name[0] not in ".-"
     assert [path.name for path in tmp_path.iterdir() if path.is_dir() and path.name != "__pycache__"] == ["out"]
 
 

@@ -196,6 +196,12 @@ def test_a_run_found_twice_is_one_row() -> None:
     assert any("more than one folder" in note for note in made.notes)
 
 
+def test_rows_without_a_seal_are_noted_beside_sealed_ones() -> None:
+    for unsealed, said in ((0, False), (1, True), (2, False)):  # all: a run from before seals, as it was published
+        (made,) = by_sigma_tables([replace(run([1000, 1000]), unsealed=unsealed)])
+        assert any("1 of 2 rows have no seal" in note for note in made.notes) == said
+
+
 def test_published_cells_stay_quoted_beside_measured_ones() -> None:
     (made,) = envelope_tables([run([1000], **CIFAR)], table=2)
     published = load("table2")

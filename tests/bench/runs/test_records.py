@@ -20,10 +20,12 @@ from bench.types.errors import StoreError
 
 
 def written(folder: Path, change: dict[str, object], *, drop: tuple[str, ...] = ()) -> Path:
-    """A run with one row that has no seal and is not as it should be."""
+    """A run from before seals, with one row that is not as it should be."""
     run = open_run(folder, SPEC, HOW, {}, num_classes=5)
     record = {key: value for key, value in (row(0).as_json() | change).items() if key not in drop}
     (run.path / "rows-0.jsonl").write_text(json.dumps(record) + "\n")
+    path = run.path / "run.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "seal"}))
     return run.path
 
 
@@ -75,6 +77,16 @@ def test_rows_from_before_seals_are_read_and_counted(tmp_path: Path) -> None:
     with RowWriter(folder) as writer:
         writer.append(row(1))
     assert read_run(folder).unsealed == 1
+
+
+def test_a_run_that_has_a_seal_has_them_on_all_its_rows(tmp_path: Path) -> None:
+    folder = filled(tmp_path, row(0), row(1))
+    path = rows_file(folder)
+    first, second = path.read_text().splitlines()
+    bare = json.dumps({**row(1).as_json(), "label": 1})
+    for lines in ([first, bare], [first, second, bare], [bare]):
+        path.write_text("".join(f"{line}\n" for line in lines))
+        assert "image 1 without a seal" in refused(folder)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,12 @@ def test_a_key_leads_inwards_by_dots_places_and_beginnings_of_names(tmp_path):
     refused(lambda: resolved(tmp_path / "b.safetensors"), "two networks", "#model")
     assert is_mean(resolved(tmp_path / "b.safetensors", "model_ema"))
     assert identity(resolved(tmp_path / "b.safetensors", "model")).endswith("#model")
+    nested = saved(
+        tmp_path / "c.ckpt", {"state_dict": {name.replace("model_ema", "net_ema"): v for name, v in flat.items()}}
+    )
+    refused(lambda: resolved(nested), "two networks", "#model")
+    assert is_mean(resolved(nested, "net_ema"))  # as the refusal advises, without the container's own key
+    assert identity(resolved(nested, "net_ema")).endswith("#state_dict.net_ema")
     for key in ("nothing", "runs.9", "runs.x", "runs", "9" * 5000):
         refused(lambda key=key: resolved(path, key), "a.pth")
     refused(lambda: resolved(f"{path}#"), "expected a key")
@@ -128,6 +134,8 @@ def test_a_list_of_averages_without_names_is_said(tmp_path):
     file = resolved(path)
     assert is_mean(file)
     assert "'ema'" in file.notes[0]
+    counted = {"n_averaged": torch.tensor(5), **{f"module.{name}": tensor for name, tensor in MEAN.items()}}
+    assert not resolved(saved(tmp_path / "b.pth", counted)).notes  # torch's AveragedModel: a count, and the average
 
 
 def test_a_container_that_holds_itself_is_no_endless_search(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,7 @@ def test_wrappers_within_a_name_go_too():
     assert tidied({"layer1._orig_mod.0._checkpoint_wrapped_module.conv.weight": 0}) == {"layer1.0.conv.weight": 0}
     assert tidied({"n_averaged": 3, "module.fc.weight": 0}) == {"module.fc.weight": 0}
     assert tidied({"n_averaged": 3, "fc.weight": 0}).keys() == {"n_averaged", "fc.weight"}
+    assert tidied({"fc.weight": 0, "fc.total_ops": 1, "total_params": 2}) == {"fc.weight": 0}  # thop's counts
     with pytest.raises(WeightsError, match="one name"):
         tidied({"_orig_mod.fc.weight": 0, "fc.weight": 1})
 
@@ -65,7 +67,9 @@ def test_two_networks_under_two_holders_are_refused_unless_they_are_one():
 
 
 def test_names_that_are_known_need_no_recognition():
-    assert under(named("wrapper.model."), list(state())).keys() != state().keys()
+    beside = {"criterion.weight": torch.ones(2)}
+    assert under({**named("wrapper.model."), **beside}, list(state())).keys() != state().keys()
+    assert under(named("wrapper.model."), list(state())).keys() == state().keys()
     assert under(named("model.net."), list(state())).keys() == state().keys()
     assert under(named("model.0."), ["model.0.fc.weight", "model.0.fc.bias"]).keys() == named("model.0.").keys()
 
@@ -95,9 +99,47 @@ def test_a_normaliser_in_front_is_taken_off_and_told(tmp_path, names, network, s
         assert file.params["normaliser"] == SAID
 
 
-def test_a_normaliser_beside_the_container_counts(tmp_path):
-    path = saved(tmp_path / "a.pth", {"model": state(), "mean": MEAN, "std": STD})
+@pytest.mark.parametrize("form", [torch.Tensor.clone, torch.Tensor.tolist])
+def test_a_normaliser_beside_the_container_counts(tmp_path, form):
+    path = saved(tmp_path / "a.pth", {"model": state(), "mean": form(MEAN), "std": form(STD)})
     assert read_checkpoint(path).normaliser == SAID
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "said"),
+    [
+        ("preprocessor_config.json", {"image_mean": [0.5, 0.25], "image_std": [0.5, 1]}, "0.5,0.25/0.5,1"),
+        ("config.json", {"pretrained_cfg": {"mean": [0.5], "std": [0.25]}}, "0.5/0.25"),
+        ("config.json", {"mean": [0.5], "std": [0.25]}, "0.5/0.25"),
+        ("config.json", {"hidden_size": 3}, None),
+    ],
+)
+def test_a_hugging_face_folder_tells_its_normaliser(tmp_path, name, config, said):
+    torch.save(state(), tmp_path / "pytorch_model.bin")
+    (tmp_path / name).write_text(json.dumps(config))
+    for path in (tmp_path, tmp_path / "pytorch_model.bin"):
+        found = read_checkpoint(path)
+        assert found.meta.get("normaliser") == said
+        assert found.normaliser is None  # no layer of the network was taken off
+
+
+@pytest.mark.parametrize("change", [{"do_normalize": False}, {"do_rescale": False}, {"rescale_factor": 1 / 127.5}])
+def test_pixels_that_a_folder_scales_otherwise_are_said(tmp_path, change):
+    torch.save(state(), tmp_path / "pytorch_model.bin")
+    config = {"image_mean": [0.5], "image_std": [0.5], "rescale_factor": 1 / 255, **change}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    found = read_checkpoint(tmp_path)
+    assert "normaliser" not in found.meta
+    assert "pixels" in found.notes[0]
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"image_mean": ["a"], "image_std": [1]}', '{"image_mean": 0.5}'])
+def test_a_broken_configuration_of_a_folder_is_one_line(tmp_path, text):
+    torch.save(state(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(WeightsError, match="preprocessor_config") as caught:
+        read_checkpoint(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_robustness_library_wrapper_is_its_network_and_its_normaliser(tmp_path):
