@@ -19,10 +19,9 @@ import numpy as np
 import pytest
 import rich.style  # noqa: F401 - draws from `random` while it is imported: before any test is watched
 from hypothesis import settings
+from places import SHARED_FOLDER
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: tests run side by side, their threads must not spin
-
-SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 
 # Examples follow from the test's name: a red test is red again, on any machine.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
@@ -31,9 +30,9 @@ settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    if not SHARED.is_dir():
+    if not SHARED_FOLDER.is_dir():
         pytest.skip("../shared (reference material) is absent")
-    return SHARED.resolve()
+    return SHARED_FOLDER.resolve()
 
 
 @pytest.fixture(scope="session")

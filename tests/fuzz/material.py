@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.published_logs import cohen, simulated, ten_columns, without_index
+from tests.support.published_logs import cohen, simulated, ten_columns, without_index
 
 from bench.runs.certify import make_worker
 from bench.runs.request import RunRequest, plan

@@ -8,11 +8,8 @@ import sys
 import pytest
 from places import PROJECT
 
-ROOT = PROJECT.parent
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="mutants are forked, and their threads counted in /proc")
 def test_500_mutants_break_nothing() -> None:
     words = [sys.executable, "-m", "tests.fuzz", "--count", "500", "--seed", "1"]
-    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr[-2000:]

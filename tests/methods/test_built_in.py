@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from places import PROJECT
+from places import SHARED_FOLDER
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,7 +28,6 @@ from methods.noise_trained import CONSISTENCY, GAUSSIAN, MACER, SMOOTHADV, SMOOT
 from methods.rrcm import RRCM
 from methods.training.rng import seeded_globals
 
-SHARED = PROJECT.parent / "shared"
 SHAPES = {"cifar10": (3, 32, 32), "imagenet": (3, 224, 224), "digits": (1, 8, 8), "folder": (3, 224, 224)}
 
 
@@ -283,7 +282,7 @@ def test_a_classifier_brings_the_normaliser_of_its_family() -> None:
 
 
 def exact_test_images(count: int) -> tuple[Tensor, Tensor]:
-    path = SHARED / "data" / "cifar10" / "test_batch_exact_first1017.bin.xz"
+    path = SHARED_FOLDER / "data" / "cifar10" / "test_batch_exact_first1017.bin.xz"
     if not path.exists():
         pytest.skip("../shared is absent: it holds CIFAR-10 images and real checkpoints")
     records = np.frombuffer(lzma.decompress(path.read_bytes()), np.uint8).reshape(-1, 3073)[:count]
@@ -292,7 +291,7 @@ def exact_test_images(count: int) -> tuple[Tensor, Tensor]:
 
 
 def checkpoint(role: str, name: str) -> WeightsFile:
-    return WeightsFile(role=role, path=SHARED / "data" / "checkpoints" / name, sha256="", name=name)
+    return WeightsFile(role=role, path=SHARED_FOLDER / "data" / "checkpoints" / name, sha256="", name=name)
 
 
 def accuracy(method: Method, made: Setting, x: Tensor, labels: Tensor) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from places import SUPPORT
+from places import PROJECT, SUPPORT
 
 from bench.runs.built_weights import leaves
 from bench.runs.certify import certify
@@ -165,7 +165,7 @@ def test_who_loads_weights_without_a_role_is_told_once_how_to_declare_one(
 
 @seeded_globals(1)
 def test_the_example_of_the_readme_is_covered_by_its_role(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    text = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
     source = torch.Generator().manual_seed(6)
     weights = {"1.weight": torch.randn(10, 64, generator=source), "1.bias": torch.zeros(10)}
     torch.save(weights, tmp_path / "network.pt")
