@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.support.published_logs import cohen, simulated, ten_columns, without_index
 
 from bench.runs.certify import make_worker
 from bench.runs.request import RunRequest, plan
@@ -18,6 +17,7 @@ from bench.timing.latency.store import append
 from bench.timing.records import DeviceFacts, LatencyRecord, Work
 from bench.types import Execution
 from tests.fuzz.commands import STATED, TRAIN
+from tests.support.published_logs import cohen, simulated, ten_columns, without_index
 
 METHOD = """\
 import torch

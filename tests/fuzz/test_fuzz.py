@@ -8,6 +8,7 @@ import sys
 import pytest
 from places import PROJECT
 
+
 @pytest.mark.skipif(sys.platform != "linux", reason="mutants are forked, and their threads counted in /proc")
 def test_500_mutants_break_nothing() -> None:
     words = [sys.executable, "-m", "tests.fuzz", "--count", "500", "--seed", "1"]
