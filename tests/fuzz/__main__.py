@@ -144,7 +144,7 @@ def fuzz(asked: argparse.Namespace, chosen: list[tuple[int, targets.Target]], to
     def begin(number: int, target: targets.Target) -> None:
         folder = top / str(number) / "here"
         folder.parent.mkdir()
-        shutil.copytree(base, folder)
+        shutil.copytree(base, folder, copy_function=shutil.copyfile)
 
         def body() -> int:
             os.chdir(folder)
