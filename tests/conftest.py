@@ -12,17 +12,20 @@ import sys
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rich.style  # noqa: F401 - draws from `random` while it is imported: before any test is watched
+import typer.main
+from command_line import cli  # noqa: F401 - a fixture of all tests
 from hypothesis import settings
+from places import SHARED_FOLDER
 
+typer.main.get_command = cache(typer.main.get_command)  # the options of all commands: 50 ms, in hundreds of tests
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: tests run side by side, their threads must not spin
-
-SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 
 # Examples follow from the test's name: a red test is red again, on any machine.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
@@ -31,9 +34,9 @@ settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    if not SHARED.is_dir():
+    if not SHARED_FOLDER.is_dir():
         pytest.skip("../shared (reference material) is absent")
-    return SHARED.resolve()
+    return SHARED_FOLDER.resolve()
 
 
 @pytest.fixture(scope="session")

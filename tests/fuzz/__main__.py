@@ -15,13 +15,20 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # a process that forks must have no threads
 
+import typer.main  # noqa: E402
+
 from tests.fuzz import child, material, targets  # noqa: E402 - not before the words above
+
+typer.main.get_command = cache(
+    typer.main.get_command
+)  # built from the signatures of all commands: half a mutant's time
 
 FOREIGN = ("RRCM_BENCH_WEIGHTS", "RRCM_BENCH_DOWNLOAD", "RRCM_BENCH_TRACEBACK", "FORCE_COLOR")
 # Commands that import what others import late: each mutant is forked from a process that has done so.
@@ -31,6 +38,10 @@ WARM = (
     ("check", "mine.py:MINE"),
     ("plan", "--images", "10"),
     ("logs", "audit", "macer.mat"),
+    ("doctor",),
+    ("weights", "list"),
+    ("methods", "gaussian"),
+    ("run", "--plan", "plan.toml", "--dry-run"),
     (
         "run",
         "--methods",
@@ -133,7 +144,7 @@ def fuzz(asked: argparse.Namespace, chosen: list[tuple[int, targets.Target]], to
     def begin(number: int, target: targets.Target) -> None:
         folder = top / str(number) / "here"
         folder.parent.mkdir()
-        shutil.copytree(base, folder)
+        shutil.copytree(base, folder, copy_function=shutil.copyfile)
 
         def body() -> int:
             os.chdir(folder)

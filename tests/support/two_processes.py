@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from few_digits import few_digits
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -25,7 +26,7 @@ from methods.training.rng import generator, seeded_globals
 from methods.training.sharding import Share
 
 BATCH, STEPS = 16, 8
-SHORT = {"epochs": "1", "batch": "256", "warmup_epochs": "0"}  # 5 steps
+SHORT = {"epochs": "1", "batch": "64", "warmup_epochs": "0"}  # 5 steps
 STAGES: dict[str, tuple[Callable[[TrainRequest], Mapping[str, Any]], dict[str, str]]] = {
     "gaussian": (classical.gaussian, {**SHORT, "copies": "2"}),
     "gaussian_apart": (classical.gaussian, {**SHORT, "copies": "2", "sync_bn": "false"}),
@@ -162,4 +163,5 @@ def alone(**changes: Any) -> Task:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with few_digits():
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

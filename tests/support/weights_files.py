@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import torch
-from places import PROJECT
+from places import PROJECT, SHARED_FOLDER
 
 from bench.types import Method, Param, Role
 from bench.types.errors import WeightsError
@@ -17,8 +17,7 @@ from bench.weights import resolve
 from bench.weights.catalogue import Entry
 from bench.weights.user_catalogue import as_toml
 
-PROJECT = PROJECT
-SHARED = PROJECT.parent / "shared" / "data" / "checkpoints"
+SHARED = SHARED_FOLDER / "data" / "checkpoints"
 BUILT_IN = PROJECT / "methods" / "weights.toml"
 
 TOY = Method(

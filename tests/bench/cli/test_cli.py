@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from places import SUPPORT
 
-from bench.cli import doctor, main
+from bench.cli import doctor
 from bench.cli.requests import requests
 from methods.training.rng import seeded_globals
 
@@ -32,44 +31,6 @@ SMALL = (
     "--subset",
     "first:4",
 )
-
-
-class Outcome:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["rrcm-bench", *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        found = capsys.readouterr()
-        code = left.value.code
-        return Outcome(code if isinstance(code, int) else 0, found.out, found.err)
-
-    return call
-
-
-def test_help_imports_nothing_heavy() -> None:
-    program = (
-        "import sys; sys.argv = ['rrcm-bench', '--help']\n"
-        "from bench.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'scipy', 'pandas', 'matplotlib', 'timm', 'diffusers', 'sklearn', 'statsmodels', 'numpy'}\n"
-        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
-    )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stderr.strip() == "[]"
-    assert "certify" in found.stdout.lower()
 
 
 @pytest.mark.parametrize(

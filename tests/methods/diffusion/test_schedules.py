@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from places import GOLDEN_FILES, PROJECT
+from places import GOLDEN_FILES, SHARED_FOLDER
 
 from bench.types.errors import MethodError
 from methods.diffusion.schedules import level, level_sigma, schedule, subsequence
 
 GOLDEN: dict[str, Any] = json.loads((GOLDEN_FILES / "diffusion.json").read_text())["schedules"]
-WHOLE = PROJECT.parent / "shared" / "golden" / "diffusion_schedules.json"
+WHOLE = SHARED_FOLDER / "golden" / "diffusion_schedules.json"
 NAMES = {"linear-1000": "imagenet_guided_linear_1000", "cosine-4000": "cifar10_improved_cosine_4000"}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from few_digits import _few_digits  # noqa: F401 - a fixture of this module
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -27,7 +28,7 @@ from methods.training.rng import seeded_globals
 from methods.training.settings import Diffusion
 
 PRETRAINED = Path(str(methods.__file__)).with_name("pretrained") / "digits"
-SHORT = {"steps": "3", "batch": "32", "warmup_steps": "1", "ema": "0.5"}
+SHORT = {"steps": "3", "batch": "32", "warmup_steps": "1", "ema": "0.5", "hold_out": "32"}
 
 
 def request(out: Path, **changes: Any) -> TrainRequest:
@@ -78,20 +79,20 @@ def test_an_untrained_network_starts_from_zero_so_that_the_loss_starts_at_one(tm
     unet = build_unet("digits_unet", shape=(1, 8, 8))
     zero_init(unet)
     assert unet(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), 5).abs().max() == 0
-    diffusion(request(tmp_path, overrides={**SHORT, "steps": "1", "batch": "512"}))
-    # E eps^2 = 1; 32 768 values: off by more than 0.04 once in 10^6 seeds
-    assert told(tmp_path)[0]["simple"] == pytest.approx(1.0, abs=0.04)
+    diffusion(request(tmp_path, overrides={**SHORT, "steps": "1", "batch": "256"}))
+    # E eps^2 = 1; 16 384 values: off by more than 0.055 once in 10^6 seeds
+    assert told(tmp_path)[0]["simple"] == pytest.approx(1.0, abs=0.055)
 
 
 def test_training_denoises_better_than_no_network_and_than_the_mean_image(tmp_path: Path) -> None:
-    changes = {"steps": "120", "batch": "64", "warmup_steps": "20", "hold_out": "200", "ema": "0.9"}
+    changes = {"steps": "80", "batch": "32", "warmup_steps": "10", "hold_out": "64", "ema": "0.9"}
     report = diffusion(request(tmp_path, overrides=changes))
     error = report["rms_error"]
     # The mean image has an error of 0.29 at any noise, and noise clamped to [0, 1] 0.19 at sigma 0.25.
     assert error["0.25"] < 0.19
     assert error["0.25"] < error["0.5"] < error["1"]
     lines = told(tmp_path)
-    assert lines[-1]["simple"] < 0.6 * lines[0]["simple"]
+    assert lines[-1]["simple"] < 0.7 * lines[0]["simple"]
 
 
 @pytest.mark.parametrize("changes", [{}, {"dropout": "0.3", "prediction": "v"}])
@@ -150,7 +151,7 @@ def test_a_velocity_network_gives_noise_to_whoever_calls_it() -> None:
 
 
 def test_velocity_training_is_said_in_the_file_and_denoises(tmp_path: Path) -> None:
-    changes = {"steps": "80", "batch": "32", "warmup_steps": "10", "prediction": "v", "ema": "0.9"}
+    changes = {"steps": "80", "batch": "32", "warmup_steps": "10", "prediction": "v", "ema": "0.9", "hold_out": "32"}
     report = diffusion(request(tmp_path, overrides=changes))
     with safe_open(report["weights"], "pt") as opened:
         assert opened.metadata()["prediction"] == "v"

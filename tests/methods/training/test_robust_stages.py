@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from few_digits import _few_digits  # noqa: F401 - a fixture of this module
 from interrupted import Stage, whole_and_parts
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -44,7 +45,7 @@ STAGES: dict[tuple[str, str], tuple[Stage, type[StageSettings]]] = {
     ("denoised", "classifier"): (denoising.train_clean_classifier, Classical),
     ("denoised", "denoiser"): (denoising.train_denoiser, Denoising),
 }
-SHORT = {"epochs": "1", "batch": "400"}  # 3 steps
+SHORT = {"epochs": "1", "batch": "100"}  # 3 steps
 
 
 def request(method: str, stage: str, out: Path, **changes: Any) -> TrainRequest:
@@ -69,7 +70,7 @@ def request(method: str, stage: str, out: Path, **changes: Any) -> TrainRequest:
 @pytest.fixture(scope="module")
 def clean_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("classifier")
-    changes = {"epochs": "4", "batch": "128", "warmup_epochs": "0"}
+    changes = {"epochs": "6", "batch": "64", "warmup_epochs": "0"}
     return Path(denoising.train_clean_classifier(request("denoised", "classifier", out, overrides=changes))["weights"])
 
 
@@ -190,7 +191,7 @@ def lines(folder: Path) -> list[dict[str, float]]:
 
 def test_smoothadv_learns_from_images_as_far_away_as_its_warm_up_says(tmp_path: Path) -> None:
     for epochs, growth, expected in (("1", "1", 0.5), ("1", "4", 0.125), ("4", "4", 0.3125)):
-        changes = {"epochs": epochs, "batch": "400", "radius": "0.5", "radius_warmup": growth, "lr": "0"}
+        changes = {"epochs": epochs, "batch": "100", "radius": "0.5", "radius_warmup": growth, "lr": "0"}
         out = tmp_path / f"{epochs}-{growth}"
         smoothadv.train(request("smoothadv", "train", out, overrides=changes))
         # Two steps of the whole radius end on the ball, but where pixels stop at 0 or 1.
@@ -218,7 +219,7 @@ def test_smoothmix_weighs_its_mixed_images_by_the_warm_up(tmp_path: Path) -> Non
 
 @seeded_globals(1)
 def test_the_members_differ_and_stand_in_the_order_of_what_they_can(tmp_path: Path) -> None:
-    changes = {"epochs": "2", "batch": "128", "members": "3", "hold_out": "200", "warmup_epochs": "0"}
+    changes = {"epochs": "2", "batch": "64", "members": "3", "hold_out": "64", "warmup_epochs": "0"}
     report = boosting.train(request("boosting", "train", tmp_path, overrides=changes, seed=7))
     shown = [member["hold_out_accuracy"] for member in report["members"]]
     assert report["ordered_by"] == "hold_out_accuracy"
@@ -278,7 +279,7 @@ def test_a_denoiser_s_loss_falls_and_its_classifier_stays(
     objective: str, clean_classifier: Path, tmp_path: Path
 ) -> None:
     before = clean_classifier.read_bytes()
-    changes = {"objective": objective, "epochs": "8", "batch": "128", "warmup_epochs": "0"}
+    changes = {"objective": objective, "epochs": "8", "batch": "32", "warmup_epochs": "0"}
     changes["classifier_weights"] = str(clean_classifier)
     report = denoising.train_denoiser(request("denoised", "denoiser", tmp_path, overrides=changes))
     told = lines(tmp_path)
@@ -329,7 +330,7 @@ def test_the_vit_has_its_own_presets() -> None:
 @seeded_globals(1)
 def test_packing_puts_the_better_member_first_by_images_that_are_not_certified(tmp_path: Path) -> None:
     trained = classical.gaussian(
-        request("gaussian", "train", tmp_path / "t", overrides={"epochs": "3", "batch": "128", "warmup_epochs": "0"})
+        request("gaussian", "train", tmp_path / "t", overrides={"epochs": "6", "batch": "64", "warmup_epochs": "0"})
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -343,7 +344,7 @@ def test_packing_puts_the_better_member_first_by_images_that_are_not_certified(t
     report = pack_ensemble.pack(asked)
     assert report["order"] == ["n2.safetensors", "n1.safetensors"]
     assert report["accuracies"][0] > report["accuracies"][1]
-    assert report["images"] == 100
+    assert report["images"] == 20
     tensors = load_file(report["weights"])
     assert torch.equal(tensors["0.fc.weight"], load_file(trained["weights"])["fc.weight"])
     made = setting(BOOSTING, {"members": weights_file("members", report["weights"])})

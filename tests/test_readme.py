@@ -1,0 +1,91 @@
+"""README's commands and code are what this version takes: all are parsed, and what can be run offline is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import pytest
+import torch
+import typer.main
+from places import PROJECT
+
+from bench.cli.app import app
+from bench.cli.requests import numbers
+from methods.training.rng import seeded_globals
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+BASH = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+SPANS = re.findall(r"`(rrcm-bench [^`]*)`", README.replace("\n", " "))
+
+
+def commands() -> list[str]:
+    """Every command of the fenced blocks and of the text, without the program's name."""
+    found = [part.strip() for line in BASH.splitlines() for part in re.split(r"&&|#", line)]
+    words = [
+        re.sub(r"^(\S*/)?rrcm-bench ", "", line) for line in [*found, *SPANS] if re.match(r"(\S*/)?rrcm-bench ", line)
+    ]
+    return [line for line in words if "COMMAND" not in line]
+
+
+def parsed(line: str) -> Any:
+    """The command's context, with all its values converted; nothing is run."""
+    command, words = typer.main.get_command(app), [word for word in shlex.split(line) if word != "..."]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    return command.make_context(line, words)
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_readme_is_one_of_this_version(line: str) -> None:
+    params = parsed(line).params
+    for name in ("sigma", "radii"):
+        if isinstance(params.get(name), str):
+            assert numbers(params[name])
+
+
+def test_the_readme_has_commands() -> None:
+    assert {line.split()[0] for line in commands()} >= {"run", "plan", "latency", "report", "check", "weights"}
+
+
+def test_the_table_of_commands_names_them_all_and_no_other() -> None:
+    cells = re.findall(r"^\| (`.*?) \| ", README, re.MULTILINE)
+    named = {word for cell in cells for span in re.findall(r"`([^`]*)`", cell) for word in span.split()[:1]}
+    named |= {"weights"} if {"list", "verify"} & named else set()
+    known = set(typer.main.get_command(app).commands)
+    assert known <= named
+    assert named - known <= {"verify", "add", "convert"}  # of `weights`
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        ("run ... --certifier sequential", "--methods gaussian --n 200 --limit 2 --sigma 0.5"),
+        ("plan --gpus", "--images 20"),
+    ],
+)
+def test_a_command_of_the_readme_runs_at_a_small_size(cli, start: str, more: str) -> None:
+    (line,) = (line for line in commands() if line.startswith(start))
+    assert cli(*[word for word in shlex.split(line) if word != "..."], *more.split()).code == 0
+
+
+@seeded_globals(1)
+def test_the_method_of_the_readme_passes_the_checks_and_is_certified(cli, tmp_path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "mine.py").write_text(block)
+    weights = {"1.weight": torch.randn(10, 64, generator=torch.Generator().manual_seed(6)), "1.bias": torch.zeros(10)}
+    torch.save(weights, tmp_path / "FILE")
+    check, run = (
+        next(line for line in (*commands(), *told()) if line.startswith(start))
+        for start in ("check", "run --methods mine")
+    )
+    assert cli(*shlex.split(check)).code == 0
+    found = cli(*shlex.split(run), "--n", "100", "--limit", "2", "--sigma", "0.5", "--json")
+    assert found.code == 0
+    assert found.json["runs"][0]["images"] == 2
+
+
+def told() -> list[str]:
+    """What the text calls a command without the program's name."""
+    return re.findall(r"`(run --methods mine[^`]*)`", README.replace("\n", " "))
