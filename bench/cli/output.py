@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
-from rich.table import Table
-from rich.text import TextType
 
 from bench.report.formats.escaping import terminal
 from bench.types.plugins import told_apart
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import TextType
 
 P = ParamSpec("P")
 
@@ -70,6 +72,8 @@ def listing(
     centred: bool = True,
 ) -> Table:
     """A framed table; its first `words` columns (all without it) stand left, numbers right."""
+    from rich.table import Table
+
     table = Table(title=title, title_justify="center" if centred else "left")
     for k, column in enumerate(columns):
         table.add_column(column, justify="left" if words is None or k < words else "right")
@@ -105,6 +109,8 @@ def results(
 
 def pairs(title: str, record: Mapping[str, Any]) -> Table:
     """Keys and values."""
+    from rich.table import Table
+
     table = Table(title=title, show_header=False, title_justify="left")
     for key, value in record.items():
         table.add_row(str(key), str(value))
