@@ -48,7 +48,7 @@ def made_page(runs: list[Run]) -> str:
 
 
 def record_in(text: str) -> dict:
-    found = re.search(r'<script type="application/json" id="page data">(.*?)</script>', text, re.DOTALL)
+    found = re.search(r'<script type="application/json" id="exhibit">(.*?)</script>', text, re.DOTALL)
     assert found
     return json.loads(found[1])
 
