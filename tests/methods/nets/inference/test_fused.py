@@ -272,6 +272,7 @@ def test_the_kernels_are_right_on_cuda(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     "make", [*(lambda arch=arch: residual(arch) for arch in RESNETS), time_token], ids=[*RESNETS, "vit"]
 )
+@seeded_globals(1)
 def test_a_fused_network_is_no_further_from_float32_on_cuda(make: Callable[[], tuple[nn.Module, Tensor]]) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
@@ -290,6 +291,7 @@ def test_a_fused_network_is_no_further_from_float32_on_cuda(make: Callable[[], t
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CONFIGS)
+@seeded_globals(1)
 def test_a_fused_unet_is_no_further_from_float32_on_cuda(name: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
