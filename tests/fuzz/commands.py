@@ -60,9 +60,7 @@ KEYS = "network arch normaliser gaussian.network partition epochs lr batch worke
 def options(rng: Random, folder: Path) -> Mutant:
     """Options and arguments of every command."""
     name = rng.choices(list(SOUND), [often for _, often in SOUND.values()])[0]
-    words = list(SOUND[name][0])
-    for place, run in (("PLAIN", "plain"), ("OTHER", "other")):
-        words = [str(next(folder.glob(f"{run}/*")).relative_to(folder)) if w == place else w for w in words]
+    words = placed(SOUND[name][0], folder)
     known = [option for option in options_of(name) if option[0] not in LEFT_OUT]
     for _ in range(pick(rng, 1, 1, 1, 2, 3)):
         if rng.random() < 0.2:
@@ -73,6 +71,12 @@ def options(rng: Random, folder: Path) -> Mutant:
         words += [option, given(rng, option, name)] if takes else [option]
     # Measuring every network takes minutes, and is what `bench` without a name is for.
     return Mutant(SOUND[name][0] if name == "bench" and "nothing" not in words else tuple(words))
+
+
+def placed(words: tuple[str, ...], folder: Path) -> list[str]:
+    """The words with the run folders that two of them stand for."""
+    runs = {"PLAIN": "plain", "OTHER": "other"}
+    return [str(next(folder.glob(f"{runs[w]}/*")).relative_to(folder)) if w in runs else w for w in words]
 
 
 def given(rng: Random, option: str, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.fuzz.changes import pick, text_changed, torn
 from tests.fuzz.commands import FIRST, RUN, SMALL, STATED, Mutant
-from tests.fuzz.own_files import of_two_classes
+from tests.fuzz.own_files import of_classes
 from tests.fuzz.stored import json_changed
 
 
@@ -156,7 +156,7 @@ def data(rng: Random, folder: Path) -> Mutant:
         case _:
             path.rename(path.with_name(pick(rng, *NAMES)))
     if kind == "pictures":
-        of_two_classes(folder)
+        of_classes(folder)
     subset = pick(rng, (), (), ("--subset", pick(rng, "all", "skip:2", "0:2", "first:1", "3:4")))
     read = ("--dataset", "folder" if kind == "pictures" else "cifar10", "--data-root", root, *SMALL, "--limit", "2")
     return Mutant(("run", "--methods", "mine.py:MINE", *read, *subset, *pick(rng, (), ("--dry-run",))))

@@ -16,6 +16,7 @@ from bench.runs.store import RowWriter, open_run
 from bench.timing.latency.store import append
 from bench.timing.records import DeviceFacts, LatencyRecord, Work
 from bench.types import Execution
+from tests.fuzz import child, packed
 from tests.fuzz.commands import STATED, TRAIN
 from tests.support.published_logs import cohen, simulated, ten_columns, without_index
 
@@ -124,6 +125,8 @@ def make(folder: Path, command: Callable[..., int]) -> None:
     logs(folder)
     pictures(folder / "pictures")
     batches(folder / "cifar")
+    # pyarrow starts threads, with which no process may be forked
+    assert child.wait(child.start(lambda: packed.make(folder / "packed") or 0, folder), 60.0) == 0
     checkpoints(folder)
     assert command("logs", "import", "log.txt", *STATED[:-1], "imported") == 0
     assert command(*TRAIN, "--out", "trained") == 0

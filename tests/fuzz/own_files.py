@@ -233,13 +233,14 @@ def datasets(rng: Random, folder: Path) -> Mutant:
             text = text.replace(part, f"{part.partition('=')[0]}={odd}")
     text = text.replace("D = DatasetSource", f"{FAIL.format(raises=pick(rng, *RAISES))}D = DatasetSource")
     path.write_text(text)
-    of_two_classes(folder)
+    of_classes(folder)
     words = ("run", "--methods", "mine.py:MINE", "--dataset", "two.py:D", *SMALL)
     dry = rng.random() < 0.3
     return Mutant((*words, "--dry-run") if dry else words, refuse=refuse and not dry)
 
 
-def of_two_classes(folder: Path) -> None:
-    """Let the folder's method tell two classes apart, not ten."""
+def of_classes(folder: Path, count: int = 2) -> None:
+    """Let the folder's method tell so many classes apart, not ten."""
     path = folder / "mine.py"
-    path.write_text(path.read_text().replace("num_classes = 10", "num_classes = 2").replace("% 10", "% 2"))
+    text = path.read_text().replace("num_classes = 10", f"num_classes = {count}")
+    path.write_text(text.replace("% 10", f"% {count}"))

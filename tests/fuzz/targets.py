@@ -9,6 +9,7 @@ from random import Random
 from tests.fuzz.commands import Mutant, options
 from tests.fuzz.foreign import checkpoints, data, published
 from tests.fuzz.own_files import catalogues, datasets, methods, plans
+from tests.fuzz.packed import class_orders, given_weights, old_runs, packed
 from tests.fuzz.stored import imports, latencies, row_files, run_files, training
 
 # Damages something in a folder of sound files, and says which command is to read it.
@@ -16,18 +17,22 @@ Target = Callable[[Random, Path], Mutant]
 
 # How many of a hundred mutants are of each kind.
 TARGETS: dict[Target, int] = {
-    options: 22,
-    plans: 7,
-    catalogues: 6,
-    methods: 9,
-    datasets: 7,
-    run_files: 10,
+    options: 16,
+    plans: 6,
+    catalogues: 5,
+    methods: 7,
+    datasets: 5,
+    run_files: 8,
     row_files: 9,
-    imports: 6,
-    latencies: 5,
+    imports: 5,
+    latencies: 4,
     checkpoints: 8,
-    published: 6,
+    published: 5,
     data: 4,
+    packed: 8,
+    class_orders: 2,
+    given_weights: 4,
+    old_runs: 3,
     training: 1,
 }
 
