@@ -164,6 +164,7 @@ TABLE: dict[str, str] = {
 /.rows[].record.work.flops number: .*
 /.rows[].record.work.bytes number: .noise .denoise .classify .count
 /.rows[].record.work.pass_bytes number: .noise .denoise .classify .count
+/.rows[].record.work.convolution number: .noise .denoise .classify .count
 /.rows[].record.calls none: .*
 /.rows[].record.watch null|number: .energy_j .clocks_mhz .clock_limit_mhz .power_cap_w .temperature_c .others
 /.rows[].record.watch null|number: .cpu_share .load
@@ -174,7 +175,7 @@ TABLE: dict[str, str] = {
 /.rows[].record.derived number: .single_stream_s .single_stream_p90_s .offline_images_s .copies_s .repeat_difference
 /.rows[].record.derived number: .clock_difference
 /.rows[].record.derived null|number: .mfu
-/.rows[] null: .projection
+/.rows[] null: .projection .projection_bf16
 /.rows[] null|text: .refusal
 """,
     "latency --claims": """
@@ -185,8 +186,9 @@ TABLE: dict[str, str] = {
 /.pairs[] text: .source .target .precision
 /.pairs[] number: .error
 /.pairs[] truth: .same_family
-/.leave_one_out[] text: .device .precision
-/.leave_one_out[] number: .error
+/.leave_one_out[] text: .device .precision .kind .network
+/.leave_one_out[] number: .error .flops
+/.leave_one_out[] truth: .published
 """,
     "bench": """
 / number: .format

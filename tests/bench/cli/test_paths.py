@@ -85,11 +85,11 @@ def test_a_size_that_no_image_can_have_is_refused(size: int) -> None:
         check_request(RunRequest(methods=("gaussian",), dataset="folder", size=size))
 
 
-def test_a_dataset_in_a_file_has_the_radii_of_its_own_name(places: Path) -> None:
+def test_a_dataset_in_a_file_has_the_radii_that_it_states(places: Path) -> None:
     (places / "here" / "mine.py").write_text(
         "from bench.types import DatasetSource\n"
-        "D = DatasetSource(name='imagenet', title='', cite='', default_subset='all', open=None)\n"
+        "D = DatasetSource(name='imagenet', title='', cite='', default_subset='all', open=None, radii=(0.0, 0.1))\n"
     )
     given = {"methods": "gaussian", "certifier": "sequential"}
     own, installed = (requests({**given, "dataset": name}, None)[0][0].radii for name in ("mine.py:D", "imagenet"))
-    assert own == installed == (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+    assert (own, installed) == ((0.0, 0.1), (0.0, 0.5, 1.0, 1.5, 2.0, 2.5))
