@@ -13,7 +13,6 @@ import msgspec
 from bench.cli.paths import beside, code_beside, subset_beside, weights_beside
 from bench.data.class_order import NATURAL, TEXT, read_class_order
 from bench.report.accuracy import natural_radii
-from bench.runs import registry
 from bench.runs.request import RunRequest
 from bench.types.errors import UsageError
 
@@ -160,20 +159,13 @@ def _request(table: Mapping[str, Any]) -> RunRequest:
         if key in fields:
             fields[key] = tuple(float(v) for v in (fields[key] if isinstance(fields[key], list) else [fields[key]]))
     if "radii" not in fields and (fields.get("certifier") == "sequential" or fields.get("early_stop")):
-        fields["radii"] = natural_radii(_own_name(fields["dataset"]))  # those of the dataset's tables
+        fields["radii"] = natural_radii(fields["dataset"])  # those of the dataset's tables
     for key in ("weights", "params"):
         words = fields.get(key, ())
         fields[key] = tuple(f"{k}={_word(v)}" for k, v in words.items()) if isinstance(words, dict) else tuple(words)
     if "class_order" in fields:
         fields["class_order"] = read_class_order(fields["class_order"])
     return RunRequest(**fields)
-
-
-def _own_name(dataset: str) -> str:
-    """What a dataset calls itself, by which its tables have their radii; a stranger's file is opened for it."""
-    if not registry.is_file(dataset):
-        return dataset
-    return str(registry.dataset(dataset).name)
 
 
 def _shown(value: Any) -> str:

@@ -149,7 +149,6 @@ def run(
     from bench.cli.execution import execution_of
     from bench.cli.requests import numbers, requests
     from bench.runs.request import plan as plan_jobs
-    from bench.runs.store import SEQUENTIAL
 
     options: dict[str, Any] = {
         "methods": methods, "dataset": dataset, "sigma": None if sigma is None else numbers(sigma), "n0": n0, "n": n,
@@ -172,7 +171,7 @@ def run(
         remark(f"plan {source}: {len(jobs)} runs")
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
         remark(f"note  {note}")
-    if any(job.spec.certifier == SEQUENTIAL for job in jobs):
+    if any(job.spec.certifier == "sequential" for job in jobs):
         remark(
             "note  sequential: alpha is spent once on these images and this noise; a second look at them is refused "
             "under the same --out alone: under another, give another --seed"

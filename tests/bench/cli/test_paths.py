@@ -83,13 +83,3 @@ def test_strangers_files_in_a_plan_are_beside_it(places: Path) -> None:
 def test_a_size_that_no_image_can_have_is_refused(size: int) -> None:
     with pytest.raises(UsageError, match=r"--size .*expected a number from 1 to 4096"):
         check_request(RunRequest(methods=("gaussian",), dataset="folder", size=size))
-
-
-def test_a_dataset_in_a_file_has_the_radii_of_its_own_name(places: Path) -> None:
-    (places / "here" / "mine.py").write_text(
-        "from bench.types import DatasetSource\n"
-        "D = DatasetSource(name='imagenet', title='', cite='', default_subset='all', open=None)\n"
-    )
-    given = {"methods": "gaussian", "certifier": "sequential"}
-    own, installed = (requests({**given, "dataset": name}, None)[0][0].radii for name in ("mine.py:D", "imagenet"))
-    assert own == installed == (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
