@@ -62,7 +62,11 @@ def test_a_samples_cost_is_the_sum_of_its_calls() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", ["gaussian", "rrcm", "denoised", "dds"])
-def test_counting_by_shapes_gives_what_counting_a_real_pass_gives(method: str, precision: str) -> None:
+def test_counting_by_shapes_gives_what_counting_a_real_pass_gives(
+    method: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A product of another library's, which a busy machine may find faster, is seen by no counter of torch's.
+    monkeypatch.setattr("methods.nets.inference.optimise.choose_linear_kernel", lambda network: None)
     job = plan(replace(DIGITS, methods=(method,), precision=precision))[0]
     dataset = open_dataset(job)
     exact = replace(job, spec=replace(job.spec, precision="fp32"))
