@@ -9,8 +9,9 @@ from functools import partial
 from types import BuiltinMethodType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from bench.smoothing.noise import MethodNoise
 from bench.types import BaseClassifier, WeightsFile
-from bench.types.errors import WeightsError
+from bench.types.errors import FAULTS, WeightsError
 from bench.weights.checkpoints import load_tensors
 
 if TYPE_CHECKING:
@@ -124,6 +125,18 @@ def leaves(classifier: BaseClassifier) -> dict[str, Leaf]:
             data = repr(held.tolist()).encode() if held.dtype.hasobject else np.ascontiguousarray(held).tobytes()
             found[path] = str(held.dtype), str(held.shape), hashlib.sha256(data).hexdigest()
     return found
+
+
+def leaves_in_use(classifier: BaseClassifier, shape: tuple[int, int, int], device: str) -> dict[str, Leaf]:
+    """As `leaves`, once a blank copy has been classified: some methods load their weights at the first call."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            classifier.predict(torch.zeros(1, *shape, device=device), MethodNoise(0, 0, 1, device))
+    except FAULTS:  # the run will meet it, and tell whose it is
+        pass
+    return leaves(classifier)
 
 
 def built_sha256(found: Mapping[str, Leaf], files: Iterable[WeightsFile]) -> str | None:

@@ -16,7 +16,7 @@ from bench.data.checked import CheckedDataset
 from bench.runs import registry
 from bench.runs.batch_size import CPU_BATCHES, auto_batch
 from bench.runs.batcher import Batcher
-from bench.runs.built_weights import BUILT, built_sha256, leaves
+from bench.runs.built_weights import BUILT, built_sha256, leaves_in_use
 from bench.runs.execution.cuda_graphs import replayed
 from bench.runs.execution.dispatch import dispatch
 from bench.runs.execution.environment import environment, ready_process
@@ -150,7 +150,7 @@ def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: boo
     _check_code(job)
     dataset = open_dataset(job)
     classifier = build(job, device, dataset)
-    _check_built(job, dataset, classifier)
+    _check_built(job, dataset, classifier, device)
     copies = batch or auto_batch(job.spec, classifier, device)
     # After the search: what was recorded for a batch that is not taken would keep its memory.
     if compile_passes:
@@ -168,15 +168,16 @@ def _check_code(job: Job) -> None:
         )
 
 
-def _check_built(job: Job, dataset: Dataset, classifier: BaseClassifier) -> None:
+def _check_built(job: Job, dataset: Dataset, classifier: BaseClassifier, device: str) -> None:
     """Refuse another network than the one that was planned, where no file of a role stands for it."""
     if registry.is_shipped(job.method):
         return
     files, planned = job.weights.values(), job.spec.weights.get(BUILT)
-    if built_sha256(leaves(classifier), files) == planned:
+    if built_sha256(leaves_in_use(classifier, dataset.shape, device), files) == planned:
         return
     # Laid out for its device or precision, perhaps: then it is equal where it was hashed for the plan.
-    if built_sha256(leaves(build(job, "cpu", dataset, plain=True)), files) != planned:
+    plain = leaves_in_use(build(job, "cpu", dataset, plain=True), dataset.shape, "cpu")
+    if built_sha256(plain, files) != planned:
         raise SpecError(
             f"{job.spec.method} built other weights than when the run was planned, so that its rows could not be "
             "of one run; load them from a file that stays as it is, or draw them from Setting.seed"

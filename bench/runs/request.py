@@ -15,7 +15,7 @@ from bench.certification.stopping_rule import BETA, CERTIFIERS, register
 from bench.data.checked import CheckedDataset
 from bench.data.subset import fingerprint_of, identities, parse_subset, take
 from bench.runs import registry
-from bench.runs.built_weights import BUILT, built_sha256, leaves
+from bench.runs.built_weights import BUILT, built_sha256, leaves_in_use
 from bench.runs.certify import Job, build
 from bench.runs.execution.environment import check_precision
 from bench.smoothing.noise import NOISE_VERSION
@@ -126,7 +126,7 @@ def _with_built(job: Job, method: Method, dataset: Dataset, *, warn: bool) -> Jo
 
     It is built for that, once more than for the run.
     """
-    found = leaves(build(job, "cpu", dataset, plain=True))
+    found = leaves_in_use(build(job, "cpu", dataset, plain=True), dataset.shape, "cpu")
     sha256 = built_sha256(found, job.weights.values())
     if found and not method.roles and warn:
         logging.getLogger(__name__).warning(

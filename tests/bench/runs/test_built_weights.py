@@ -68,6 +68,15 @@ def given(setting):
 def drawn(setting):
     return Linear(nn.Linear(64, 10).eval())
 
+class Late(Linear):
+    def predict(self, x, noise):
+        if self.score is None:
+            self.score = network(torch.load(FILE))
+        return super().predict(x, noise)
+
+def at_the_first_call(setting):
+    return Late(None)
+
 NET = network(torch.load(FILE)) if {at_import} else None
 
 class Global(Linear):
@@ -97,7 +106,7 @@ def request(folder: Path, build: str, roles: tuple[str, ...] = ()) -> RunRequest
     )
 
 
-@pytest.mark.parametrize("build", ["attribute", "container", "closure", "array", "of_the_module"])
+@pytest.mark.parametrize("build", ["attribute", "container", "closure", "array", "of_the_module", "at_the_first_call"])
 @seeded_globals(1)
 def test_another_file_under_the_same_path_is_another_run(tmp_path: Path, build: str) -> None:
     asked = request(tmp_path, build)
