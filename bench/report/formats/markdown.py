@@ -35,9 +35,11 @@ def terminal(table: Table, *, intervals: bool = False) -> RichTable:
     )
     for k, column in enumerate(table.columns):
         numeric = not table.text_column(k)
-        # Numbers are never broken; where room is short, titles give way.
         title = Text(escaping.terminal(column.title))
-        made.add_column(title, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        if numeric:  # never broken; where a terminal is too narrow even so, what is cut off is marked
+            made.add_column(title, justify="right", no_wrap=True, overflow="ellipsis")
+        else:  # gives way first, but never wholly
+            made.add_column(title, justify="left", overflow="fold", min_width=6)
     for row, after in zip(table.rows, (*table.rows[1:], None), strict=True):
         # Text, not str: a method's title may hold [brackets], which rich would take for markup.
         made.add_row(
