@@ -184,14 +184,21 @@ def test_a_page_without_runs_has_tables_and_no_plots() -> None:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chromium, Path]]:
     if BINARY is None:
         pytest.skip("no Chromium is installed: the page is not tested as a reader sees it")
     folder = tmp_path_factory.mktemp("page")
     (folder / "report.html").write_text(made_page(some_runs()), encoding="utf-8")
     with Chromium(folder / "profile") as made:
-        made.open(folder / "report.html")
-        yield made
+        yield made, folder / "report.html"
+
+
+@pytest.fixture
+def browser(chromium: tuple[Chromium, Path]) -> Chromium:
+    """The page as it is opened: no test sees what another has clicked."""
+    made, page = chromium
+    made.open(page)
+    return made
 
 
 def table(browser: Chromium, selector: str) -> list[list[str]]:
