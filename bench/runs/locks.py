@@ -40,6 +40,8 @@ def drawing(folder: Path) -> Iterator[bool]:
         return
     try:
         with suppress(OSError):
+            if (folder / HOLDER).exists() and not (folder / HOLDER).is_file():
+                (folder / HOLDER).unlink()  # a pipe would be waited for
             (folder / HOLDER).write_text(json.dumps({"host": platform.node(), "pid": os.getpid()}), encoding="utf-8")
         yield waited
     finally:
@@ -71,6 +73,8 @@ def _acquire(lock: BaseFileLock, folder: Path) -> bool:
 
 def _holder(folder: Path) -> str:
     try:
+        if not (folder / HOLDER).is_file():  # a pipe would be waited for
+            return "another process"
         record = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
         return f"process {int(record['pid'])} on {str(record['host'])[:64]!r}"
     except (OSError, ValueError, TypeError, LookupError):

@@ -124,6 +124,13 @@ def test_a_run_that_is_removed_while_it_is_waited_for_is_drawn_anew(tmp_path: Pa
         assert certify(job, HOW, tmp_path, lambda run, worker: None, lambda row: None).done
 
 
+def test_a_pipe_in_place_of_the_holder_keeps_nobody_waiting(tmp_path: Path) -> None:
+    job = plan(REQUEST)[0]
+    folder = open_run(tmp_path, job.spec, HOW, {}).path
+    os.mkfifo(folder / HOLDER)
+    assert certify(job, HOW, tmp_path, lambda run, worker: None, lambda row: None).done
+
+
 def test_what_a_killed_process_left_of_a_record_is_swept(tmp_path: Path) -> None:
     job = plan(REQUEST)[0]
     folder = open_run(tmp_path, job.spec, HOW, {}).path
