@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from bench.types import DatasetSource
 from bench.types.errors import DataError
+from bench.types.plugins import entry_points
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "rrcm_bench.datasets"
 
@@ -50,4 +54,4 @@ def installed_datasets() -> dict[str, DatasetSource]:
 
 @cache
 def _points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return {point.name: point for point in entry_points(GROUP)}

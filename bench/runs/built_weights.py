@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from bench.smoothing.noise import MethodNoise
 from bench.types import BaseClassifier, WeightsFile
 from bench.types.errors import FAULTS, WeightsError
+from bench.types.plugins import FILE_MODULE
 from bench.weights.checkpoints import load_tensors
 
 if TYPE_CHECKING:
     from torch import nn
 
 BUILT = "built"  # beside the roles of a spec's weights: what none of their files covers
-
-FILE_MODULE = "rrcm_bench_file_"  # what the registry calls the module of a stranger's file, with its name behind
 
 Leaf = tuple[str, str, str]  # dtype, shape, sha256 of the bytes
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
-from bench.runs.built_weights import FILE_MODULE
 from bench.types import ClassOrder, DatasetSource, Method
 from bench.types.errors import BenchError, DataError, MethodError, WeightsError
-from bench.types.plugins import entry_points, unpacked
+from bench.types.plugins import FILE_MODULE, entry_points, unpacked
 from bench.types.suggest import closest
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Any
 
 import published_logs as made
 import pytest
+from command_line import Outcome
 
 from bench.cli import main
 from bench.published.logs.reading import read_log
@@ -18,15 +19,6 @@ from bench.report.formats.markdown import as_csv, markdown
 from bench.report.tables.imported_logs import imported_tables
 from bench.runs.store import find_runs
 from bench.types.errors import StoreError
-
-
-class Outcome:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @pytest.fixture
