@@ -20,16 +20,16 @@ from bench.runs.certify import ImageCertifier, Job, certify_here, check_row, mak
 from bench.runs.execution.dispatch import Dispatcher, Failure, JobDispatch, Task, TaskResult
 from bench.runs.execution.environment import environment
 from bench.runs.execution.pools import WorkerPool, pool
+from bench.runs.failures import forget, one_line, write_failure
 from bench.runs.locks import drawing
 from bench.runs.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
 from bench.types import LOCAL, Execution, Row
 from bench.types.errors import BenchError, PluginError
-from bench.types.plugins import blame, kind_and_words, told_apart
+from bench.types.plugins import blame, told_apart
 
 AT_ONCE = 2  # jobs whose images are handed out: the one that ends and the next
 WAIT_SECONDS = 0.2
 JOIN_SECONDS = 2.0  # that an interrupted look has to end
-FAILURES = "failures"  # folder of the failed jobs' logs, beside the run folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,34 +78,6 @@ def certify_all(
             driver = _Driver(jobs, execution, out, listener, ended, failed, held)
             driver.run()
     return [made[number] for number in range(len(jobs))]
-
-
-def log_of(run_folder: Path) -> Path:
-    """Where the log of a run that failed is, whether or not its folder was made."""
-    return run_folder.parent / FAILURES / f"{run_folder.name}.log"
-
-
-def forget(run_folder: Path) -> None:
-    """A run is done: that it failed before is nobody's concern any more."""
-    with suppress(OSError):
-        log_of(run_folder).unlink()
-        log_of(run_folder).parent.rmdir()  # where it was the last
-
-
-def write_failure(folder: Path, line: str, trace: str) -> Path | None:
-    """The log of a run that failed: one line, and where it came from."""
-    log = log_of(folder)
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(f"{line}\n\n{trace}", encoding="utf-8", errors="backslashreplace")
-    except OSError:
-        return None
-    return log
-
-
-def one_line(error: BaseException) -> str:
-    """What went wrong, in one line; of what was not raised on purpose the kind, too."""
-    return " ".join(str(error).split()) if isinstance(error, BenchError) else kind_and_words(error)
 
 
 def _as_jobs(error: BaseException) -> Exception | None:
