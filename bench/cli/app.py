@@ -16,6 +16,7 @@ from bench.cli import (
     report,
     run,
     runs,
+    status,
     strips,
     train,
 )
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command("run")(command(of_record(run.run)))
 app.command("plan")(command(plan.plan))
 app.command("runs")(command(runs.runs))
+app.command("status")(command(status.status))
 app.command("report")(command(of_record(report.report)))
 app.command("strips")(command(of_record(strips.strips)))
 app.command("compare")(command(compare.compare))

@@ -32,7 +32,7 @@ class Failure:
 
 
 def plan_all(requests: Sequence[RunRequest], out: Path | None, *, keep_going: bool) -> tuple[list[Job], list[Failure]]:
-    """The jobs of all requests, each once; with `keep_going` also those of them that cannot be planned, logged in `out`.
+    """The jobs of all requests, each once; with `keep_going` also what cannot be planned, logged in `out`.
 
     Words that are off end it at once, for whoever wrote them is still there.
     """
