@@ -18,6 +18,7 @@ from bench.cli import (
     runs,
     status,
     strips,
+    study,
     train,
 )
 from bench.cli.options import of_record
@@ -60,4 +61,5 @@ published.command("audit")(command(logs.audit))
 published.command("import")(command(logs.import_))
 app.add_typer(published, name="logs")
 
+app.command("study")(command(study.study))
 app.command("train")(command(of_record(train.train)))

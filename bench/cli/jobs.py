@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,9 +110,14 @@ def make_all(request: RunRequest, opened: Opened | None = None) -> list[Job]:
 
 
 def compute(
-    jobs: Sequence[Job], execution: Execution, out: Path, *, keep_going: bool = False
+    jobs: Sequence[Job],
+    execution: Execution,
+    out: Path,
+    *,
+    keep_going: bool = False,
+    ended: Callable[[Path], None] | None = None,
 ) -> tuple[list[Run], list[Failure]]:
-    """All jobs, with progress on stderr: the runs, and what failed."""
+    """All jobs, with progress on stderr: the runs, and what failed; `ended` gets the folder of each that is done."""
     from bench.cli.progress import RunProgress
     from bench.cli.runs import headline
     from bench.report.units import duration
@@ -151,6 +156,8 @@ def compute(
             seconds = progress.end(id(job))
             whose = f"{title_of(job)}  " if apart and len(jobs) > 1 else ""
             remark(f"  {whose}{len(run.rows)}/{run.spec.images}  {headline(run)}  {duration(seconds)}")
+            if ended is not None:
+                ended(run.path)
 
         def fail(failed: Failed) -> None:
             progress.end(id(failed.job))

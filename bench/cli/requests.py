@@ -29,10 +29,12 @@ def requests(options: Mapping[str, Any], plan: Path | None) -> tuple[list[RunReq
     if plan is None:
         if "methods" not in given:
             raise UsageError("no --methods given; expected all, or some of those that `rrcm-bench methods` lists")
-        return [_request(placed(given, None))], None
+        return [request_of(placed(given, None))], None
     given = placed(given, None)
     tables = [_embedded(given)] if plan == EMBEDDED else read(plan).runs
-    return [_request({**table, **given}) for table in tables], "the embedded default" if plan == EMBEDDED else str(plan)
+    return [request_of({**table, **given}) for table in tables], "the embedded default" if plan == EMBEDDED else str(
+        plan
+    )
 
 
 def numbers(words: str, option: str = "--sigma", example: str = "0.25,0.5,1.0") -> list[float]:
@@ -55,7 +57,11 @@ def _embedded(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "n": slow["n"]} if named & {"all", *slow["methods"]} else document
 
 
-def _request(table: Mapping[str, Any]) -> RunRequest:
+def request_of(table: Mapping[str, Any]) -> RunRequest:
+    """The request of a table, whose paths are placed.
+
+    Raises: UsageError for one without methods or dataset.
+    """
     if "methods" not in table or "dataset" not in table:
         raise UsageError("a plan needs methods and a dataset, in itself or from --methods and --dataset")
     fields = {KEYS[key][0]: value for key, value in table.items()}

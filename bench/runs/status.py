@@ -89,7 +89,7 @@ class Reader:
         rate = samples / (last - began) if last > began and samples else None
         if run.done:
             return Progress(name=name, state=DONE, spec=run.spec, images=len(run.rows), rate=rate, seconds_left=0.0)
-        if _held(folder):
+        if held(folder):
             silent = max(0.0, time.time() - last) if last else None
             return Progress(name=name, state=RUNNING, spec=run.spec, images=len(run.rows), rate=rate, silent=silent)
         return Progress(name=name, state=rest, spec=run.spec, images=len(run.rows), rate=rate, reason=reason, log=log)
@@ -132,7 +132,7 @@ def _last_file(run: Run) -> tuple[float, float, float]:
     return max(times, default=(0.0, 0.0, 0.0))
 
 
-def _held(folder: Path) -> bool:
+def held(folder: Path) -> bool:
     """Whether a process says that it draws the run, and is not provably gone; its lock is not tried."""
     try:
         if not (folder / HOLDER).is_file():  # a pipe would be waited for
