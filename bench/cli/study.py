@@ -58,15 +58,15 @@ def study(
     json: options.Json = False,
 ) -> None:
     """Train a study's stages, certify its runs and write its report; killed, the same command goes on."""
-    from bench.cli.study_file import parts, read_study
+    from bench.cli.study_file import read_study
     from bench.cli.study_parts import MOST_FILES, Archive, unpack
 
     if part is not None and out is None:
         raise UsageError("--part needs --out, the folder of its archive")
     made = read_study(file, tier, None if part is not None else out)
-    cut = parts(made) if made.part_seconds is not None else [list(made.items)]
-    if part is not None and not (made.part_seconds is not None and 1 <= part <= len(cut)):
-        raise UsageError(f"--part {part}: expected 1 to {len(parts(made))}")
+    cut = _cut(made, needed=part is not None)
+    if part is not None and not 1 <= part <= len(cut):
+        raise UsageError(f"--part {part}: expected 1 to {len(cut)}")
     chosen = list(made.items) if part is None else cut[part - 1]
     if take is not None and not (status or dry_run):
         unpack(take, made.state)
@@ -87,6 +87,18 @@ def study(
 
         tell_failures(failures, len(chosen) - len(failures))
         raise typer.Exit(1)
+
+
+def _cut(made: Study, *, needed: bool) -> list[list[Item]]:
+    """The parts; one of all where none is needed and nothing says how long they are to be."""
+    from bench.cli.study_file import parts
+
+    try:
+        return parts(made)
+    except UsageError:
+        if needed:
+            raise
+        return [list(made.items)]
 
 
 def _compute(made: Study, chosen: Sequence[Item], archive: Any) -> list[Failure]:

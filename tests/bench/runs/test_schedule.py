@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -127,8 +129,18 @@ def test_the_next_job_begins_while_the_last_ends(jobs: list[Job], pools: list[In
     assert first_of_next < last_of_first
 
 
-def test_processes_of_two_devices_serve_all_jobs(jobs: list[Job], alone: list, tmp_path: Path) -> None:
-    made = certify_all(jobs[:2], TWO, tmp_path, listener(), keep_going=False)
+def test_processes_of_two_devices_serve_all_jobs_and_one_that_is_killed_costs_no_row(
+    jobs: list[Job], alone: list, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def strike(_job: Job, _row: object) -> None:
+        if not killed:
+            killed.extend(child.pid or 0 for child in multiprocessing.active_children()[:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    made = certify_all(jobs[:2], TWO, tmp_path, replace(listener(), row=strike), keep_going=False)
+    assert killed
     assert [timeless(run) for run in made if isinstance(run, Run)] == alone[:2]
 
 
