@@ -16,7 +16,9 @@ from bench.cli import (
     report,
     run,
     runs,
+    status,
     strips,
+    study,
     train,
 )
 from bench.cli.options import of_record
@@ -33,6 +35,7 @@ app = typer.Typer(
 app.command("run")(command(of_record(run.run)))
 app.command("plan")(command(plan.plan))
 app.command("runs")(command(runs.runs))
+app.command("status")(command(status.status))
 app.command("report")(command(of_record(report.report)))
 app.command("strips")(command(of_record(strips.strips)))
 app.command("compare")(command(compare.compare))
@@ -58,4 +61,5 @@ published.command("audit")(command(logs.audit))
 published.command("import")(command(logs.import_))
 app.add_typer(published, name="logs")
 
+app.command("study")(command(study.study))
 app.command("train")(command(of_record(train.train)))

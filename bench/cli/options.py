@@ -232,25 +232,38 @@ RunPrecision = Annotated[
 Precision = Annotated[str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=_precisions)]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda:0.")]
 RunDevice = Annotated[
-    str,
-    typer.Option(help="auto | cpu | cuda: all here | cuda:0,cuda:1, one worker each; of a cluster: auto | cpu | cuda."),
+    str | None,
+    typer.Option(
+        help="auto | cpu | cuda: all here | cuda:0,cuda:1, one worker each; of a cluster: auto | cpu | cuda.",
+        show_default="auto",
+    ),
 ]
 TrainDevice = Annotated[
     str, typer.Option(help="auto | cpu | cuda:0; under torchrun auto or cuda is one GPU a process.")
 ]
-RunBatch = Annotated[str, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.")]
+RunBatch = Annotated[
+    str | None, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.", show_default="auto")
+]
 LatencyBatch = Annotated[
     str | None,
     typer.Option(help="auto (searched) | paper | K copies a pass.", show_default="auto; with --table: paper"),
 ]
 RunExecutor = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="local: this machine; ray: the cluster of RAY_ADDRESS, or one started here; slurm: a job array.",
+        show_default="local",
         autocompletion=_executors,
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")]
+RunDryRun = Annotated[
+    bool | None, typer.Option("--dry-run", help="Print the plan and its cost, and stop.", show_default="off")
+]
+RunJson = Annotated[
+    bool | None,
+    typer.Option("--json", help="Print one JSON document on stdout and nothing else there.", show_default="off"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 

@@ -1,8 +1,9 @@
-"""How far a run is: a bar on a terminal, plain lines elsewhere. On stderr."""
+"""How far runs are: a bar for each on a terminal, plain lines elsewhere. On stderr."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -15,8 +16,23 @@ from bench.types import Row, RunSpec
 LINE_SECONDS = 15.0  # at most one plain line in this time
 
 
+@dataclass(slots=True)
+class _Running:
+    """A run under way."""
+
+    spec: RunSpec
+    title: str
+    done: int  # rows
+    certified: int
+    new: int = 0  # rows of this process
+    drawn: int = 0
+    started: float = field(default_factory=time.monotonic)
+    printed: float = field(default_factory=time.monotonic)
+    task: TaskID | None = None
+
+
 class RunProgress:
-    """Images, samples a second, time left and running certified accuracy of one run after another."""
+    """Images, samples a second, time left and running certified accuracy of the runs under way."""
 
     def __init__(self) -> None:
         self._console = stderr()
@@ -32,7 +48,7 @@ class RunProgress:
                 console=self._console,
                 transient=True,
             )
-        self._task: TaskID | None = None
+        self._running: dict[int, _Running] = {}
 
     def __enter__(self) -> RunProgress:
         if self._bar:
@@ -45,30 +61,36 @@ class RunProgress:
         if self._bar:
             self._bar.stop()
 
-    def start(self, title: str, spec: RunSpec, there: tuple[Row, ...]) -> None:
+    def start(self, run: int, title: str, spec: RunSpec, there: tuple[Row, ...]) -> None:
         """A run begins, with the rows that it already has."""
-        self._spec, self._title = spec, terminal(title)
-        self._done, self._new, self._certified = len(there), 0, sum(right(spec, row) for row in there)
-        self._drawn = 0
-        self._started = self._printed = time.monotonic()
+        made = _Running(spec, terminal(title), len(there), sum(right(spec, row) for row in there))
+        self._running[run] = made
         if self._bar:
-            if self._task is not None:
-                self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(self._title, total=spec.images, completed=self._done, rate="", accuracy="")
+            made.task = self._bar.add_task(made.title, total=spec.images, completed=made.done, rate="", accuracy="")
 
-    def advance(self, row: Row) -> None:
+    def advance(self, run: int, row: Row) -> None:
         """One image more."""
-        self._done, self._new = self._done + 1, self._new + 1
-        self._certified += right(self._spec, row)
-        self._drawn += row.samples
-        elapsed = time.monotonic() - self._started
-        rate = self._drawn / elapsed
-        least = self._spec.radii[0] if self._spec.stops else 0.0
-        accuracy = f"r={least:g} {100 * self._certified / self._done:.1f} %"
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f} samples/s", accuracy=accuracy)
-        elif time.monotonic() - self._printed > LINE_SECONDS:
-            self._printed = time.monotonic()
-            left = elapsed / self._new * (self._spec.images - self._done)
-            where = f"{self._done}/{self._spec.images}"
-            remark(f"  {self._title}  {where}  {rate:,.0f} samples/s  {left:.0f} s left  {accuracy}")
+        made = self._running[run]
+        made.done, made.new = made.done + 1, made.new + 1
+        made.certified += right(made.spec, row)
+        made.drawn += row.samples
+        elapsed = time.monotonic() - made.started
+        rate = made.drawn / elapsed
+        least = made.spec.radii[0] if made.spec.stops else 0.0
+        accuracy = f"r={least:g} {100 * made.certified / made.done:.1f} %"
+        if self._bar and made.task is not None:
+            self._bar.update(made.task, completed=made.done, rate=f"{rate:,.0f} samples/s", accuracy=accuracy)
+        elif time.monotonic() - made.printed > LINE_SECONDS:
+            made.printed = time.monotonic()
+            left = elapsed / made.new * (made.spec.images - made.done)
+            where = f"{made.done}/{made.spec.images}"
+            remark(f"  {made.title}  {where}  {rate:,.0f} samples/s  {left:.0f} s left  {accuracy}")
+
+    def end(self, run: int) -> float:
+        """A run is over, well or not; seconds since it began."""
+        made = self._running.pop(run, None)
+        if made is None:
+            return 0.0
+        if self._bar and made.task is not None:
+            self._bar.remove_task(made.task)
+        return time.monotonic() - made.started

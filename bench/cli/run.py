@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options
-from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
+from bench.cli.output import doubt_lengths, print_json, remark, stdout
 from bench.cli.paths import at_home
+from bench.types import LOCAL, SLURM
+from bench.types.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench.runs.certify import ImageCertifier, Job
-    from bench.runs.request import RunRequest
+    from bench.cli.jobs import Failure
+    from bench.runs.certify import Job
     from bench.runs.store import Run
     from bench.types import Execution
 
@@ -69,15 +74,17 @@ class RunOptions:
         bool | None,
         typer.Option("--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"),
     ] = None
-    device: options.RunDevice = "auto"
-    batch: options.RunBatch = "auto"
+    device: options.RunDevice = None
+    batch: options.RunBatch = None
     compile_passes: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--compile", help="Full passes by torch.compile, where faster; it rounds otherwise, as another GPU does."
+            "--compile",
+            help="Full passes by torch.compile, where faster; it rounds otherwise, as another GPU does.",
+            show_default="off",
         ),
-    ] = False
-    executor: options.RunExecutor = "local"
+    ] = None
+    executor: options.RunExecutor = None
     workers: Annotated[
         int | None,
         typer.Option(help="How many; none of them moves a vote.", show_default="devices; ray: all; slurm: 1"),
@@ -86,25 +93,84 @@ class RunOptions:
         list[str] | None,
         typer.Option(help="KEY=VALUE of sbatch or submitit: partition=gpu, timeout_min=240.", show_default="none"),
     ] = None
-    out: Annotated[Path, typer.Option(help="Folder of run folders.", callback=at_home)] = RUNS
+    detach: Annotated[
+        bool | None,
+        typer.Option(
+            "--detach", help="slurm: the driver is a job too, and this command ends at once.", show_default="off"
+        ),
+    ] = None
+    keep_going: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-going/--stop-at-first-failure",
+            help="Whether the other runs are computed where one fails.",
+            show_default="keep going with --plan",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of run folders.", show_default=str(RUNS), callback=at_home)
+    ] = None
     plan: Annotated[
         Path | None,
-        typer.Option(help="TOML file of runs; options given here go over it.", show_default="none", callback=at_home),
+        typer.Option(
+            help="TOML file of runs (docs/plans.md); options given here go over it.",
+            show_default="none",
+            callback=at_home,
+        ),
     ] = None
-    dry_run: options.DryRun = False
-    json: options.Json = False
+    dry_run: options.RunDryRun = None
+    json: options.RunJson = None
 
 
 def run(given: RunOptions) -> None:
     """Certify methods on a dataset; without options, the embedded default on real handwritten digits."""
     from bench.cli.dry_run import show_cost
+    from bench.cli.jobs import compute, plan_all, tell_failures
     from bench.cli.requests import requests
-    from bench.runs.request import plan
-    from bench.runs.store import SEQUENTIAL
 
+    given = _with_plan(given)
+    out = given.out or RUNS
     asked, source = requests(_asked(given), given.plan)
     execution = _execution(given)
-    jobs = [job for request in asked for job in (make_all(request) if request.methods == ("all",) else plan(request))]
+    if given.detach and not given.dry_run:
+        _detach(execution, out)
+        return
+    keep_going = given.plan is not None if given.keep_going is None else given.keep_going
+    jobs, failures = plan_all(asked, None if given.dry_run else out, keep_going=keep_going)
+    _announce(jobs, source)
+    if given.dry_run:
+        show_cost(jobs, execution, out, bool(given.json))
+    else:
+        made, more = compute(jobs, execution, out, keep_going=keep_going)
+        failures += more
+        show(made, failures, out, bool(given.json))
+    if failures:
+        tell_failures(failures, len(jobs))
+        raise typer.Exit(1)
+
+
+def _with_plan(given: RunOptions) -> RunOptions:
+    """The options, with those of the whole plan where none is given."""
+    if given.plan is None:
+        return given
+    from bench.cli.plan_file import read
+
+    whole = read(given.plan).whole
+    return replace(given, **{name: value for name, value in whole.items() if getattr(given, name) in (None, [])})
+
+
+def _detach(execution: Execution, out: Path) -> None:
+    from bench.runs.execution.detach import DETACH, detach
+
+    job = detach([word for word in sys.argv[1:] if word != DETACH], execution, out)
+    remark(f"driver is job {job.number}; it writes {job.log}; it goes on when this terminal is closed")
+    remark(f"how far it is: rrcm-bench status --runs {shlex.quote(str(out))}    to end it: {job.cancel}")
+
+
+def _announce(jobs: Sequence[Job], source: str | None) -> None:
+    """What will be run, and what is to be known of it."""
+    from bench.runs.store import SEQUENTIAL
+
     if source:
         remark(f"plan {source}: {len(jobs)} runs")
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
@@ -115,15 +181,12 @@ def run(given: RunOptions) -> None:
             "under the same --out alone: under another, give another --seed"
         )
     doubt_lengths((job.spec.sigma for job in jobs), (r for job in jobs for r in job.spec.radii))
-    if given.dry_run:
-        show_cost(jobs, execution, given.json)
-        return
-    show(compute(jobs, execution, given.out), given.out, given.json)
 
 
 def _asked(given: RunOptions) -> dict[str, Any]:
     """What is to be certified, by the keys of plan files; None: not given."""
-    from bench.cli.requests import KEYS, numbers
+    from bench.cli.plan_file import KEYS
+    from bench.cli.requests import numbers
 
     asked = {key: getattr(given, "params" if key == "set" else key) for key in KEYS}
     return asked | {
@@ -136,74 +199,26 @@ def _asked(given: RunOptions) -> dict[str, Any]:
 
 def _execution(given: RunOptions) -> Execution:
     """How it is computed; a dry run probes this machine."""
+    device, batch = given.device or "auto", given.batch or "auto"
+    executor, slurm = given.executor or LOCAL, tuple(given.slurm or ())
+    if given.detach and executor != SLURM:
+        raise UsageError("--detach is for --executor slurm; give that too, or leave it out")
     if given.dry_run:
-        made = options.execution_of("local", given.device, given.batch, None, ())
+        made = options.execution_of(LOCAL, device, batch, None, ())
     else:
-        made = options.execution_of(given.executor, given.device, given.batch, given.workers, tuple(given.slurm or ()))
-    return replace(made, compiled=given.compile_passes)
+        made = options.execution_of(executor, device, batch, given.workers, slurm)
+    return replace(made, compiled=bool(given.compile_passes))
 
 
-def make_all(request: RunRequest) -> list[Job]:
-    """Jobs of every installed method that can be run so; the others are named, with their reason."""
-    from bench.runs.registry import method_names
-    from bench.runs.request import plan
-    from bench.types.errors import MethodError, WeightsError
-    from bench.types.plugins import told_apart
-
-    jobs = []
-    for name in method_names():
-        try:
-            with told_apart():
-                jobs += plan(replace(request, methods=(name,)))
-        except (MethodError, WeightsError) as error:
-            remark(f"left out  {str(error).partition(';')[0]}")
-    return jobs
-
-
-def compute(jobs: list[Job], execution: Execution, out: Path) -> list[Run]:
-    """All jobs, one after another, with progress on stderr."""
-    import time
-
-    from bench.cli.progress import RunProgress
-    from bench.cli.runs import headline
-    from bench.report.units import duration
-    from bench.runs.certify import certify
-    from bench.runs.preflight import look
-    from bench.types import LOCAL
-
-    if execution.executor != LOCAL:
-        many = f"{execution.workers} workers" if execution.workers else "workers"
-        remark(f"ask {execution.executor} for {many}; the first rows come as soon as one has a place")
-    done = []
-    with resumable("the rows so far are kept, the same command goes on from them"), RunProgress() as progress:
-        for job in jobs:
-            spec = job.spec
-            title = f"{spec.method}  {spec.dataset}  sigma {spec.sigma:g}"
-
-            def begin(run: Run, worker: ImageCertifier, title: str = title, job: Job = job) -> None:
-                spec = run.spec
-                marks = "  random weights" if spec.random_weights else ""
-                there = f"  ({len(run.rows)} there)" if run.rows else ""
-                upto = f"up to {spec.n}, radii {', '.join(f'{r:g}' for r in spec.radii)}" if spec.stops else spec.n
-                remark(f"run  {title}  {spec.images} images ({spec.subset})  n {upto}{marks}{there}  -> {run.path}")
-                if not run.rows and not spec.random_weights:
-                    for warning in look(job, worker).warnings:
-                        remark(f"! {warning}")
-                progress.start(title, spec, run.rows)
-
-            started = time.monotonic()
-            run = certify(job, execution, out, begin, progress.advance)
-            remark(f"  {len(run.rows)}/{spec.images}  {headline(run)}  {duration(time.monotonic() - started)}")
-            done.append(run)
-    return done
-
-
-def show(runs: list[Run], out: Path, json: bool) -> None:
+def show(runs: list[Run], failures: Sequence[Failure], out: Path, json: bool) -> None:
     """The table of what was certified, or its JSON."""
     if json:
         from bench.cli.runs import run_record
 
-        print_json({"runs": [run_record(run) for run in runs]})
+        failed = {"failed": [failure.as_json() for failure in failures]} if failures else {}
+        print_json({"runs": [run_record(run) for run in runs], **failed})
+        return
+    if not runs:
         return
     from bench.report.build import build
     from bench.report.formats.markdown import terminal

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bench.certification.stopping_rule import fits
 from bench.data.checked import CheckedDataset
@@ -18,19 +16,15 @@ from bench.runs.batch_size import CPU_BATCHES, auto_batch
 from bench.runs.batcher import Batcher
 from bench.runs.built_weights import BUILT, built_sha256, leaves_in_use
 from bench.runs.execution.cuda_graphs import replayed
-from bench.runs.execution.dispatch import dispatch
 from bench.runs.execution.environment import environment, ready_process
-from bench.runs.execution.local import processes
-from bench.runs.execution.pools import pool
 from bench.runs.execution.torch_compile import compiled
 from bench.runs.image_state import Counted, Unit
 from bench.runs.locks import drawing
 from bench.runs.passes import PassQueue, count_units
 from bench.runs.records import unlike
-from bench.runs.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
+from bench.runs.store import RowWriter, Run, open_run, read_run, sweep
 from bench.smoothing.noise import NOISE_VERSION
 from bench.types import (
-    LOCAL,
     BaseClassifier,
     ClassOrder,
     Dataset,
@@ -131,6 +125,7 @@ class ImageCertifier:
 
     def count(self, units: Sequence[Unit]) -> list[Counted]:
         """The votes on units of any images."""
+        ready_process(self.spec.precision)  # a worker of many jobs may have counted in another arithmetic meanwhile
         queue: PassQueue[int] = PassQueue(
             spec=self.spec, classifier=self.classifier, device=self.device, batch=self.batch, shrunk=self._shrink
         )
@@ -196,63 +191,48 @@ def certify(
     The network is built before the folder is made: a job that cannot run leaves nothing behind. Interrupted at any
     moment, the same call goes on from the rows that are there, and ends with the same votes.
     """
-    if execution.executor != LOCAL:
-        return _certify_by_pool(job, execution, out, on_start, on_row)
-    single = len(execution.devices) == 1
-    make = partial(make_worker, job, compile_passes=execution.compiled)
-    worker = make(execution.devices[0], execution.batch) if single else tried_here(job, execution.batch)
-    here = environment(execution.devices, job.spec.precision)
-    opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
-    run = opened()
-    if not _missing(job, run):
-        on_start(run, worker)
-        return run
-    with drawing(run.path):
-        run = opened()  # as it stands now that no other process draws it
-        sweep(run.path)
-        on_start(run, worker)
-        todo = _missing(job, run)
-        # On several devices this worker has shown that the job can be built; each process builds its own.
-        rows = worker.rows(todo) if single else processes(make, todo, execution)
-        return _stored(job, run, rows, on_row) if todo else run
+    from bench.runs.schedule import Listener, certify_all  # which is built on this module
+
+    listener = Listener(
+        look=lambda _job, _worker: (),
+        start=lambda _job, run, worker, _warnings: on_start(run, worker),
+        row=lambda _job, row: on_row(row),
+        end=lambda _job, _run: None,
+        fail=lambda _failed: None,
+    )
+    made = certify_all([job], execution, out, listener, keep_going=False)[0]
+    assert isinstance(made, Run)  # noqa: S101  a failure was raised
+    return made
 
 
-def _certify_by_pool(
+def certify_here(
     job: Job,
     execution: Execution,
     out: Path,
     on_start: Callable[[Run, ImageCertifier], None],
     on_row: Callable[[Row], None],
 ) -> Run:
-    """As `certify`, by workers that are not this process's own: this one decides and writes, and counts nothing."""
-    worker = tried_here(job, execution.batch)
-
-    def opened(workers: Sequence[Mapping[str, Any]]) -> Run:
-        here = environment(("cpu",), job.spec.precision)
-        here = {**here, "workers": list(workers)}
-        return open_run(out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
-
-    if not _missing(job, there := _there(job, out)):
-        on_start(there or opened(()), worker)
-        return there or opened(())
-
-    with ExitStack() as held:
-        locked = there is not None
-        if there:  # waits for another process that draws it, before workers are asked for, which would wait too
-            held.enter_context(drawing(there.path))
-            there = _there(job, out)
-            if there and not _missing(job, there):
-                on_start(there, worker)
-                return there
-        make = partial(make_remote, portable(job), compile_passes=execution.compiled)
-        workers = held.enter_context(pool(make, execution, out.absolute()))
-        run = opened(workers.ready())
-        if not locked:
-            held.enter_context(drawing(run.path))
-            run = opened(workers.ready())
+    """As `certify`, in this process, on its only device."""
+    worker = make_worker(job, execution.devices[0], execution.batch, compile_passes=execution.compiled)
+    here = environment(execution.devices, job.spec.precision)
+    opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
+    run = opened()
+    if not missing(job, run):
+        on_start(run, worker)
+        return run
+    with drawing(run.path):
+        run = opened()  # as it stands now that no other process draws it
         sweep(run.path)
         on_start(run, worker)
-        return _stored(job, run, dispatch(job.spec, _missing(job, run), workers, job.images.__getitem__), on_row)
+        todo = missing(job, run)
+        if not todo:
+            return run
+        with RowWriter(run.path, job.spec.digest()) as writer:
+            for row in worker.rows(todo):
+                check_row(job, run, row)
+                writer.append(row)
+                on_row(row)
+        return read_run(run.path)
 
 
 def tried_here(job: Job, batch: int | None) -> ImageCertifier:
@@ -309,12 +289,11 @@ def make_remote(job: Job, device: str, batch: int | None, *, compile_passes: boo
     return make_worker(job, device, batch, compile_passes=compile_passes)
 
 
-def _there(job: Job, out: Path) -> Run | None:
-    folder = out / folder_name(job.spec)
-    return read_run(folder) if (folder / RUN_FILE).exists() else None
+def missing(job: Job, run: Run | None) -> list[int]:
+    """Images of the job that the run has no row of.
 
-
-def _missing(job: Job, run: Run | None) -> list[int]:
+    Raises: StoreError for rows of other images.
+    """
     there = {row.index: row.label for row in run.rows} if run else {}
     for index, label in there.items():
         if index not in job.images or job.images[index][0] != label:
@@ -326,7 +305,7 @@ def _missing(job: Job, run: Run | None) -> list[int]:
     return [index for index in job.indices if index not in there]
 
 
-def _check(job: Job, run: Run, row: Row) -> None:
+def check_row(job: Job, run: Run, row: Row) -> None:
     """Refuse a row that the run could not be read with."""
     planned = job.images.get(row.index)
     if planned is None or planned[0] != row.label:
@@ -337,13 +316,3 @@ def _check(job: Job, run: Run, row: Row) -> None:
     wrong = unlike(row, None, run.num_classes) if fits(job.spec, row) else f"sample sizes of image {row.index}"
     if wrong:
         raise StoreError(f"a worker gave a row that is not of the run: {wrong}; it was not stored")
-
-
-def _stored(job: Job, run: Run, rows: Iterator[Row], on_row: Callable[[Row], None]) -> Run:
-    """The run once the rows have been added to it, each as soon as it is there."""
-    with RowWriter(run.path, job.spec.digest()) as writer:
-        for row in rows:
-            _check(job, run, row)
-            writer.append(row)
-            on_row(row)
-    return read_run(run.path)

@@ -21,17 +21,21 @@ REMIND_SECONDS = 600.0
 
 
 @contextmanager
-def drawing(folder: Path) -> Iterator[bool]:
+def drawing(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """The right to draw a run's rows, until the block ends or the process does; whether it had to be waited for.
+
+    Without `wait` a filelock.Timeout is raised where another process has it. Any thread may end the block.
 
     A file system without locks is said, and drawn on without one: two processes may then draw the same images, of
     which one row counts. A folder that was removed meanwhile is there again, empty.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / LOCK, thread_local=False)
     try:
-        waited = _acquire(lock, folder)
+        waited = _acquire(lock, folder, wait=wait)
+    except Timeout:  # an OSError by its class
+        raise
     except (OSError, NotImplementedError) as error:
         logging.getLogger(__name__).warning(
             "! %s cannot be locked (%s): let no other process draw this run meanwhile", folder, error
@@ -50,13 +54,14 @@ def drawing(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _acquire(lock: BaseFileLock, folder: Path) -> bool:
+def _acquire(lock: BaseFileLock, folder: Path, *, wait: bool) -> bool:
     from filelock import Timeout
 
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        pass
+        if not wait:
+            raise
     else:
         return False
     since, log = time.monotonic(), logging.getLogger(__name__)

@@ -53,22 +53,23 @@ class RunRequest:
     early_stop: bool = False  # a fixed n ends once its verdicts at the radii are forced
 
 
-def plan(request: RunRequest) -> list[Job]:
-    """One job for each method and sigma, in that order.
+def plan(request: RunRequest, opened: Opened | None = None) -> list[Job]:
+    """One job for each method and sigma, in that order; `opened` keeps the images for the next requests on them.
 
     Raises: the error of the first thing that does not fit; nothing has been written by then.
     """
     registered = check_request(request)
     methods = {name: registry.method(name) for name in request.methods}
     given, settings = assigned_roles(request.weights, methods), assigned_params(request.params, methods)
-    opened: dict[int | None, _Opened] = {}
+    opened = {} if opened is None else opened
     source = registry.dataset(request.dataset)
     jobs: list[Job] = []
     for name, method in methods.items():
         size = _side(request, source, method)
-        if size not in opened:
-            opened[size] = _open(request, source, size)
-        dataset, words, images = opened[size].dataset, opened[size].words, opened[size].images
+        key = (request.dataset, request.data_root, size, request.class_order, request.subset, request.limit)
+        if key not in opened:
+            opened[key] = _open(request, source, size)
+        dataset, words, images = opened[key].dataset, opened[key].words, opened[key].images
         kind = family(dataset.name)  # whose statistics, networks and settings are these images'
         if any(role.name == BUILT for role in method.roles):
             raise MethodError(f"{name} has a role {BUILT!r}, which stands for weights of no role; name it otherwise")
@@ -87,7 +88,7 @@ def plan(request: RunRequest) -> list[Job]:
                 dataset=dataset.name,
                 split=dataset.split,
                 subset=words,
-                subset_fingerprint=opened[size].fingerprint,
+                subset_fingerprint=opened[key].fingerprint,
                 images=len(images),
                 shape=dataset.shape,
                 preprocessing=dataset.preprocessing,
@@ -217,6 +218,9 @@ class _Opened:
     words: str
     images: Mapping[int, tuple[int, str]]
     fingerprint: str
+
+
+Opened = dict[tuple[object, ...], _Opened]  # by what was asked for
 
 
 def _open(request: RunRequest, source: DatasetSource, size: int | None) -> _Opened:

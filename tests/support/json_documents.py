@@ -43,6 +43,13 @@ TABLE: dict[str, str] = {
 /.rows[] none: .devices[]
 / text: .notes[]
 """,
+    "status": """
+/.runs[] text: .name .state .digest .method .dataset
+/.runs[] number: .sigma .images .images_planned
+/.runs[] null|number: .samples_per_second .seconds_left .seconds_since_last_row
+/.runs[] null|text: .reason .log
+/ number: .done .running .pending .failed .samples_per_second .seconds_left .unknown
+""",
     "runs": """
 /.runs[] text: .digest .path .method .dataset .subset .precision .certifier
 /.runs[] number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds
@@ -235,6 +242,12 @@ TABLE: dict[str, str] = {
 / number: .sigma .steps .parameters .world_size .seconds .images_per_second
 /.settings number|text|truth: .*
 / truth: .dry_run
+""",
+    "study": """
+/ text: .study .tier .out
+/.items[] text: .name .kind .state .images .parents[]
+/.items[] null|number: .seconds .seconds_left
+/ number: .done .running .pending .waiting .failed .seconds_left
 """,
     "weights list": """
 /.weights[] text: .name .state .method .role .dataset .licence .source .note

@@ -1,20 +1,21 @@
 """One driver for workers anywhere: it cuts tasks of units, counts come back in any order, rows leave when decided.
 
 Workers hold no result: one that dies costs its tasks' time, one that joins is handed some. The last hard images are
-cut over all workers, a piece of the same look each: noise is keyed by copy, so that the pieces' votes add up.
+cut over all workers, a piece of the same look each: noise is keyed by copy, so that the pieces' votes add up. One pool
+serves many jobs: `bench.runs.schedule` says which of them has the next task.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 from bench.runs.image_state import Counted, ImageState, Unit
-from bench.types import Row, RunSpec
-from bench.types.errors import DataError, DeviceError
+from bench.types import Row, RunSpec, errors
+from bench.types.errors import BenchError, DataError, DeviceError
 
 MAX_ASKED = 2  # tasks a worker has: one in the making and one that waits, so that none idles
 # Long beside a task's way to a worker and back (milliseconds), short beside the patience of a user.
@@ -26,11 +27,12 @@ ATTEMPTS = 4  # workers that a task may lose before it is held to be what kills 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker is handed at a time."""
+    """What a worker is handed at a time; without units, to build the job's network and to say who it is."""
 
     number: int
     units: tuple[Unit, ...]
     lost: int = 0  # workers that died on it
+    job: int = 0  # whose images they are
 
     @property
     def copies(self) -> int:
@@ -39,11 +41,29 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """What a worker raised, in words: an exception itself may not be readable elsewhere, nor be safe to read."""
+
+    kind: str  # the exception's type
+    message: str
+    trace: str = ""  # its traceback, as text
+
+    def error(self) -> BenchError:
+        """The exception, where a worker raised it on purpose; else one that says its first line."""
+        kind = getattr(errors, self.kind, None)
+        if isinstance(kind, type) and issubclass(kind, BenchError):
+            return kind(self.message)
+        return DeviceError(f"a worker failed ({self.kind}: {self.message}); `rrcm-bench check` the method")
+
+
+@dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What became of a task: its units' votes, or None where its worker is gone."""
+    """What became of a task: its units' votes, or what went wrong, or None of both where its worker is gone."""
 
     number: int
     counted: tuple[Counted, ...] | None
+    worker: Mapping[str, Any] | None = None  # host, device, batch and torch of whoever counted
+    failure: Failure | None = None
 
 
 class Pool(Protocol):
@@ -52,10 +72,6 @@ class Pool(Protocol):
     @property
     def workers(self) -> int:
         """How many are ready now."""
-
-    @property
-    def batch(self) -> int:
-        """Copies that their passes take; a task below that would leave a pass half empty."""
 
     def room(self) -> int:
         """How many more tasks they would take now."""
@@ -66,7 +82,7 @@ class Pool(Protocol):
     def receive(self) -> list[TaskResult]:
         """What has come back; waits a little where nothing has.
 
-        Raises: what a worker raised; DeviceError where no worker is left and none can be had.
+        Raises: DeviceError where no worker is left and none can be had.
         """
 
 
@@ -154,68 +170,136 @@ def cut_for(queue: WorkQueue, estimate: ThroughputEstimate, workers: int, batch:
     return queue.cut(workers=workers, batch=batch, copies=estimate.copies, least=estimate.least(workers))
 
 
-def dispatch(
-    spec: RunSpec, indices: Iterable[int], pool: Pool, identity: Callable[[int], tuple[int, str]]
-) -> Iterator[Row]:
-    """Rows of the images, in any order, each as soon as it is decided.
+@dataclass(slots=True)
+class JobDispatch:
+    """One job's images under way: it cuts the next task, and takes the votes that come back.
 
     `identity` gives an image's label and the sha256 of its file on this machine: workers elsewhere must see the same.
-    Raises: what a worker raises; DataError where a worker sees other images; DeviceError where workers die of a task.
     """
-    states: dict[int, ImageState] = {}
 
-    def begun(index: int) -> ImageState:
-        return states.setdefault(index, ImageState(spec, index))
+    spec: RunSpec
+    identity: Callable[[int], tuple[int, str]]
+    queue: WorkQueue
+    batch: int  # copies of a forward pass, of the worker with the largest
+    estimate: ThroughputEstimate = field(default_factory=ThroughputEstimate)
+    _states: dict[int, ImageState] = field(default_factory=dict)
+    _seen: dict[int, tuple[int, str, str]] = field(default_factory=dict)  # under way -> label, stored, fingerprint
 
-    queue, estimate, numbers = WorkQueue(map(begun, indices)), ThroughputEstimate(), count()
-    seen: dict[int, tuple[int, str, str]] = {}  # an image under way -> label, stored, fingerprint
-    out: dict[int, Task] = {}
-    lost: list[Task] = []
-    while True:
-        for _ in range(pool.room()):
-            if lost:
-                task = lost.pop()
-            elif units := cut_for(queue, estimate, pool.workers, pool.batch):
-                task = Task(next(numbers), units)
-            else:
-                break
-            out[task.number] = task
-            pool.send(task)
-        if queue.exhausted and not states:
-            return
-        for result in pool.receive():
-            handed = out.pop(result.number, None)
-            if handed is None:  # it was given up, and another worker has counted it
+    @classmethod
+    def of(
+        cls, spec: RunSpec, indices: Iterable[int], identity: Callable[[int], tuple[int, str]], batch: int
+    ) -> JobDispatch:
+        """For these images."""
+        states: dict[int, ImageState] = {}
+
+        def begun(index: int) -> ImageState:
+            return states.setdefault(index, ImageState(spec, index))
+
+        return cls(spec, identity, WorkQueue(map(begun, indices)), batch, _states=states)
+
+    def cut(self, workers: int) -> tuple[Unit, ...]:
+        """The next task's units for so many workers; none where no image asks for more now."""
+        return cut_for(self.queue, self.estimate, workers, self.batch)
+
+    @property
+    def done(self) -> bool:
+        """Whether every image has its row."""
+        return self.queue.exhausted and not self._states
+
+    def heard(self, task: Task, result: TaskResult) -> Iterator[Row]:
+        """Rows of the images that the votes decide.
+
+        Raises: DataError where a worker sees other images.
+        """
+        counted = result.counted or ()
+        self.batch = max(self.batch, (result.worker or {}).get("batch", 1))
+        self.estimate.heard(task.copies, sum(each.seconds for each in counted))
+        for each in counted:
+            index = each.unit.index
+            _same(self._seen, each, self.identity)
+            state = self._states[index]
+            state.add(each.unit, each.counts, each.seconds)
+            if not state.complete:
                 continue
-            if result.counted is None:
-                lost.append(_again(handed, next(numbers)))
+            reason = state.decide(each.label)
+            if reason is None:
+                self.queue.ask(state)
                 continue
-            estimate.heard(handed.copies, sum(each.seconds for each in result.counted))
-            for each in result.counted:
-                index = each.unit.index
-                _same(seen, each, identity)
-                state = states[index]
-                state.add(each.unit, each.counts, each.seconds)
-                if not state.complete:
-                    continue
-                reason = state.decide(each.label)
-                if reason is None:
-                    queue.ask(state)
-                    continue
-                queue.end(state)
-                del states[index], seen[index]
-                yield state.row(each.fingerprint, each.label, reason)
+            self.queue.end(state)
+            del self._states[index], self._seen[index]
+            yield state.row(each.fingerprint, each.label, reason)
 
 
-def _again(task: Task, number: int) -> Task:
-    """The same units under another number, for another worker."""
+@dataclass(slots=True)
+class Dispatcher:
+    """A pool's tasks: those of the first job that has any to give, and of the next where that leaves workers idle."""
+
+    pool: Pool
+    _jobs: dict[int, JobDispatch | None] = field(default_factory=dict)  # the oldest first; None: it is being built
+    _waiting: list[Task] = field(default_factory=list)  # handed out before anything else
+    _out: dict[int, Task] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def begin(self, job: int) -> None:
+        """Let a worker build the job's network; its answer has no votes."""
+        self._jobs[job] = None
+        self._waiting.append(Task(next(self._numbers), (), job=job))
+
+    def open(self, job: int, images: JobDispatch) -> None:
+        """The job's images may be handed out."""
+        self._jobs[job] = images
+
+    def drop(self, job: int) -> None:
+        """Nothing more of the job: it is done, or failed."""
+        self._jobs.pop(job, None)
+        self._waiting = [task for task in self._waiting if task.job != job]
+
+    def hand_out(self) -> None:
+        """Give the workers what they have room for."""
+        for _ in range(self.pool.room()):
+            task = self._waiting.pop() if self._waiting else self._cut()
+            if task is None:
+                return
+            self._out[task.number] = task
+            self.pool.send(task)
+
+    def receive(self) -> Iterator[tuple[Task, TaskResult]]:
+        """Answers to tasks of the jobs that are here, each once; a task whose worker is gone goes to another.
+
+        Raises: DeviceError where no worker is left and none can be had.
+        """
+        for result in self.pool.receive():
+            task = self._out.pop(result.number, None)
+            if task is None or task.job not in self._jobs:  # it was given up, and another worker has counted it
+                continue
+            if result.counted is not None or result.failure:
+                yield task, result
+                continue
+            try:
+                self._waiting.append(again(task, next(self._numbers)))
+            except DeviceError as error:
+                yield task, TaskResult(task.number, None, failure=Failure(type(error).__name__, str(error)))
+
+    def _cut(self) -> Task | None:
+        for job, images in self._jobs.items():
+            if images and (units := images.cut(self.pool.workers)):
+                return Task(next(self._numbers), units, job=job)
+        return None
+
+
+def again(task: Task, number: int) -> Task:
+    """The same units under another number, for another worker.
+
+    Raises: DeviceError where too many have died of them.
+    """
     if task.lost + 1 >= ATTEMPTS:
         images = ", ".join(str(index) for index in sorted({unit.index for unit in task.units})[:5])
+        what = f"counted the same copies (images {images})" if task.units else "built the network"
         raise DeviceError(
-            f"{ATTEMPTS} workers died while they counted the same copies (images {images}); the rows so far are kept: "
-            "the same command goes on from them, with a smaller --batch if it was memory"
+            f"{ATTEMPTS} workers died while they {what}: out of memory, or killed; the rows so far are kept: "
+            "the same command goes on from them, with a smaller --batch or fewer --workers if it was memory"
         )
-    return Task(number, task.units, task.lost + 1)
+    return Task(number, task.units, task.lost + 1, task.job)
 
 
 def _same(seen: dict[int, tuple[int, str, str]], counted: Counted, identity: Callable[[int], tuple[int, str]]) -> None:

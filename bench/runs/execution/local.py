@@ -1,79 +1,160 @@
-"""One process a device on this machine, for a run on several; a single device needs none of this."""
+"""One process a device on this machine, for runs on several; a single device needs none of this."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
-from bench.types import Execution, Row
+from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
+from bench.runs.execution.worker import Maker, Worker
+from bench.types import Execution
 from bench.types.errors import DeviceError
-from bench.types.plugins import told_apart
 
-MAX_ASKED = 2  # one row in the making and one more asked for: no process idles, little is lost by Ctrl-C
-
-
-class Worker(Protocol):
-    """What computes images on one device, as many at a time as it likes."""
-
-    def rows(self, indices: Iterable[int]) -> Iterator[Row]:
-        """One row an image, in any order."""
+WAIT_SECONDS = 0.2
+STARTS = 3  # of a process that dies before it can count
 
 
-Maker = Callable[[str, int | None], Worker]  # (device, batch) -> worker; picklable
+@dataclass(slots=True, eq=False)
+class DeviceProcess:
+    """One worker process and what it was asked."""
+
+    device: str
+    executor: ProcessPoolExecutor
+    started: Future[Any]
+    tasks: dict[Future[TaskResult], int] = field(default_factory=dict)
+    jobs: set[int] = field(default_factory=set)  # those that it has been told how to build
+    last: int | None = None  # the job of its last task
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can count."""
+        return self.started.done() and self.started.exception() is None
 
 
-def processes(maker: Maker, indices: Sequence[int], execution: Execution) -> Iterator[Row]:
-    """Rows of the images from one process a device, in any order, each as soon as it is there.
+@dataclass(slots=True)
+class LocalPool:
+    """A process for each device; one that dies is started again."""
 
-    A process takes images when it has room for them, so that the fast ones take more.
-    Raises: what a worker raises; DeviceError if a worker process dies.
-    """
-    # spawn, not fork: CUDA and torch's thread pools do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    workers = len(execution.devices)
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    taken = context.Value("q", 0)  # images that have been handed out, to any process
-    # A pool of one for each device: what is asked of a process must not be answered by another that has run out.
-    pools = [
-        ProcessPoolExecutor(
-            1,
-            mp_context=context,
-            initializer=_start,
-            initargs=(maker, device, execution.batch, threads, tuple(indices), taken),
+    devices: tuple[str, ...]
+    asked_batch: int | None
+    processes: list[DeviceProcess] = field(default_factory=list)
+    makers: dict[int, Maker] = field(default_factory=dict)
+    died: int = 0  # before they could count
+
+    def __post_init__(self) -> None:
+        self.processes = [self._process(device) for device in self.devices]
+
+    @property
+    def workers(self) -> int:
+        """How many are ready now."""
+        return sum(process.ready for process in self.processes)
+
+    def add(self, job: int, maker: Maker) -> None:
+        """Say how a job's network is built, before its first task."""
+        self.makers[job] = maker
+
+    def room(self) -> int:
+        """How many more tasks they would take now."""
+        return sum(MAX_ASKED - len(process.tasks) for process in self.processes if process.ready)
+
+    def send(self, task: Task) -> None:
+        """Hand a task to the one with the fewest; of equals to one that is at the same job."""
+        ready = (process for process in self.processes if process.ready)
+        process = min(ready, key=lambda process: (len(process.tasks), process.last != task.job))
+        maker = None if task.job in process.jobs else self.makers[task.job]
+        process.jobs.add(task.job)
+        process.last = task.job
+        try:
+            process.tasks[process.executor.submit(_count, task, maker)] = task.number
+        except BrokenProcessPool:  # it has died meanwhile, which its next answer would tell
+            lost: Future[TaskResult] = Future()
+            lost.set_exception(BrokenProcessPool())
+            process.tasks[lost] = task.number
+
+    def receive(self) -> list[TaskResult]:
+        """What has come back; waits a little where nothing has.
+
+        Raises: DeviceError where processes die before they can count.
+        """
+        awaited: list[Future[Any]] = []
+        for process in self.processes:
+            awaited += list(process.tasks) if process.started.done() else [process.started]
+        if not awaited:
+            time.sleep(WAIT_SECONDS)
+        wait(awaited, WAIT_SECONDS, FIRST_COMPLETED)
+        results: list[TaskResult] = []
+        for process in list(self.processes):
+            results += self._heard(process)
+        return results
+
+    def close(self) -> None:
+        """End the processes; whatever they are at is drawn again."""
+        # An image may take an hour: nobody waits for what is in hand.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        for process in self.processes:
+            process.executor.shutdown(wait=True, cancel_futures=True)
+        self.processes = []
+
+    def _process(self, device: str) -> DeviceProcess:
+        # spawn, not fork: CUDA and torch's thread pools do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        threads = max(1, (os.cpu_count() or 1) // len(self.devices))
+        executor = ProcessPoolExecutor(
+            1, mp_context=context, initializer=_start, initargs=(device, self.asked_batch, threads)
         )
-        for device in execution.devices
-    ]
-    ended = False
-    asked: dict[Future[Row | None], ProcessPoolExecutor] = {}
-    try:
         with _unheard():
-            for pool in pools * MAX_ASKED:
-                asked[pool.submit(_next)] = pool
-        while asked:
-            for future in wait(asked, return_when=FIRST_COMPLETED).done:
-                pool, row = asked.pop(future), future.result()
-                if row is not None:
-                    asked[pool.submit(_next)] = pool
-                    yield row
-        ended = True
-    except BrokenProcessPool:
-        raise DeviceError(
-            f"a worker process of {workers} died (out of memory, or killed); the rows so far are kept: "
-            "the same command goes on from them, with fewer --device entries or a smaller --batch if it was memory"
-        ) from None
+            return DeviceProcess(device, executor, executor.submit(_started))
+
+    def _heard(self, process: DeviceProcess) -> list[TaskResult]:
+        try:
+            if process.started.done():
+                process.started.result()
+            done = [future for future in process.tasks if future.done()]
+            results = [future.result() for future in done]
+        except BrokenProcessPool:
+            return self._bury(process)
+        for future in done:
+            del process.tasks[future]
+        return results
+
+    def _bury(self, process: DeviceProcess) -> list[TaskResult]:
+        logging.getLogger(__name__).warning(
+            "! the worker process on %s died (out of memory, or killed): another counts what it was at, which moves no "
+            "vote",
+            process.device,
+        )
+        if not process.ready:
+            self.died += 1
+            if self.died > STARTS * len(self.devices):
+                raise DeviceError(
+                    f"{self.died} worker processes died before they could count (out of memory, or killed); the rows "
+                    "so far are kept: the same command goes on from them, with fewer --device entries if it was memory"
+                )
+        process.executor.shutdown(wait=False, cancel_futures=True)
+        self.processes[self.processes.index(process)] = self._process(process.device)
+        answered = [f for f in process.tasks if f.done() and not f.cancelled() and f.exception() is None]
+        results = [future.result() for future in answered]
+        return results + [TaskResult(number, None) for f, number in process.tasks.items() if f not in answered]
+
+
+@contextmanager
+def local_pool(execution: Execution) -> Iterator[LocalPool]:
+    """A process for each device of an execution, until the block ends."""
+    pool = LocalPool(execution.devices, execution.batch)
+    try:
+        yield pool
     finally:
-        if not ended:
-            # An image may take an hour: nobody waits for the ones in hand, their votes are drawn again.
-            for child in multiprocessing.active_children():
-                child.terminate()
-        for pool in pools:
-            pool.shutdown(wait=True, cancel_futures=True)
+        pool.close()
 
 
 @contextmanager
@@ -86,10 +167,10 @@ def _unheard() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
 
-_rows: Iterator[Row] | None = None  # of this worker process, for as long as there are images
+_worker: Worker | None = None  # of this worker process
 
 
-def _start(maker: Maker, device: str, batch: int | None, threads: int, indices: tuple[int, ...], taken: Any) -> None:
+def _start(device: str, batch: int | None, threads: int) -> None:
     import threading
 
     import torch
@@ -100,24 +181,8 @@ def _start(maker: Maker, device: str, batch: int | None, threads: int, indices: 
     # Ctrl-C reaches the whole process group: the parent ends the workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    global _rows  # a process's own, set once by its initializer
-    _rows = _made(maker, device, batch, _shared(indices, taken))
-
-
-def _made(maker: Maker, device: str, batch: int | None, indices: Iterator[int]) -> Iterator[Row]:
-    """The worker's rows; it is built with the first, for what an initializer raises is told to nobody."""
-    yield from maker(device, batch).rows(indices)
-
-
-def _shared(indices: tuple[int, ...], taken: Any) -> Iterator[int]:
-    """Images that no other process has taken."""
-    while True:
-        with taken.get_lock():
-            place = taken.value
-            taken.value += 1
-        if place >= len(indices):
-            return
-        yield indices[place]
+    global _worker  # a process's own, set once by its initializer
+    _worker = Worker(device, batch)
 
 
 def _follow_parent() -> None:
@@ -127,9 +192,13 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _next() -> Row | None:
-    """This process's next row; None when no image is left for it."""
-    if _rows is None:
+def _started() -> dict[str, Any]:
+    if _worker is None:
         raise RuntimeError("a worker process was used before its initializer ran")
-    with told_apart():  # here, for no frame of an exception crosses to the process that waits for it
-        return next(_rows, None)
+    return _worker.start()
+
+
+def _count(task: Task, maker: Maker | None) -> TaskResult:
+    if _worker is None:
+        raise RuntimeError("a worker process was used before its initializer ran")
+    return _worker.count(task, maker)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
-from bench.runs.execution.worker import Maker, Worker
+from bench.runs.execution.worker import Maker, Worker, failure_of
 from bench.types import Execution
 from bench.types.errors import BenchError, DeviceError, first_line
 from bench.types.limits import digits
@@ -27,6 +27,7 @@ TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105  a name
 PREFIX = "rrcm-ray-"
 PLACE_SECONDS = 60.0  # without a place for any worker: then the cluster has none
 WAIT_SECONDS = 1.0
+IDLE_SECONDS = 0.05
 STARTS = 3  # for each worker asked for, that may die before they are ready
 
 
@@ -36,9 +37,11 @@ class WorkerHandle:
 
     actor: Any
     placed: Any  # its first answer: the cluster has found a place for it
-    started: Any  # its second: the network is built
+    started: Any  # its second: it can count
     told: dict[str, Any] | None = None  # of itself, once it is ready
     tasks: dict[Any, int] = field(default_factory=dict)  # awaited -> number of the task
+    jobs: set[int] = field(default_factory=set)  # those that it has been told how to build
+    last: int | None = None  # the job of its last task
 
 
 @dataclass(slots=True)
@@ -46,12 +49,12 @@ class RayPool:
     """Actors with one GPU, or one CPU core, each; those that die are replaced as long as the cluster has a place."""
 
     ray: Any
-    maker: Maker
     device: str
     asked_batch: int | None
     asked: int  # workers
     handles: list[WorkerHandle] = field(default_factory=list)
     died: int = 0  # before they were ready
+    makers: dict[int, Any] = field(default_factory=dict)  # job -> where ray keeps its maker
     alone_since: float = field(default_factory=time.monotonic)  # no worker has had a place
 
     def __post_init__(self) -> None:
@@ -62,35 +65,32 @@ class RayPool:
         """How many are ready now."""
         return sum(handle.told is not None for handle in self.handles)
 
-    @property
-    def batch(self) -> int:
-        """Of the ready worker with the largest."""
-        return max((handle.told["batch"] for handle in self.handles if handle.told), default=1)
-
-    def ready(self) -> list[dict[str, Any]]:
-        """What the workers say of themselves, as soon as the first can count.
-
-        Raises: what a worker raised; DeviceError where the cluster has no place for any.
-        """
-        while not self.workers:
-            self.receive()
-        return [handle.told for handle in self.handles if handle.told]
+    def add(self, job: int, maker: Maker) -> None:
+        """Say how a job's network is built, before its first task."""
+        self.makers[job] = self.ray.put(maker)
 
     def room(self) -> int:
         """How many more tasks they would take now."""
         return sum(MAX_ASKED - len(handle.tasks) for handle in self.handles if handle.told)
 
     def send(self, task: Task) -> None:
-        """Hand a task to the one with the fewest."""
-        handle = min((handle for handle in self.handles if handle.told), key=lambda handle: len(handle.tasks))
-        handle.tasks[handle.actor.count.remote(task.units)] = task.number
+        """Hand a task to the one with the fewest; of equals to one that is at the same job."""
+        ready = (handle for handle in self.handles if handle.told)
+        handle = min(ready, key=lambda handle: (len(handle.tasks), handle.last != task.job))
+        maker = None if task.job in handle.jobs else self.makers[task.job]
+        handle.jobs.add(task.job)
+        handle.last = task.job
+        handle.tasks[handle.actor.count.remote(task, maker)] = task.number
 
     def receive(self) -> list[TaskResult]:
         """What has come back; waits a second where nothing has.
 
-        Raises: what a worker raised; DeviceError where the cluster has no place for any.
+        Raises: DeviceError where the cluster has no place for any.
         """
         awaited = {ref: handle for handle in self.handles for ref in self._awaited(handle)}
+        if not awaited:
+            time.sleep(IDLE_SECONDS)
+            return []
         done, _ = self.ray.wait(list(awaited), timeout=WAIT_SECONDS)
         done, _ = self.ray.wait(list(awaited), num_returns=len(awaited), timeout=0) if done else ([], [])
         results: list[TaskResult] = []
@@ -110,7 +110,7 @@ class RayPool:
     def _handle(self) -> WorkerHandle:
         gpus = 1 if self.device.startswith("cuda") else 0
         remote = self.ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD")(Worker)
-        actor = remote.remote(self.maker, self.device, self.asked_batch)
+        actor = remote.remote(self.device, self.asked_batch)
         return WorkerHandle(actor, actor.__ray_ready__.remote(), actor.start.remote())
 
     def _awaited(self, handle: WorkerHandle) -> list[Any]:
@@ -124,6 +124,8 @@ class RayPool:
         try:
             value = self.ray.get(ref)
         except RayTaskError as error:
+            if ref in handle.tasks:  # it could not even read the job
+                return [TaskResult(handle.tasks.pop(ref), None, failure=failure_of(error.cause))]
             cause = error.cause
             raise (cause if isinstance(cause, BenchError) else error) from None
         except RayError:  # killed, out of reach, or its machine is gone with the answer on it
@@ -133,8 +135,9 @@ class RayPool:
         elif ref == handle.started:
             handle.told = value
         else:
-            counted, handle.told = value[0], {**(handle.told or {}), "batch": value[1]}
-            return [TaskResult(handle.tasks.pop(ref), tuple(counted))]
+            del handle.tasks[ref]
+            result: TaskResult = value
+            return [result]
         return []
 
     def _bury(self, handle: WorkerHandle) -> list[TaskResult]:
@@ -145,7 +148,7 @@ class RayPool:
             self.died += 1
             if self.died > STARTS * self.asked:
                 raise DeviceError(
-                    f"{self.died} workers died while they built the network (out of memory, or killed); the rows so "
+                    f"{self.died} workers died before they could count (out of memory, or killed); the rows so "
                     "far are kept: the same command goes on from them, with fewer --workers if it was memory"
                 )
         self.handles.append(self._handle())
@@ -164,7 +167,7 @@ class RayPool:
 
 
 @contextmanager
-def ray_pool(maker: Maker, execution: Execution) -> Iterator[RayPool]:
+def ray_pool(execution: Execution) -> Iterator[RayPool]:
     """The workers that an execution asks for, until the block ends.
 
     Raises: DeviceError where ray is not installed, its cluster does not answer, or has not what is asked.
@@ -187,7 +190,7 @@ def ray_pool(maker: Maker, execution: Execution) -> Iterator[RayPool]:
         there = ray.cluster_resources()
         device = _device(execution.devices[0], there)
         workers = execution.workers or int(there.get("GPU" if device.startswith("cuda") else "CPU", 1))
-        pool = RayPool(ray, maker, device, execution.batch, max(workers, 1))
+        pool = RayPool(ray, device, execution.batch, max(workers, 1))
         try:
             yield pool
         finally:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from bench.runs.execution.spool import (
     read_answers,
     read_error,
     told,
+    write_maker,
     write_parcel,
 )
 from bench.runs.execution.worker import Maker
@@ -34,10 +37,12 @@ from bench.types.limits import digits
 
 WAIT_SECONDS = 0.05
 LOOK_SECONDS = 2.0  # between two looks at who lives
-RESTARTS = 3  # of each handle, for jobs that end without a word
+RESTARTS = 4  # of each handle with no answer in between, for jobs that end without a word
 FORGOTTEN_SECONDS = 600.0  # without a heartbeat of its driver
 STOP_SECONDS = 5.0  # that workers have to end by themselves
 MINUTES = 240  # of a job, unless told otherwise; a run goes on in the next
+DRIVER_WORD = "driver_"  # how options of the driver's own job begin (`run --detach`)
+_OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")  # variables that a job finds in its environment
 SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "nodes", "tasks_per_node", "stderr_to_stdout")
 
 
@@ -64,19 +69,9 @@ class SlurmPool:
         """How many are ready now."""
         return len(self.ready_)
 
-    @property
-    def batch(self) -> int:
-        """Of the ready worker with the largest."""
-        return max((record["batch"] for record in self.ready_.values()), default=1)
-
-    def ready(self) -> list[Mapping[str, Any]]:
-        """What the workers say of themselves, as soon as the first can count; a queue may take hours.
-
-        Raises: what a worker raised; DeviceError where jobs end without a word.
-        """
-        while not self.workers:
-            self.receive()
-        return list(self.ready_.values())
+    def add(self, job: int, maker: Maker) -> None:
+        """Say how a job's network is built, before its first task."""
+        write_maker(self.spool, job, maker)
 
     def room(self) -> int:
         """How many more tasks they would take now."""
@@ -90,13 +85,13 @@ class SlurmPool:
     def receive(self) -> list[TaskResult]:
         """What has come back; waits a little where nothing has.
 
-        Raises: what a worker raised; DeviceError where jobs end without a word.
+        Raises: what a worker raised before it began; DeviceError where jobs end without a word.
         """
         self._beat()
-        results = [
-            TaskResult(number, counted) for number, counted in read_answers(self.spool) if number in self.outstanding
-        ]
+        results = [result for result in read_answers(self.spool) if result.number in self.outstanding]
         self.outstanding -= {result.number for result in results}
+        if results:
+            self.restarts = 0
         if time.monotonic() - self._looked > (LOOK_SECONDS if self.workers else 0.2):
             self._looked = time.monotonic()
             self._raise_errors()
@@ -109,7 +104,8 @@ class SlurmPool:
     def start(self, count: int) -> None:
         """Submit that many jobs, as one array."""
         self._beat()
-        self.jobs = dict(enumerate(self.executor.map_array(self.work, range(count))))
+        with clean_slurm():
+            self.jobs = dict(enumerate(self.executor.map_array(self.work, range(count))))
 
     def close(self) -> None:
         """End the jobs, and leave no file."""
@@ -133,10 +129,7 @@ class SlurmPool:
 
     def _raise_errors(self) -> None:
         for path in listed(self.spool / "errors"):
-            meant = read_error(path)
-            if meant is not None:
-                raise meant
-            raise DeviceError(f"a worker failed ({path.read_text(encoding='utf-8')}); `rrcm-bench check` the method")
+            raise read_error(path).error()
 
     def _greet(self) -> None:
         for path in listed(self.spool / "ready"):
@@ -168,7 +161,8 @@ class SlurmPool:
                     "rows so far are kept: the same command goes on from them"
                 )
             self.former.append(self.jobs[handle])
-            self.jobs[handle] = self.executor.submit(self.work, handle)
+            with clean_slurm():
+                self.jobs[handle] = self.executor.submit(self.work, handle)
         # A worker that was given up may have answered at its last moment: that answer is taken.
         answered = {int(path.name.partition("-")[0]) for path in listed(self.spool / "done")}
         lost = [result for result in lost if result.number in self.outstanding and result.number not in answered]
@@ -176,27 +170,65 @@ class SlurmPool:
         return lost
 
 
-@contextmanager
-def slurm_pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[SlurmPool]:
-    """The workers that an execution asks for, until the block ends; they meet in `folder`.
+def queue_of(options: dict[str, Any]) -> str:
+    """Slurm's own queue, or this machine in its place, taken out of the options.
 
-    Raises: DeviceError where submitit or Slurm is not here; UsageError for options that submitit does not know.
+    Raises: DeviceError where submitit or Slurm is not here; UsageError for another name.
     """
-    try:
-        import submitit
-    except ModuleNotFoundError:
+    if find_spec("submitit") is None:
         raise DeviceError(
             "--executor slurm needs submitit, which is not installed; `pip install 'rrcm-bench[slurm]'`, or "
             "--executor local"
-        ) from None
-    options = parse_options(execution.options)
-    cluster = options.pop("cluster", "slurm")
+        )
+    cluster = str(options.pop("cluster", "slurm"))
     if cluster not in ("slurm", "local"):
         raise UsageError(f"--slurm cluster={cluster}: expected slurm, or local to try it on this machine")
     if cluster == "slurm" and shutil.which("sbatch") is None:
         raise DeviceError(
             "no sbatch on this machine; expected a login node of a Slurm cluster, or --slurm cluster=local to try it"
         )
+    return cluster
+
+
+def submitter(folder: Path, cluster: str, asked: dict[str, Any], words: tuple[str, ...]) -> Any:
+    """What submits jobs with these parameters; submitit's.
+
+    Raises: UsageError for options that submitit does not know; `words` are those of the user.
+    """
+    import submitit
+
+    executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+    try:
+        executor.update_parameters(**asked)
+    except (NameError, TypeError, ValueError, AssertionError) as error:
+        raise UsageError(
+            f"--slurm {' '.join(words)}: {' '.join(str(error).split())[:200]}; expected names of submitit or sbatch"
+        ) from None
+    return executor
+
+
+@contextmanager
+def clean_slurm() -> Iterator[None]:
+    """No word of a job that this process may itself be: the jobs that it submits would take them as their own.
+
+    Differs from submitit's own: a user's SLURM_CONF and defaults of sbatch stay.
+    """
+    own = [key for key in os.environ if key.startswith(_OF_A_JOB) and key != "SLURM_CONF"]
+    hidden = {key: os.environ.pop(key) for key in own}
+    try:
+        yield
+    finally:
+        os.environ |= hidden
+
+
+@contextmanager
+def slurm_pool(execution: Execution, folder: Path) -> Iterator[SlurmPool]:
+    """The workers that an execution asks for, until the block ends; they meet in `folder`.
+
+    Raises: DeviceError where submitit or Slurm is not here; UsageError for options that submitit does not know.
+    """
+    options = for_workers(parse_options(execution.options))
+    cluster = queue_of(options)
     (device,) = execution.devices
     if device == "auto":
         raise UsageError("--executor slurm: say what each job is to have, --device cuda or --device cpu")
@@ -204,25 +236,19 @@ def slurm_pool(maker: Maker, execution: Execution, folder: Path) -> Iterator[Slu
     lay_out(spool)
     _sweep(folder, spool)
     try:
-        executor = submitit.AutoExecutor(folder=spool / "jobs", cluster=cluster)
         workers = execution.workers or 1
         asked = {
+            "name": "rrcm-bench",
             "timeout_min": MINUTES,
             "cpus_per_task": 1,
             **({"gpus_per_node": 1} if device == "cuda" else {}),
             "slurm_array_parallelism": workers,  # else submitit lets 256 of them run at a time
             **options,
         }
-        try:
-            executor.update_parameters(name="rrcm-bench", **asked)
-        except (NameError, TypeError, ValueError, AssertionError) as error:
-            raise UsageError(
-                f"--slurm {' '.join(execution.options)}: {' '.join(str(error).split())[:200]}; "
-                "expected names of submitit or sbatch"
-            ) from None
+        executor = submitter(spool / "jobs", cluster, asked, execution.options)
         threads = int(asked["cpus_per_task"])
         on = "cuda:0" if device == "cuda" else device
-        pool = SlurmPool(spool, executor, SpoolWorker(spool, maker, on, execution.batch, threads))
+        pool = SlurmPool(spool, executor, SpoolWorker(spool, on, execution.batch, threads))
         pool.start(workers)
         try:
             yield pool
@@ -253,10 +279,17 @@ def parse_options(words: tuple[str, ...]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key or not value:
             raise UsageError(f"--slurm {word!r}: expected KEY=VALUE, as partition=gpu or timeout_min=240")
-        name = key if key in (*SHARED, "cluster") or key.startswith("slurm_") else f"slurm_{key}"
+        driver = DRIVER_WORD * key.startswith(DRIVER_WORD)
+        key = key.removeprefix(DRIVER_WORD)
+        name = driver + (key if key in (*SHARED, "cluster") or key.startswith("slurm_") else f"slurm_{key}")
         number = digits(value)
         options[name] = value if number is None else number
     return options
+
+
+def for_workers(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of the jobs that count: all but those of the driver's own."""
+    return {key: value for key, value in options.items() if not key.startswith(DRIVER_WORD)}
 
 
 def _ended(job: Any) -> bool:

@@ -1,35 +1,36 @@
 """Tasks as files in a folder that all machines share: claimed by renaming, answered by renaming, nothing locked.
 
 A worker lives by its heartbeat and by the driver's: it dies with the driver, and what it had claimed is handed to
-another. Files are JSON, for a folder that others can write to must not be able to run code here.
+another. What the driver reads is JSON, for a folder that others can write to must not be able to run code there; the
+jobs are pickles, as those are that submitit hands to the workers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import platform
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.runs.execution.dispatch import Task
-from bench.runs.execution.worker import Maker, Worker
+from bench.runs.execution.dispatch import Failure, Task, TaskResult
+from bench.runs.execution.worker import Maker, Worker, failure_of
 from bench.runs.image_state import Counted, Unit
-from bench.types import Counts, errors
+from bench.types import Counts
 from bench.types.atomic_file import atomic_write, is_dead
-from bench.types.errors import BenchError
 
 BEAT_SECONDS = 2.0
 # A shared file system may show a change this late; beyond it, no change means no life.
 DEAD_SECONDS = 60.0
 IDLE_SECONDS = (0.05, 1.0)  # between two looks at an empty folder: at first, and after a while
 DRIVER = "driver.json"
-FOLDERS = ("todo", "taken", "done", "ready", "beats", "errors")
+FOLDERS = ("makers", "todo", "taken", "done", "ready", "beats", "errors")
 
 
 def lay_out(spool: Path) -> None:
@@ -61,25 +62,32 @@ def listed(folder: Path) -> list[Path]:
         return []
 
 
+def write_maker(spool: Path, job: int, maker: Maker) -> None:
+    """Say how a job's network is built, before any of its tasks is there."""
+    atomic_write(spool / "makers" / f"{job}.pickle", pickle.dumps(maker), durable=False)
+
+
 def write_parcel(spool: Path, task: Task) -> None:
     """Put a task where any worker may claim it."""
     units = [[u.index, u.stage, u.first, u.copies] for u in task.units]
-    put(spool / "todo" / f"{task.number:09}.json", {"number": task.number, "units": units})
+    put(spool / "todo" / f"{task.number:09}.json", {"number": task.number, "job": task.job, "units": units})
 
 
-def read_answers(spool: Path) -> Iterator[tuple[int, tuple[Counted, ...]]]:
-    """Numbers of tasks and their units' votes, each once."""
+def read_answers(spool: Path) -> Iterator[TaskResult]:
+    """What became of tasks, each once."""
     for path in listed(spool / "done"):
         record = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
-        yield record["number"], tuple(map(_counted, record["counted"]))
+        if record["failure"]:
+            yield TaskResult(record["number"], None, failure=Failure(*record["failure"]))
+        else:
+            yield TaskResult(record["number"], tuple(map(_counted, record["counted"])), record["worker"])
 
 
-def read_error(path: Path) -> BenchError | None:
-    """What a worker raised on purpose; None for what it did not mean to."""
+def read_error(path: Path) -> Failure:
+    """Why a worker never began."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    kind = getattr(errors, record["kind"], None)
-    return kind(record["message"]) if isinstance(kind, type) and issubclass(kind, BenchError) else None
+    return Failure(record["kind"], record["message"], record.get("trace", ""))
 
 
 @dataclass(slots=True)
@@ -103,10 +111,9 @@ class Heartbeat:
 
 @dataclass(slots=True)
 class SpoolWorker:
-    """A worker's whole life: build the network, claim and count tasks until the driver stops, or is gone."""
+    """A worker's whole life: claim and count tasks until the driver stops, or is gone."""
 
     spool: Path
-    maker: Maker
     device: str
     batch: int | None
     threads: int
@@ -117,16 +124,13 @@ class SpoolWorker:
 
         torch.set_num_threads(self.threads)
         name = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        worker = Worker(self.maker, self.device, self.batch)
+        worker = Worker(self.device, self.batch)
         try:
             put(self.spool / "ready" / f"{name}.json", {**worker.start(), "handle": handle})
             threading.Thread(target=self._beat, args=(name,), daemon=True).start()
             return self._work(name, worker)
         except Exception as error:  # the driver says it to the user; a job's own output nobody reads
-            message = " ".join(str(error).split())
-            if not isinstance(error, BenchError):
-                message = f"{type(error).__name__}: {message}"
-            put(self.spool / "errors" / f"{name}.json", {"kind": type(error).__name__, "message": message})
+            put(self.spool / "errors" / f"{name}.json", asdict(failure_of(error)))
             raise
 
     def checkpoint(self, handle: int) -> Any:
@@ -146,14 +150,19 @@ class SpoolWorker:
                 idle = min(1.5 * idle, IDLE_SECONDS[1])
                 continue
             idle = IDLE_SECONDS[0]
-            record = json.loads(claimed.read_text(encoding="utf-8"))
-            counted, _ = worker.count([Unit(*unit) for unit in record["units"]])
-            put(
-                self.spool / "done" / f"{record['number']:09}-{name}.json",
-                {"number": record["number"], "counted": [_as_list(each) for each in counted]},
-            )
-            claimed.unlink(missing_ok=True)
+            self._answer(name, worker, claimed)
         return "done"
+
+    def _answer(self, name: str, worker: Worker, claimed: Path) -> None:
+        record = json.loads(claimed.read_text(encoding="utf-8"))
+        task = Task(record["number"], tuple(Unit(*unit) for unit in record["units"]), job=record["job"])
+        result = worker.count(task, None if worker.knows(task.job) else self._maker(task.job))
+        put(self.spool / "done" / f"{task.number:09}-{name}.json", _record(result))
+        claimed.unlink(missing_ok=True)
+
+    def _maker(self, job: int) -> Maker:
+        made: Maker = pickle.loads((self.spool / "makers" / f"{job}.pickle").read_bytes())  # noqa: S301  as submitit
+        return made
 
     def _claim(self, name: str) -> Path | None:
         for path in listed(self.spool / "todo"):
@@ -180,6 +189,16 @@ def told(path: Path) -> Mapping[str, Any]:
     """What a ready worker says of itself."""
     record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record
+
+
+def _record(result: TaskResult) -> dict[str, Any]:
+    failure = result.failure
+    return {
+        "number": result.number,
+        "counted": [_as_list(each) for each in result.counted or ()],
+        "worker": result.worker,
+        "failure": failure and [failure.kind, failure.message, failure.trace],
+    }
 
 
 def _as_list(each: Counted) -> list[Any]:

@@ -131,6 +131,7 @@ def forecast(
     Raises: DataError where no demand at that sigma and n is known.
     """
     found = []
+    simulated, of = 0, len({method.key for method in methods} & set(split)) * len(sigmas) * len(devices)
     for method in methods:
         for sigma in sigmas:
             demand = pick(demands, sigma, n)
@@ -138,7 +139,8 @@ def forecast(
             samples = sum(int(demand.looks[k - 1]) for k in looks)
             splits = []
             for count in devices if method.key in split else ():
-                told(f"{method.title}  sigma {sigma:g}  {count} devices")
+                simulated += 1
+                told(f"simulate {simulated}/{of}  {method.title}  sigma {sigma:g}  {count} devices")
                 splits.append(_split(method, demand, looks, count))
             found.append(
                 Forecast(

@@ -29,6 +29,7 @@ COMMANDS = {
     "run, sequential": f"run --methods {TOY} {SMALL} --certifier sequential --radii 0,0.25 --out sequential",
     "run --dry-run": f"run --methods gaussian {SMALL} --dry-run",
     "plan": "plan --images 20 --gpus 1,8",
+    "status": "status",
     "runs": "runs",
     "runs DIGEST": "runs DIGEST",
     "report": "report",
@@ -44,6 +45,7 @@ COMMANDS = {
     "check": f"check {TOY}",
     "doctor": "doctor",
     "train": "train gaussian --sigma 0.5 --set epochs=1 --set batch=64 --dry-run --out trained",
+    "study": "study study.toml --dry-run",
     "weights list": "weights list",
     "weights verify": "weights verify gaussian/digits/0.50",
     "weights add": "weights add mine/x net.safetensors --method gaussian --dataset digits",
@@ -119,6 +121,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder, found = tmp_path_factory.mktemp("json"), {}
     (folder / "log.txt").write_text(published_logs.cohen(published_logs.simulated(60, n=1000, seed=1)))
     shipped = PROJECT / "methods" / "pretrained" / "digits" / "gaussian-0.50.safetensors"
+    (folder / "study.toml").write_text('[[train]]\nname = "a"\nmethod = "gaussian"\ndataset = "digits"\nseconds = 9\n')
     (folder / "net.safetensors").write_bytes(shipped.read_bytes())
     with contextlib.chdir(folder), seeded_globals(1):  # a random network may be built on the way
         for name, words in COMMANDS.items():

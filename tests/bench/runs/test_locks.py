@@ -107,7 +107,7 @@ def test_a_holder_that_is_not_readable_is_another_process(tmp_path: Path, text: 
 def test_a_file_system_without_locks_is_said_and_drawn_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unable(*_: object) -> bool:
+    def unable(*_: object, **_wait: object) -> bool:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(locks, "_acquire", unable)

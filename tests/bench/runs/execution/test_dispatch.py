@@ -13,7 +13,16 @@ import pytest
 from places import SUPPORT
 
 from bench.runs.certify import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
-from bench.runs.execution.dispatch import ATTEMPTS, MAX_ASKED, Task, TaskResult, ThroughputEstimate, WorkQueue, dispatch
+from bench.runs.execution.dispatch import (
+    ATTEMPTS,
+    MAX_ASKED,
+    Dispatcher,
+    JobDispatch,
+    Task,
+    TaskResult,
+    ThroughputEstimate,
+    WorkQueue,
+)
 from bench.runs.execution.pools import pool
 from bench.runs.image_state import Counted, ImageState, Unit
 from bench.runs.request import RunRequest, plan
@@ -68,6 +77,19 @@ class Shaky:
             self._late.append(result)  # it was only slow
             return [TaskResult(task.number, None)]
         return [result] * (1 + self.repeats)
+
+
+def dispatch(spec, indices, pool: Shaky, identity) -> Iterator[Row]:
+    driver, images = Dispatcher(pool), JobDispatch.of(spec, indices, identity, pool.batch)
+    driver.open(0, images)
+    while True:
+        driver.hand_out()
+        if images.done:
+            return
+        for task, result in driver.receive():
+            if result.failure:
+                raise result.failure.error()
+            yield from images.heard(task, result)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +282,7 @@ def test_a_missing_extra_is_named_with_its_command(name: str, tmp_path: Path, mo
     monkeypatch.setitem(__import__("sys").modules, {"ray": "ray", "slurm": "submitit"}[name], None)
     with (
         pytest.raises(DeviceError, match=rf"pip install 'rrcm-bench\[{name}\]'"),
-        pool(lambda _device, _batch: pytest.fail("built"), Execution(("cpu",), None, name), tmp_path),
+        pool(Execution(("cpu",), None, name), tmp_path),
     ):
         pass
 

@@ -10,13 +10,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 from plane_runs import REQUEST, compute, timeless
 
-from bench.runs.certify import make_remote
 from bench.runs.execution import ray
 from bench.runs.request import plan
 from bench.runs.store import find_runs
@@ -110,17 +108,17 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
     assert timeless(finished) == timeless(whole)
 
 
-def test_what_a_worker_refuses_is_told_in_its_own_line(cluster) -> None:
+def test_what_a_worker_refuses_is_told_in_its_own_line(
+    cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     node = add_node(cluster)
     job = plan(REQUEST)[0]
     other = replace(job, spec=replace(job.spec, noise="another version's"))
-    with (
-        pytest.raises(SpecError, match="install the same version of rrcm-bench on every machine") as caught,
-        ray.ray_pool(partial(make_remote, other), on_ray_workers(1)) as pool,
-    ):
-        pool.ready()
+    with pytest.raises(SpecError, match="install the same version of rrcm-bench on every machine") as caught:
+        compute(other, tmp_path, on_ray_workers(1))
     cluster.remove_node(node)
     assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("*/run.json"))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bench.runs.request import plan
 from bench.runs.store import find_runs
 from bench.smoothing.noise import ESTIMATE
 from bench.types import Execution, Row
-from bench.types.errors import BenchError, MethodError, UsageError
+from bench.types.errors import BenchError, DeviceError, MethodError, UsageError
 
 
 def jobs_here(count: int) -> Execution:
@@ -86,7 +86,7 @@ def test_a_queue_is_asked_for_one_array_and_no_job_stays_in_it(tmp_path: Path, m
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(slurm, "STOP_SECONDS", 0.0)
     asked = Execution(("cuda",), None, "slurm", 300, ("partition=gpu", "timeout_min=30"))
-    with slurm.slurm_pool(echo, asked, tmp_path / "out") as pool:
+    with slurm.slurm_pool(asked, tmp_path / "out") as pool:
         assert pool.room() == 0  # nobody has come yet
         assert pool.receive() == []
     lines = (tmp_path / "script").read_text().splitlines()
@@ -133,7 +133,9 @@ def echo(_device: str, _batch: int | None) -> Echo:
 
 
 def worker(folder: Path) -> spool.SpoolWorker:
-    return spool.SpoolWorker(folder, echo, "cpu", None, 1)
+    if (folder / "makers").exists():
+        spool.write_maker(folder, 0, echo)
+    return spool.SpoolWorker(folder, "cpu", None, 1)
 
 
 def test_a_worker_ends_when_its_driver_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,29 +167,41 @@ def test_a_parcel_is_claimed_once_and_answered_once(tmp_path: Path) -> None:
         assert worker(tmp_path)(0) == "done"
     finally:
         Echo.count = kept
-    assert list(spool.read_answers(tmp_path)) == [(4, ())]
+    assert [(answer.number, answer.counted) for answer in spool.read_answers(tmp_path)] == [(4, ())]
     assert list(spool.read_answers(tmp_path)) == []
     assert not spool.listed(tmp_path / "taken")
 
 
-def test_what_a_worker_raises_is_left_for_its_driver(tmp_path: Path) -> None:
-    def refuse(_device: str, _batch: int | None) -> Echo:
-        raise MethodError("no such\nmethod")
+def refuse(_device: str, _batch: int | None) -> Echo:
+    raise MethodError("no such\nmethod")
 
+
+def test_what_a_job_raises_is_an_answer_and_its_worker_goes_on(tmp_path: Path) -> None:
     spool.lay_out(tmp_path)
-    with pytest.raises(MethodError):
-        spool.SpoolWorker(tmp_path, refuse, "cpu", None, 1)(0)
-    (path,) = spool.listed(tmp_path / "errors")
-    told = spool.read_error(path)
+    spool.write_maker(tmp_path, 7, refuse)
+    working = worker(tmp_path)
+    for number, job in enumerate((7, 0)):
+        spool.write_parcel(tmp_path, Task(number, (), job=job))
+    handed = spool.Worker("cpu", None)
+    for _ in range(2):
+        claimed = working._claim("one")
+        assert claimed is not None
+        working._answer("one", handed, claimed)
+    first, second = spool.read_answers(tmp_path)
+    assert first.failure is not None
+    told = first.failure.error()
     assert isinstance(told, MethodError)
     assert str(told) == "no such method"
+    assert "in refuse" in first.failure.trace
+    assert second.counted == ()
+    assert second.worker is not None
+    assert second.worker["batch"] == 8
 
 
 def test_what_another_wrote_into_the_spool_is_data_not_code(tmp_path: Path) -> None:
     path = tmp_path / "error.json"
     spool.put(path, {"kind": "MethodError", "message": "bad"})
-    meant = spool.read_error(path)
-    assert isinstance(meant, MethodError)
-    for kind in ("annotations", "SystemExit", "eval"):
+    assert isinstance(spool.read_error(path).error(), MethodError)
+    for kind in ("annotations", "SystemExit", "eval", "first_line"):
         spool.put(path, {"kind": kind, "message": "bad"})
-        assert spool.read_error(path) is None
+        assert type(spool.read_error(path).error()) is DeviceError
