@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options
-from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
+from bench.cli.output import doubt_lengths, left_out, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
@@ -87,6 +87,13 @@ class RunOptions:
         typer.Option(help="KEY=VALUE of sbatch or submitit: partition=gpu, timeout_min=240.", show_default="none"),
     ] = None
     out: Annotated[Path, typer.Option(help="Folder of run folders.", callback=at_home)] = RUNS
+    top_up: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep the votes of runs of a smaller n, draw the rest: auto (those under --out), or their folder.",
+            show_default="all n are drawn",
+        ),
+    ] = None
     plan: Annotated[
         Path | None,
         typer.Option(help="TOML file of runs; options given here go over it.", show_default="none", callback=at_home),
@@ -105,6 +112,8 @@ def run(given: RunOptions) -> None:
     asked, source = requests(_asked(given), given.plan)
     execution = _execution(given)
     jobs = [job for request in asked for job in (make_all(request) if request.methods == ("all",) else plan(request))]
+    if given.top_up is not None:
+        jobs = _topped_up(jobs, given.top_up, given.out)
     if source:
         remark(f"plan {source}: {len(jobs)} runs")
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
@@ -119,6 +128,33 @@ def run(given: RunOptions) -> None:
         show_cost(jobs, execution, given.json)
         return
     show(compute(jobs, execution, given.out), given.out, given.json)
+
+
+def _topped_up(jobs: list[Job], words: str, out: Path) -> list[Job]:
+    """The jobs, drawn from the votes of runs that are there.
+
+    Raises: StoreError where no job can be.
+    """
+    from bench.runs.origin import origin_words
+    from bench.runs.store import find_runs
+    from bench.runs.top_up import topped_up
+    from bench.types.errors import StoreError
+
+    folder = out if words == "auto" else at_home(Path(words))
+    found = find_runs([folder], left_out) if words != "auto" or folder.is_dir() else []
+    made = [topped_up(job, found) for job in jobs]
+    if not any(job.given for job in made):
+        raise StoreError(
+            f"--top-up {words}: none of {len(found)} runs in {str(folder)!r} has the first of these copies; expected "
+            "runs with the same settings and a smaller n; leave --top-up out to draw all of them"
+        )
+    for job in made:
+        name = f"{job.spec.method}  sigma {job.spec.sigma:g}"
+        if job.made_from is None:
+            remark(f"! {name}: no run to top up, all n are drawn")
+        else:
+            remark(f"note  {name}: {len(job.given)} images {origin_words(job.made_from)}")
+    return made
 
 
 def _asked(given: RunOptions) -> dict[str, Any]:

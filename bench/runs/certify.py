@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from bench.runs.image_state import Counted, Unit
 from bench.runs.locks import drawing
 from bench.runs.passes import PassQueue, count_units
 from bench.runs.records import unlike
+from bench.runs.seals import amend, seal_rows, untouched
 from bench.runs.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
 from bench.smoothing.noise import NOISE_VERSION
 from bench.types import (
@@ -60,6 +61,8 @@ class Job:
     class_order: ClassOrder | None = None  # as it was asked for
     notes: tuple[str, ...] = ()  # what the user should know of the images, and of the normaliser
     table_radii: tuple[float, ...] = ()  # l2, of a stranger's dataset that states them: no report can ask for its file
+    given: Mapping[int, Row] = field(default_factory=dict)  # top-up: rows of fewer copies, by index; theirs are kept
+    made_from: Mapping[str, Any] | None = None  # where these are from, as the record of the run has it
 
 
 def open_dataset(job: Job) -> CheckedDataset:
@@ -117,11 +120,17 @@ class ImageCertifier:
     dataset: Dataset
     device: str
     batch: int
+    given: Mapping[int, Row] = field(default_factory=dict)  # rows of fewer copies, which are taken over
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """One row an image, each as soon as it is there."""
         batcher = Batcher(
-            spec=self.spec, classifier=self.classifier, device=self.device, batch=self.batch, shrunk=self._shrink
+            spec=self.spec,
+            classifier=self.classifier,
+            device=self.device,
+            batch=self.batch,
+            shrunk=self._shrink,
+            given=self.given,
         )
         yield from batcher.rows(self.dataset[index] for index in indices)
 
@@ -155,7 +164,7 @@ def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: boo
     # After the search: what was recorded for a batch that is not taken would keep its memory.
     if compile_passes:
         classifier = compiled(classifier, copies)
-    return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies)
+    return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies, job.given)
 
 
 def _check_code(job: Job) -> None:
@@ -202,11 +211,13 @@ def certify(
     make = partial(make_worker, job, compile_passes=execution.compiled)
     worker = make(execution.devices[0], execution.batch) if single else tried_here(job, execution.batch)
     here = environment(execution.devices, job.spec.precision)
-    opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
+    opened = partial(
+        open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii, job.made_from
+    )
     run = opened()
     if not _missing(job, run):
         on_start(run, worker)
-        return run
+        return _sealed(run)
     with drawing(run.path):
         run = opened()  # as it stands now that no other process draws it
         sweep(run.path)
@@ -214,7 +225,7 @@ def certify(
         todo = _missing(job, run)
         # On several devices this worker has shown that the job can be built; each process builds its own.
         rows = worker.rows(todo) if single else processes(make, todo, execution)
-        return _stored(job, run, rows, on_row) if todo else run
+        return _stored(job, run, rows, on_row) if todo else _sealed(run)
 
 
 def _certify_by_pool(
@@ -230,11 +241,11 @@ def _certify_by_pool(
     def opened(workers: Sequence[Mapping[str, Any]]) -> Run:
         here = environment(("cpu",), job.spec.precision)
         here = {**here, "workers": list(workers)}
-        return open_run(out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
+        return open_run(out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii, job.made_from)
 
     if not _missing(job, there := _there(job, out)):
         on_start(there or opened(()), worker)
-        return there or opened(())
+        return _sealed(there or opened(()))
 
     with ExitStack() as held:
         locked = there is not None
@@ -243,7 +254,7 @@ def _certify_by_pool(
             there = _there(job, out)
             if there and not _missing(job, there):
                 on_start(there, worker)
-                return there
+                return _sealed(there)
         make = partial(make_remote, portable(job), compile_passes=execution.compiled)
         workers = held.enter_context(pool(make, execution, out.absolute()))
         run = opened(workers.ready())
@@ -252,7 +263,9 @@ def _certify_by_pool(
             run = opened(workers.ready())
         sweep(run.path)
         on_start(run, worker)
-        return _stored(job, run, dispatch(job.spec, _missing(job, run), workers, job.images.__getitem__), on_row)
+        return _stored(
+            job, run, dispatch(job.spec, _missing(job, run), workers, job.images.__getitem__, job.given), on_row
+        )
 
 
 def tried_here(job: Job, batch: int | None) -> ImageCertifier:
@@ -311,7 +324,7 @@ def make_remote(job: Job, device: str, batch: int | None, *, compile_passes: boo
 
 def _there(job: Job, out: Path) -> Run | None:
     folder = out / folder_name(job.spec)
-    return read_run(folder) if (folder / RUN_FILE).exists() else None
+    return untouched(read_run(folder)) if (folder / RUN_FILE).exists() else None
 
 
 def _missing(job: Job, run: Run | None) -> list[int]:
@@ -339,11 +352,20 @@ def _check(job: Job, run: Run, row: Row) -> None:
         raise StoreError(f"a worker gave a row that is not of the run: {wrong}; it was not stored")
 
 
+def _sealed(run: Run) -> Run:
+    """A complete run, sealed if its last process was killed before that; a folder that cannot be written stays so."""
+    with suppress(StoreError):
+        return seal_rows(run)
+    return run
+
+
 def _stored(job: Job, run: Run, rows: Iterator[Row], on_row: Callable[[Row], None]) -> Run:
     """The run once the rows have been added to it, each as soon as it is there."""
+    if job.made_from and not run.made_from and not run.unsealed:  # begun by drawing all copies
+        amend(run, {"made_from": job.made_from})
     with RowWriter(run.path, job.spec.digest()) as writer:
         for row in rows:
             _check(job, run, row)
             writer.append(row)
             on_row(row)
-    return read_run(run.path)
+    return seal_rows(read_run(run.path))

@@ -3,14 +3,14 @@
 # By command: where, of which type, which keys. [] is each of a list, * each of an object's names; "?" may be missing.
 TABLE: dict[str, str] = {
     "run": """
-/.runs[] text: .digest .path .method .dataset .subset .precision .certifier
+/.runs[] text: .digest .path .method .dataset .subset .precision .certifier .seal
 /.runs[] number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds
 /.runs[] truth: .random_weights
 /.runs[] null|number: .abstained .acr
 /.runs[].accuracy number: .*
 """,
     "run, sequential": """
-/.runs[] text: .digest .path .method .dataset .subset .precision .certifier .mode
+/.runs[] text: .digest .path .method .dataset .subset .precision .certifier .seal .mode
 /.runs[] number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds .radii[] .acr_at_least
 /.runs[] truth: .random_weights
 /.runs[] null|number: .abstained .acr
@@ -44,14 +44,14 @@ TABLE: dict[str, str] = {
 / text: .notes[]
 """,
     "runs": """
-/.runs[] text: .digest .path .method .dataset .subset .precision .certifier
+/.runs[] text: .digest .path .method .dataset .subset .precision .certifier .seal
 /.runs[] number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds
 /.runs[] truth: .random_weights
 /.runs[] null|number: .abstained .acr
 /.runs[].accuracy number: .*
 """,
     "runs DIGEST": """
-/ text: .digest .path .method .dataset .subset .precision .certifier
+/ text: .digest .path .method .dataset .subset .precision .certifier .seal
 / number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds .conflicts .unsealed
 / truth: .random_weights
 / null|number: .abstained .acr

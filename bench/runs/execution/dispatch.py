@@ -7,12 +7,13 @@ cut over all workers, a piece of the same look each: noise is keyed by copy, so 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from typing import Protocol
 
-from bench.runs.image_state import Counted, ImageState, Unit
+from bench.runs.image_state import Counted, ImageState, Unit, started
 from bench.types import Row, RunSpec
 from bench.types.errors import DataError, DeviceError
 
@@ -155,17 +156,22 @@ def cut_for(queue: WorkQueue, estimate: ThroughputEstimate, workers: int, batch:
 
 
 def dispatch(
-    spec: RunSpec, indices: Iterable[int], pool: Pool, identity: Callable[[int], tuple[int, str]]
+    spec: RunSpec,
+    indices: Iterable[int],
+    pool: Pool,
+    identity: Callable[[int], tuple[int, str]],
+    given: Mapping[int, Row] = MappingProxyType({}),
 ) -> Iterator[Row]:
     """Rows of the images, in any order, each as soon as it is decided.
 
     `identity` gives an image's label and the sha256 of its file on this machine: workers elsewhere must see the same.
+    `given`: rows of fewer copies, whose votes are taken over.
     Raises: what a worker raises; DataError where a worker sees other images; DeviceError where workers die of a task.
     """
     states: dict[int, ImageState] = {}
 
     def begun(index: int) -> ImageState:
-        return states.setdefault(index, ImageState(spec, index))
+        return states.setdefault(index, started(spec, index, given))
 
     queue, estimate, numbers = WorkQueue(map(begun, indices)), ThroughputEstimate(), count()
     seen: dict[int, tuple[int, str, str]] = {}  # an image under way -> label, stored, fingerprint
