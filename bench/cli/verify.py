@@ -66,19 +66,21 @@ def verify(given: VerifyOptions) -> None:
     if not given.json:
         _tell_seals(run, record)
     found: Verification | None = None
-    seed, differing, problem = 0, list[str](), None
+    seed, differing, files, problem = 0, list[str](), dict[str, str](), None
     try:
-        found, seed, differing = _redrawn(run, given)
+        found, seed, differing, files = _redrawn(run, given)
     except UsageError:
         raise
     except BenchError as error:  # the seals have been checked: that is said first
         problem = error
         record["not_drawn"] = str(error)
     if found is not None:
-        record |= {"seed": seed, "differs_here": differing, **asdict(found)}
+        record |= {"files": files, "seed": seed, "differs_here": differing, **asdict(found)}
     if given.json:
         print_json(record)
     elif found is not None:
+        for role, name in files.items():
+            stdout().print(f"weights  {role} {run.spec.weights[role][:10]}: {name}")
         _tell_rows(found, seed, differing)
     if problem is not None:
         remark(f"rrcm-bench: only the seals were checked, no row was drawn again: {problem}")
@@ -88,8 +90,9 @@ def verify(given: VerifyOptions) -> None:
         raise typer.Exit(1)
 
 
-def _redrawn(run: Run, given: VerifyOptions) -> tuple[Verification | None, int, list[str]]:
-    """The rows that were drawn again beside the stored ones, by which seed they were taken, and what differs here.
+def _redrawn(run: Run, given: VerifyOptions) -> tuple[Verification | None, int, list[str], dict[str, str]]:
+    """The rows that were drawn again beside the stored ones, by which seed they were taken, what differs, and with
+    which files of weights, by role.
 
     Raises: WeightsError where weights are not here; another BenchError for images, code or a device that are not.
     """
@@ -100,7 +103,7 @@ def _redrawn(run: Run, given: VerifyOptions) -> tuple[Verification | None, int, 
 
     seed = randbelow(10**6) if given.seed is None else given.seed
     if not given.rows or not run.rows:
-        return None, seed, []
+        return None, seed, [], {}
     job = redrawing(
         run,
         chosen(run.rows, given.rows, seed),
@@ -112,7 +115,8 @@ def _redrawn(run: Run, given: VerifyOptions) -> tuple[Verification | None, int, 
     )
     (device,) = options.execution_of("local", given.device, given.batch, None, ()).devices[:1]
     worker, here = redrawer(job, device, options.parse_batch(given.batch))
-    return _drawn(run, here, worker.rows(job.indices)), seed, changes(run, device, here.spec.precision)
+    files = {role: file.name for role, file in job.weights.items()}
+    return _drawn(run, here, worker.rows(job.indices)), seed, changes(run, device, here.spec.precision), files
 
 
 def _drawn(run: Run, job: Job, rows: Any) -> Verification:
@@ -145,8 +149,6 @@ def _tell_seals(run: Run, record: dict[str, Any]) -> None:
     screen, spec = stdout(), run.spec
     screen.print(f"run      {spec.digest()[:10]}  {spec.method}  {spec.dataset}  sigma {spec.sigma:g}  n {spec.n:,}")
     screen.print(f"seals    {'! ' if run.edited else ''}{record['seal']}")
-    for role, found in spec.weights.items():
-        screen.print(f"weights  {role} {found}")
     screen.print(f"record   sha256 {record['run_sha256']}")
 
 
@@ -157,5 +159,5 @@ def _tell_rows(found: Verification, seed: int, differing: Sequence[str]) -> None
     for line in differing:
         screen.print(f"differs  {line}")
     screen.print(f"rows     {words(found)} (chosen by --seed {seed})")
-    if not found.passed and differing:
+    if not found.passed and any(not line.startswith("commit") for line in differing):
         screen.print("         another device, precision or version rounds otherwise: votes near a tie may move")

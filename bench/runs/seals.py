@@ -31,7 +31,7 @@ def edited_words(record: bool, changed: Sequence[int], kept: Mapping[str, Any] |
     if changed:
         images = sorted(set(changed))
         some = ", ".join(map(str, images[:_SHOWN])) + (" and more" if len(images) > _SHOWN else "")
-        said.append(f"no seal of this run fits the rows of {len(images)} images ({some})")
+        said.append(f"no seal of this run fits the row of image {some}")
     if kept is not None and len(rows) != kept["images"]:
         said.append(f"{len(rows)} images have a row, it was sealed with {kept['images']}")
     elif kept is not None and not changed and rows_sha256(rows) != kept["sha256"]:

@@ -43,14 +43,14 @@ TABLE: dict[str, str] = {
 /.rows[] none: .devices[]
 / text: .notes[]
 """,
-    "runs": """
+    "runs list": """
 /.runs[] text: .digest .path .method .dataset .subset .precision .certifier .seal
 /.runs[] number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds
 /.runs[] truth: .random_weights
 /.runs[] null|number: .abstained .acr
 /.runs[].accuracy number: .*
 """,
-    "runs DIGEST": """
+    "runs list DIGEST": """
 / text: .digest .path .method .dataset .subset .precision .certifier .seal
 / number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds .conflicts .unsealed
 / truth: .random_weights
@@ -71,6 +71,27 @@ TABLE: dict[str, str] = {
 /.environment.devices text: .*
 /.environment null|number: .cudnn
 /.environment truth: .tf32 .cudnn_benchmark .deterministic
+""",
+    "runs merge": """
+/ text: .digest .path .method .dataset .subset .precision .certifier .seal
+/ number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds
+/ truth: .random_weights
+/ null|number: .abstained .acr
+/.accuracy number: .*
+""",
+    "runs export": """
+/ text: .archive .manifest_sha256
+/ number: .runs
+""",
+    "runs import": """
+/.runs[] text: .digest .path
+/.runs[] truth: .added
+""",
+    "verify": """
+/ text: .digest .path .seal .run_sha256 .differs_here[]
+/.weights text: .*
+/.files text: .*
+/ number: .seed .rows .other_images .equal .votes .moved .other_class .largest_change
 """,
     "report": """
 / number: .format

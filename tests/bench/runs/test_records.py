@@ -75,7 +75,7 @@ def test_no_flipped_bit_of_the_record_passes(tmp_path: Path) -> None:
 def test_a_row_of_another_run_is_told_and_not_drawn_on(tmp_path: Path) -> None:
     here, other = filled(tmp_path, row(0)), open_run(tmp_path, replace(SPEC, seed=1), HOW, {}).path
     (other / "rows-1.jsonl").write_bytes(rows_file(here).read_bytes())
-    assert read_run(other).edited == "no seal of this run fits the rows of 1 images (0)"
+    assert read_run(other).edited == "no seal of this run fits the row of image 0"
     with pytest.raises(StoreError, match="was edited"):
         open_run(tmp_path, replace(SPEC, seed=1), HOW, {})
 
@@ -95,7 +95,7 @@ def test_a_changed_vote_is_read_and_told(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("[[1,90],[4,10]]", "[[1,99],[4,1]]", 1))
     found = read_run(folder)
     assert found.rows == (row(0, 99), row(1))
-    assert found.edited == "no seal of this run fits the rows of 1 images (0)"
+    assert found.edited == "no seal of this run fits the row of image 0"
     with RowWriter(folder) as writer:  # the row as it was drawn, beside the other, counts
         writer.append(row(0))
     found = read_run(folder)
@@ -156,7 +156,7 @@ def test_a_run_that_has_a_seal_has_them_on_all_its_rows(tmp_path: Path) -> None:
     bare = json.dumps({**row(1).as_json(), "label": 1})
     for lines in ([first, bare], [first, second, bare], [bare]):
         path.write_text("".join(f"{line}\n" for line in lines))
-        assert "rows of 1 images (1)" in read_run(folder).edited
+        assert "the row of image 1" in read_run(folder).edited
 
 
 @pytest.mark.parametrize(
