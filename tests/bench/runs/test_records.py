@@ -112,7 +112,7 @@ def test_a_complete_run_is_sealed_and_any_edit_of_it_is_told(tmp_path: Path) -> 
     assert made == found
     assert (found.sealed, found.edited) == (True, "")
     assert seal_rows(found) is found
-    record, rows = folder / "run.json", sorted(folder.glob("rows*"))
+    record, rows = folder / "run.json", sorted(folder.glob("rows*"), key=lambda path: -path.stat().st_size)
     kept = record.read_text()
 
     def said(path: Path, content: str) -> str:
