@@ -292,6 +292,7 @@ def portable(job: Job) -> Job:
         dataset=_absolute(job.dataset),
         data_root=job.data_root and job.data_root.absolute(),
         weights=weights,
+        given={},  # the driver adds what is drawn to them
     )
 
 
