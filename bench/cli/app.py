@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bench.cli import (
+    archive,
     bench,
     catalogue,
     compare,
@@ -20,6 +21,7 @@ from bench.cli import (
     strips,
     study,
     train,
+    verify,
 )
 from bench.cli.options import of_record
 from bench.cli.output import command
@@ -34,8 +36,17 @@ app = typer.Typer(
 
 app.command("run")(command(of_record(run.run)))
 app.command("plan")(command(plan.plan))
-app.command("runs")(command(runs.runs))
+stored = typer.Typer(
+    cls=runs.ListsByDefault,
+    help="List stored runs, or show one by its digest (see `runs list --help`); join, pack and unpack them.",
+)
+stored.command("list")(command(runs.runs))
+stored.command("merge")(command(archive.runs_merge))
+stored.command("export")(command(archive.runs_export))
+stored.command("import")(command(archive.runs_import))
+app.add_typer(stored, name="runs")
 app.command("status")(command(status.status))
+app.command("verify")(command(of_record(verify.verify)))
 app.command("report")(command(of_record(report.report)))
 app.command("strips")(command(of_record(strips.strips)))
 app.command("compare")(command(compare.compare))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import options
-from bench.cli.output import doubt_lengths, print_json, stdout
+from bench.cli.output import doubt_lengths, print_json, remark, stdout
 from bench.cli.paths import at_home
 
 RUN = Annotated[Path, typer.Argument(help="Run folder.", show_default=False, callback=at_home)]
@@ -46,15 +46,19 @@ def compare(
     if votes:
         from dataclasses import asdict
 
-        from bench.report.moved_votes import moved_votes
+        from bench.report.moved_votes import doubts, moved_votes
 
-        found = moved_votes(read_run(run_a), read_run(run_b))
+        pair = read_run(run_a), read_run(run_b)
+        found = moved_votes(*pair)
+        for line in doubts(*pair):
+            remark(f"! {line}")
         if json:
             print_json({"a": str(run_a), "b": str(run_b), **asdict(found)})
             return
         stdout().print(
             f"{found.moved:,} of {found.votes:,} votes differ ({found.moved / found.votes:.3%}), "
             f"in {found.images_moved} of {found.images} images; {found.labels_moved} images get another class"
+            + (f"; {found.only_a} images are in a alone, {found.only_b} in b" if found.only_a or found.only_b else "")
         )
         return
     doubt_lengths([], chosen or [])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options
-from bench.cli.output import doubt_lengths, print_json, remark, stdout
+from bench.cli.output import doubt_lengths, left_out, print_json, remark, stdout
 from bench.cli.paths import at_home
 from bench.types import LOCAL, SLURM
 from bench.types.errors import UsageError
@@ -110,6 +110,13 @@ class RunOptions:
     out: Annotated[
         Path | None, typer.Option(help="Folder of run folders.", show_default=str(RUNS), callback=at_home)
     ] = None
+    top_up: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep the votes of runs of a smaller n, draw the rest: auto (those under --out), or their folder.",
+            show_default="all n are drawn",
+        ),
+    ] = None
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -137,6 +144,8 @@ def run(given: RunOptions) -> None:
         return
     keep_going = given.plan is not None if given.keep_going is None else given.keep_going
     jobs, failures = plan_all(asked, None if given.dry_run else out, keep_going=keep_going)
+    if given.top_up is not None:
+        jobs = _topped_up(jobs, given.top_up, out)
     _announce(jobs, source)
     if given.dry_run:
         show_cost(jobs, execution, out, bool(given.json))
@@ -181,6 +190,33 @@ def _announce(jobs: Sequence[Job], source: str | None) -> None:
             "under the same --out alone: under another, give another --seed"
         )
     doubt_lengths((job.spec.sigma for job in jobs), (r for job in jobs for r in job.spec.radii))
+
+
+def _topped_up(jobs: list[Job], words: str, out: Path) -> list[Job]:
+    """The jobs, drawn from the votes of runs that are there.
+
+    Raises: StoreError where no job can be.
+    """
+    from bench.runs.origin import origin_words
+    from bench.runs.store import find_runs
+    from bench.runs.top_up import topped_up
+    from bench.types.errors import StoreError
+
+    folder = out if words == "auto" else at_home(Path(words))
+    found = find_runs([folder], left_out) if words != "auto" or folder.is_dir() else []
+    made = [topped_up(job, found) for job in jobs]
+    if not any(job.given for job in made):
+        raise StoreError(
+            f"--top-up {words}: none of {len(found)} runs in {str(folder)!r} has the first of these copies; expected "
+            "runs with the same settings and a smaller n; leave --top-up out to draw all of them"
+        )
+    for job in made:
+        name = f"{job.spec.method}  sigma {job.spec.sigma:g}"
+        if job.made_from is None:
+            remark(f"! {name}: no run to top up, all n are drawn")
+        else:
+            remark(f"note  {name}: {len(job.given)} images {origin_words(job.made_from)}")
+    return made
 
 
 def _asked(given: RunOptions) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bench.cli import options
 from bench.cli.output import left_out, listing, pairs, print_json, stdout
@@ -14,6 +15,16 @@ from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
     from bench.runs.store import Run
+
+
+class ListsByDefault(TyperGroup):
+    """`runs`, `runs DIGEST` and `runs --json` are `runs list ...`: a word that is no command is a digest."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words with the command that they leave out."""
+        if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
 
 
 def runs(
@@ -31,6 +42,7 @@ def runs(
         run = pick(found, digest, folder)
         record = {**run_record(run), "spec": run.spec.as_json(), "execution": dict(run.execution)}
         record |= {"environment": dict(run.environment), "conflicts": run.conflicts, "unsealed": run.unsealed}
+        record |= {"made_from": dict(run.made_from)} if run.made_from else {}
         if json:
             print_json(record)
         else:
@@ -51,6 +63,9 @@ def runs(
             f"{seconds:.3g}",
         ))  # fmt: skip
     stdout().print(listing(f"{len(found)} runs in {folder}", columns, rows, words=4))
+    for run in found:
+        if run.edited:
+            stdout().print(f"! run {run.spec.digest()[:10]} was edited: {run.edited}")
 
 
 def pick(found: list[Run], digest: str, folder: Path) -> Run:
@@ -69,11 +84,17 @@ def pick(found: list[Run], digest: str, folder: Path) -> Run:
 
 def show(run: Run) -> None:
     """Everything that a run knows of itself."""
+    from bench.runs.origin import origin_words
+    from bench.runs.seals import seal_words
+
     console = stdout()
     console.print(f"run {run.spec.digest()}")
     for title, record in (("what", run.spec.as_json()), ("how", run.execution), ("with", run.environment)):
         console.print(pairs(title, record))
     console.print(f"{len(run.rows)}/{run.spec.images} images" + (f"  {headline(run)}" if run.rows else ""))
+    console.print(("! " if run.edited else "") + seal_words(run))
+    if run.made_from:
+        console.print(origin_words(run.made_from))
     if run.unsealed:
         console.print(f"! {run.unsealed} rows are from before rows had seals: a change in them would not be noticed")
     if run.conflicts:
@@ -85,6 +106,7 @@ def show(run: Run) -> None:
 def run_record(run: Run) -> dict[str, Any]:
     """A run as `--json` gives it; accuracies are fractions of the images that have a row."""
     from bench.report.accuracy import certified_accuracy, table_radii
+    from bench.runs.seals import seal_words
 
     spec = run.spec
     score = certified_accuracy(run, table_radii(run)) if run.rows else None
@@ -108,6 +130,7 @@ def run_record(run: Run) -> dict[str, Any]:
         "samples": sum(row.samples for row in run.rows),
         "seconds": sum(row.seconds for row in run.rows),
         "certifier": spec.certifier,
+        "seal": seal_words(run),
     }
     if spec.stops:
         # Between its radii such a run says nothing, so that its average radius is known from below alone.

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.report import units
 from bench.report.accuracy import name, table_radii
-from bench.report.grouping import BOUND_WORDS
+from bench.report.grouping import BOUND_WORDS, history
 from bench.report.hypothesis_tests import (
     DRAWS,
     LEVEL,
@@ -250,6 +250,7 @@ def _notes(a: Run, b: Run, shared: int, images_a: int, images_b: int) -> list[st
             f"a, {units.count(images_b - shared)} only of b; nothing here is of those"
         )
     for run in (a, b):
+        notes += history(run)
         if not run.done:
             notes.append(f"! {name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")
         if run.spec.stops:

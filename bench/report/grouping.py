@@ -9,6 +9,7 @@ from bench.certification.bounds import off_scale
 from bench.report import units
 from bench.report.accuracy import digest, name, table_radii
 from bench.runs import registry
+from bench.runs.origin import origin_words
 from bench.runs.store import Run
 from bench.types import RunSpec
 from bench.types.errors import BenchError, ReportError
@@ -24,7 +25,7 @@ class Group:
     runs: tuple[Run, ...]  # by method, then sigma
     alpha: float
     bound: str
-    notes: tuple[str, ...] = ()  # on runs found twice, rows without a seal among others, lengths in another unit
+    notes: tuple[str, ...] = ()  # on runs found twice, edited or topped up, rows without a seal, other lengths
 
     @property
     def dataset(self) -> str:
@@ -101,9 +102,16 @@ def groups(runs: Sequence[Run], bound: str, alpha: float | None = None) -> tuple
             for r in members
             if 0 < r.unsealed < len(r.rows)
         ]
+        own += [line for r in members for line in history(r)]
         own += [f"! {line}" for line in off_scale((r.spec.sigma for r in members), members[0].spec.radii)]
         made.append(Group(runs=tuple(members), alpha=level, bound=bound, notes=tuple(own)))
     return tuple(sorted(made, key=lambda g: (g.dataset, -len(g.runs))))
+
+
+def history(run: Run) -> list[str]:
+    """What a reader of a run's numbers must know of how it came to be: it was edited, or has votes of other runs."""
+    said = [f"! {name(run)} was edited after it was drawn: {run.edited}"] if run.edited else []
+    return said + ([f"{name(run)}: {origin_words(run.made_from)}"] if run.made_from else [])
 
 
 def variants(group: Group) -> tuple[Variant, ...]:
@@ -123,7 +131,9 @@ def variants(group: Group) -> tuple[Variant, ...]:
             if len({s.get(key) for s in siblings}) > 1 or (key == "precision" and len({s[key] for s in settings}) > 1)
         ]
         title = f"{method} ({', '.join(words)})" if words else method
-        made.append(Variant(f"{title} (random weights)" if random else title, tuple(members)))
+        title = f"{title} (random weights)" if random else title
+        edited = any(run.edited for run in members)  # in every table, format and legend
+        made.append(Variant(f"{title} (edited)" if edited else title, tuple(members)))
     return tuple(made)
 
 

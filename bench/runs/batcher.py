@@ -6,11 +6,11 @@ A row is given as soon as its image is decided; an image that is under way when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain
 
-from bench.runs.image_state import ImageState, Unit
+from bench.runs.image_state import ImageState, Unit, started
 from bench.runs.passes import PassQueue
 from bench.types import BaseClassifier, Image, Row, RunSpec
 
@@ -31,6 +31,7 @@ class Batcher:
     batch: int
     shrunk: Callable[[int], None] = lambda _batch: None  # told the batch that fits, after one that did not
     ahead: int | None = None  # passes; None: as the device likes it
+    given: Mapping[int, Row] = field(default_factory=dict)  # rows of fewer copies, whose votes are taken over
     passes: int = 0  # forward passes so far
     slots: int = 0  # copies that these had room for
     copies: int = 0  # copies that were in them
@@ -57,7 +58,7 @@ class Batcher:
                 more = image is not None
                 if image is not None:
                     queue.hold(image)
-                    states.append(ImageState(self.spec, image.index))
+                    states.append(started(self.spec, image.index, self.given))
             if not states:
                 return
             # Ahead of votes that may ask for more copies only full batches are begun: the others would be fuller later.

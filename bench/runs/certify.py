@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.certification.stopping_rule import fits
 from bench.data.checked import CheckedDataset
@@ -22,6 +24,7 @@ from bench.runs.image_state import Counted, Unit
 from bench.runs.locks import drawing
 from bench.runs.passes import PassQueue, count_units
 from bench.runs.records import unlike
+from bench.runs.seals import amend, seal_rows
 from bench.runs.store import RowWriter, Run, open_run, read_run, sweep
 from bench.smoothing.noise import NOISE_VERSION
 from bench.types import (
@@ -54,6 +57,8 @@ class Job:
     class_order: ClassOrder | None = None  # as it was asked for
     notes: tuple[str, ...] = ()  # what the user should know of the images, and of the normaliser
     table_radii: tuple[float, ...] = ()  # l2, of a stranger's dataset that states them: no report can ask for its file
+    given: Mapping[int, Row] = field(default_factory=dict)  # top-up: rows of fewer copies, by index; theirs are kept
+    made_from: Mapping[str, Any] | None = None  # where these are from, as the record of the run has it
 
 
 def open_dataset(job: Job) -> CheckedDataset:
@@ -111,11 +116,17 @@ class ImageCertifier:
     dataset: Dataset
     device: str
     batch: int
+    given: Mapping[int, Row] = field(default_factory=dict)  # rows of fewer copies, which are taken over
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """One row an image, each as soon as it is there."""
         batcher = Batcher(
-            spec=self.spec, classifier=self.classifier, device=self.device, batch=self.batch, shrunk=self._shrink
+            spec=self.spec,
+            classifier=self.classifier,
+            device=self.device,
+            batch=self.batch,
+            shrunk=self._shrink,
+            given=self.given,
         )
         yield from batcher.rows(self.dataset[index] for index in indices)
 
@@ -150,7 +161,7 @@ def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: boo
     # After the search: what was recorded for a batch that is not taken would keep its memory.
     if compile_passes:
         classifier = compiled(classifier, copies)
-    return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies)
+    return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies, job.given)
 
 
 def _check_code(job: Job) -> None:
@@ -215,24 +226,27 @@ def certify_here(
     """As `certify`, in this process, on its only device."""
     worker = make_worker(job, execution.devices[0], execution.batch, compile_passes=execution.compiled)
     here = environment(execution.devices, job.spec.precision)
-    opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
+    opened = partial(
+        open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii, job.made_from
+    )
     run = opened()
     if not missing(job, run):
         on_start(run, worker)
-        return run
+        return sealed(run)
     with drawing(run.path):
         run = opened()  # as it stands now that no other process draws it
         sweep(run.path)
         on_start(run, worker)
         todo = missing(job, run)
         if not todo:
-            return run
+            return sealed(run)
+        note_origin(job, run)
         with RowWriter(run.path, job.spec.digest()) as writer:
             for row in worker.rows(todo):
                 check_row(job, run, row)
                 writer.append(row)
                 on_row(row)
-        return read_run(run.path)
+        return seal_rows(read_run(run.path))
 
 
 def tried_here(job: Job, batch: int | None) -> ImageCertifier:
@@ -259,6 +273,7 @@ def portable(job: Job) -> Job:
         dataset=_absolute(job.dataset),
         data_root=job.data_root and job.data_root.absolute(),
         weights=weights,
+        given={},  # the driver adds what is drawn to them
     )
 
 
@@ -316,3 +331,16 @@ def check_row(job: Job, run: Run, row: Row) -> None:
     wrong = unlike(row, None, run.num_classes) if fits(job.spec, row) else f"sample sizes of image {row.index}"
     if wrong:
         raise StoreError(f"a worker gave a row that is not of the run: {wrong}; it was not stored")
+
+
+def sealed(run: Run) -> Run:
+    """A complete run, sealed if its last process was killed before that; a folder that cannot be written stays so."""
+    with suppress(StoreError):
+        return seal_rows(run)
+    return run
+
+
+def note_origin(job: Job, run: Run) -> None:
+    """Write down where the first votes are from, in a run that was begun by drawing all copies."""
+    if job.made_from and not run.made_from and not run.unsealed:
+        amend(run, {"made_from": job.made_from})

@@ -6,6 +6,7 @@ Whoever counts a unit of work counts the same votes, so that units may come back
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from bench.certification.sequential import Decision
 from bench.certification.stopping_rule import stop
 from bench.smoothing.noise import ESTIMATE, SELECT
 from bench.types import Counts, Row, RunSpec
+from bench.types.errors import StoreError
 
 NOTHING = Counts((), 0)
 
@@ -54,8 +56,13 @@ class ImageState:
     known: Decision | None = None  # sequential: what the looks taken decide
     drawn: int = 0
     seconds: float = 0.0
+    given: Row | None = None  # of fewer copies, which are not drawn again
 
     def __post_init__(self) -> None:
+        if self.given is not None:
+            self.selection, self.look, self.seconds = self.given.selection, self.given.estimation, self.given.seconds
+            self.asked.append(Unit(self.index, ESTIMATE, self.look.n, self.spec.n - self.look.n))
+            return
         if self.spec.n0:
             self.asked.append(Unit(self.index, SELECT, 0, self.spec.n0))
         self.asked.append(Unit(self.index, ESTIMATE, 0, self._sizes()[0]))
@@ -115,10 +122,23 @@ class ImageState:
         return reason
 
     def row(self, fingerprint: str, label: int, reason: str) -> Row:
-        """The row of a decided image."""
+        """The row of a decided image.
+
+        Raises: StoreError where the row that was given is of another image.
+        """
+        if self.given is not None and (self.given.fingerprint, self.given.label) != (fingerprint, label):
+            raise StoreError(
+                f"image {self.index} is another here than in the run to top up: pixels {fingerprint[:10]} and label "
+                f"{label}, expected {self.given.fingerprint[:10]} and {self.given.label}; leave --top-up out"
+            )
         looks = tuple(self.looks) if self.spec.certifier == "sequential" else ()
         return Row(self.index, fingerprint, label, self.selection, self.estimation, self.seconds, looks, reason)
 
     def _sizes(self) -> tuple[int, ...]:
         """Samples drawn by each look; a fixed n is one."""
         return self.spec.looks or (self.spec.n,)
+
+
+def started(spec: RunSpec, index: int, given: Mapping[int, Row]) -> ImageState:
+    """An image that has no copies yet, or those of a row that is there."""
+    return ImageState(spec, index, given=given.get(index))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,6 +15,8 @@ from bench.certification.stopping_rule import CERTIFIERS
 from bench.types import FORCED, WRONG, Counts, Row, RunSpec, Scalar
 
 FORMAT = 1
+RUN_FILE = "run.json"
+Seal = Literal["fits", "none", "broken"]  # of a row: it fits; from before rows had one; of another row or run
 SEAL = 16  # hex digits of a seal: none of 10**19 changes passes by chance
 
 # Far above what can be drawn, below what arithmetic on it would refuse.
@@ -96,6 +99,28 @@ class _Environment(msgspec.Struct):
     workers: list[_Worker] = []
 
 
+class _Rows(msgspec.Struct):
+    """The rows of a run that was sealed when it was complete."""
+
+    images: Positive
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class _Part(msgspec.Struct):
+    digest: str
+    n: Positive
+    images: Positive
+    rows_sha256: str
+    environment: _Environment = msgspec.field(default_factory=_Environment)
+
+
+class _MadeFrom(msgspec.Struct):
+    """The runs whose votes a run took over."""
+
+    how: Literal["top-up", "merge"]
+    runs: Annotated[list[_Part], Meta(min_length=1)]
+
+
 class _Run(msgspec.Struct):
     digest: str
     spec: _Spec
@@ -104,6 +129,8 @@ class _Run(msgspec.Struct):
     environment: _Environment = msgspec.field(default_factory=_Environment)
     num_classes: Positive | None = None
     table_radii: list[NotNegative] = []
+    made_from: _MadeFrom | None = None
+    rows: _Rows | None = None
     seal: str | None = None
 
     def __post_init__(self) -> None:
@@ -133,8 +160,28 @@ def run_text(record: dict[str, Any]) -> str:
     return body.removesuffix("\n}") + _run_end(_seal(body))
 
 
+def rows_sha256(rows: Iterable[Row]) -> str:
+    """sha256 over rows by index, one an image, as they are stored: of any files that hold them, the same."""
+    digest = hashlib.sha256()
+    for row in sorted(rows, key=lambda each: each.index):
+        digest.update(_body(row).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def record_edited(text: bytes, record: dict[str, Any]) -> bool:
+    """Whether run.json was changed after it was written, as far as its seal tells.
+
+    A seal is a checksum without a key: who recomputes it goes unnoticed.
+    """
+    seal = record.get("seal")
+    if seal is None:
+        return record.get("rows") is not None  # whoever seals the rows seals the record
+    end, whole = _run_end(seal), text.decode()
+    return not whole.endswith(end) or _seal(whole.removesuffix(end) + "\n}") != seal
+
+
 def read_record(text: bytes) -> dict[str, Any]:
-    """The record in run.json; a seal that is there fits.
+    """The record in run.json; whether it was edited, `record_edited` tells.
 
     Raises: ValueError, one line, for what is no JSON object with the right types.
     """
@@ -144,14 +191,9 @@ def read_record(text: bytes) -> dict[str, Any]:
     if record.get("format") != FORMAT or isinstance(record["format"], bool):
         raise ValueError(f"format {_short(record.get('format'))}, expected {FORMAT}; use the version that wrote it")
     try:
-        stored = msgspec.convert(record, _Run)
+        msgspec.convert(record, _Run)
     except msgspec.ValidationError as error:
         raise ValueError(_short(error, str)) from None
-    if stored.seal is not None:
-        end = _run_end(stored.seal)
-        whole = text.decode()
-        if not whole.endswith(end) or _seal(whole.removesuffix(end) + "\n}") != stored.seal:
-            raise ValueError("was edited: its seal does not fit")
     return record
 
 
@@ -173,19 +215,19 @@ def read_spec(record: dict[str, Any]) -> RunSpec:
 
 
 def row_line(row: Row, digest: str) -> bytes:
-    """One line of a rows file, sealed for the run of that digest: moved into another run, it is refused.
+    """One line of a rows file, sealed for the run of that digest: moved into another run, its seal does not fit.
 
     Raises: ValueError for a row that would not be read back as it is.
     """
-    body = json.dumps(row.as_json(), separators=(",", ":"), allow_nan=False)
+    body = _body(row)
     line = (body.removesuffix("}") + _row_end(_seal(f"{digest}\n{body}"))).encode()
-    if read_row(line, digest)[0] != row:
+    if read_row(line, digest) != (row, "fits"):
         raise ValueError("it does not read back as it was")
     return line + b"\n"
 
 
-def read_row(line: bytes, digest: str) -> tuple[Row, bool]:
-    """A row from its line, and whether a seal holds it.
+def read_row(line: bytes, digest: str) -> tuple[Row, Seal]:
+    """A row from its line, and what its seal says of it.
 
     Raises: ValueError, one line.
     """
@@ -193,12 +235,13 @@ def read_row(line: bytes, digest: str) -> tuple[Row, bool]:
         stored = _ROW.decode(line)
     except msgspec.DecodeError as error:
         raise ValueError(_short(error, str)) from None
-    if stored.seal is None:
-        _plain(line)  # of two values of one key, the decoder above takes the last
-    else:
+    seal: Seal = "none" if stored.seal is None else "broken"
+    if stored.seal is not None:
         end = _row_end(stored.seal).encode()
-        if not line.endswith(end) or _seal(f"{digest}\n{line.removesuffix(end).decode()}}}") != stored.seal:
-            raise ValueError("its seal does not fit: it was changed, or is of another run")
+        if line.endswith(end) and _seal(f"{digest}\n{line.removesuffix(end).decode()}}}") == stored.seal:
+            seal = "fits"
+    if seal != "fits":
+        _plain(line)  # of two values of one key, the decoder above takes the last
     row = Row(
         index=stored.index,
         fingerprint=stored.fingerprint,
@@ -209,7 +252,7 @@ def read_row(line: bytes, digest: str) -> tuple[Row, bool]:
         looks=tuple(map(Counts.of, stored.looks)),
         stopped=stored.stopped,
     )
-    return row, stored.seal is not None
+    return row, seal
 
 
 def unlike(row: Row, span: range | None, num_classes: int | None) -> str:
@@ -222,6 +265,10 @@ def unlike(row: Row, span: range | None, num_classes: int | None) -> str:
     if row.looks and sum(row.looks[1:], row.looks[0]) != row.estimation:
         return f"the looks of image {row.index} do not add up to its votes"
     return ""
+
+
+def _body(row: Row) -> str:
+    return json.dumps(row.as_json(), separators=(",", ":"), allow_nan=False)
 
 
 def _plain(text: bytes) -> Any:

@@ -16,12 +16,24 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
-from bench.runs.certify import ImageCertifier, Job, certify_here, check_row, make_remote, missing, portable, tried_here
+from bench.runs.certify import (
+    ImageCertifier,
+    Job,
+    certify_here,
+    check_row,
+    make_remote,
+    missing,
+    note_origin,
+    portable,
+    sealed,
+    tried_here,
+)
 from bench.runs.execution.dispatch import Dispatcher, Failure, JobDispatch, Task, TaskResult
 from bench.runs.execution.environment import environment
 from bench.runs.execution.pools import WorkerPool, pool
 from bench.runs.failures import forget, one_line, write_failure
 from bench.runs.locks import drawing
+from bench.runs.seals import seal_rows, untouched
 from bench.runs.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
 from bench.types import LOCAL, Execution, Row
 from bench.types.errors import BenchError, PluginError
@@ -224,8 +236,10 @@ class _Driver:
             drawn.writer.append(row)
             self.listener.row(job, row)
         if drawn.images.done:
+            drawn.writer.close()
+            whole = seal_rows(read_run(drawn.run.path))
             self._close(task.job)
-            self.ended(task.job, read_run(drawn.run.path))
+            self.ended(task.job, whole)
 
     def _begin(self, prepared: _Prepared) -> None:
         """A job that this machine could build goes to the workers; they are asked for with the first."""
@@ -255,7 +269,7 @@ class _Driver:
         assert prepared.worker is not None  # noqa: S101  it was built here before
         here = {**environment(("cpu",), job.spec.precision), "workers": list(drawn.workers)}
         classes = prepared.worker.dataset.num_classes
-        opened = partial(open_run, self.out, job.spec, self.execution, here, classes, job.table_radii)
+        opened = partial(open_run, self.out, job.spec, self.execution, here, classes, job.table_radii, job.made_from)
         run = opened()
         if not prepared.locked:
             try:
@@ -269,7 +283,9 @@ class _Driver:
         sweep(run.path)
         todo = missing(job, run)
         drawn.run = run
-        drawn.images = JobDispatch.of(job.spec, todo, job.images.__getitem__, drawn.workers[-1].get("batch", 1))
+        note_origin(job, run)
+        batch = drawn.workers[-1].get("batch", 1)
+        drawn.images = JobDispatch.of(job.spec, todo, job.images.__getitem__, batch, job.given)
         drawn.images.queue.exhausted = not todo
         drawn.writer = prepared.held.enter_context(RowWriter(run.path, job.spec.digest()))
         self.listener.start(job, run, prepared.worker, () if run.rows else prepared.warnings)
@@ -313,13 +329,13 @@ class _Driver:
             with told_apart():
                 made.worker = tried_here(job, self.execution.batch)
                 folder = self.out / folder_name(job.spec)
-                there = read_run(folder) if (folder / RUN_FILE).exists() else None
+                there = untouched(read_run(folder)) if (folder / RUN_FILE).exists() else None
                 if there and missing(job, there):
                     made.held.enter_context(drawing(folder))
                     made.locked = True
-                    there = read_run(folder)
+                    there = untouched(read_run(folder))
                 if there and not missing(job, there):
-                    made.complete = there
+                    made.complete = sealed(there)
                 elif there is None or not there.rows:
                     made.warnings = self.listener.look(job, made.worker)
         except Exception as error:  # told where the job's turn is

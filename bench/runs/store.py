@@ -18,13 +18,25 @@ from typing import Any
 
 from bench.certification.stopping_rule import fits
 from bench.data.subset import span_of
-from bench.runs.records import FORMAT, read_record, read_row, read_spec, row_line, run_text, unlike
+from bench.runs import records
+from bench.runs.records import (
+    FORMAT,
+    Seal,
+    read_record,
+    read_row,
+    read_spec,
+    record_edited,
+    row_line,
+    run_text,
+    unlike,
+)
+from bench.runs.seals import edited_words, untouched
 from bench.types import Execution, Row, RunSpec
 from bench.types.atomic_file import atomic_write, sync_folder
 from bench.types.errors import StoreError
 
 SEQUENTIAL = "sequential"  # the certifier whose n is registered, once
-RUN_FILE = "run.json"
+RUN_FILE = records.RUN_FILE
 SYNC_SECONDS = 5.0  # between two waits for the disk: at 10 ms each, 0.2 % of the time
 # What a second look at the same noise may change, and how many of its images are taken.
 _REGISTERED = ("n", "looks", "alpha", "alphas", "beta", "radii", "mode", "n0", "images", "subset", "subset_fingerprint")
@@ -45,6 +57,9 @@ class Run:
     unsealed: int = 0  # rows from before rows had seals: a change in them would not be noticed
     num_classes: int | None = None  # of the dataset; None in runs from before it was written down
     table_radii: tuple[float, ...] = ()  # l2, of the tables on a dataset out of a stranger's file that states them
+    sealed: bool = False  # when it was complete: its record holds the sha256 of its rows
+    edited: str = ""  # what was changed after it was written, as far as seals tell; such a run is read, never drawn on
+    made_from: Mapping[str, Any] | None = None  # the runs whose votes it took over, by a top-up or a merge
 
     @property
     def done(self) -> bool:
@@ -141,11 +156,12 @@ def open_run(
     environment: Mapping[str, Any],
     num_classes: int | None = None,
     table_radii: tuple[float, ...] = (),
+    made_from: Mapping[str, Any] | None = None,
 ) -> Run:
     """The run's folder under `out`, made if it is not there, with the rows that it has.
 
-    Raises: StoreError if the folder holds another spec, or cannot be written, or if the spec looks again at samples on
-    which another sequential run under `out` has spent its alpha.
+    Raises: StoreError if the folder holds another spec, was edited, or cannot be written, or if the spec looks again at
+    samples on which another sequential run under `out` has spent its alpha.
     """
     folder = out / folder_name(spec)
     if not (folder / RUN_FILE).exists():
@@ -161,6 +177,7 @@ def open_run(
                 "environment": dict(environment),
                 **({} if num_classes is None else {"num_classes": num_classes}),
                 **({"table_radii": table_radii} if table_radii else {}),
+                **({"made_from": dict(made_from)} if made_from else {}),
             }
             text = run_text(record)
             read_spec(read_record(text.encode()))  # no run is begun whose record could not be read
@@ -178,18 +195,19 @@ def open_run(
             f"run {str(folder)!r} was made with {differing[0]}; this spec has {differing[1]}. "
             "Give --out another folder, or resume with the same spec"
         )
-    return run
+    return untouched(run)
 
 
 def read_run(folder: Path) -> Run:
-    """A run folder, with whatever rows it has.
+    """A run folder, with whatever rows it has; what was edited in it stands in `Run.edited`.
 
     Raises: StoreError if run.json is missing, damaged or of another format, or a row that is not the last of its file
-    is damaged, or not of this run.
+    is damaged, or cannot be of this run.
     """
     path = folder / RUN_FILE
     try:
-        record = read_record(_bytes(path))
+        text = _bytes(path)
+        record = read_record(text)
         spec = read_spec(record)
     except FileNotFoundError:
         raise StoreError(f"no {RUN_FILE} in {str(folder)!r}; expected a run folder made by `rrcm-bench run`") from None
@@ -201,15 +219,13 @@ def read_run(folder: Path) -> Run:
         ) from error
     num_classes = record.get("num_classes")
     read = list(_read_rows(folder, spec.digest()))
-    rows, conflicts = _merge((row for row, _ in read), spec, num_classes, folder)
-    sealed = {row.index for row, seal in read if seal}
-    bare = next((row.index for row, seal in read if not seal), None)
-    if record.get("seal") and bare is not None:  # whoever seals a run seals its rows
-        raise StoreError(
-            f"{str(folder)!r} holds a row of image {bare} without a seal, and its run was written with seals: the row "
-            "was edited, or is of another run; restore the file, or move it away whole and give the same `rrcm-bench "
-            "run` again, which draws its images anew"
-        )
+    # Whoever seals a run seals its rows.
+    changed = [row.index for row, seal in read if seal == "broken" or (seal == "none" and record.get("seal"))]
+    # A row that was put in beside the one that was drawn does not take its place.
+    first = sorted(read, key=lambda each: each[1] != "fits") if changed else read
+    rows, conflicts = _merge((row for row, _ in first), spec, num_classes, folder)
+    sealed = {row.index for row, seal in read if seal != "none"}
+    kept = record.get("rows")
     return Run(
         path=folder,
         spec=spec,
@@ -220,6 +236,9 @@ def read_run(folder: Path) -> Run:
         unsealed=sum(row.index not in sealed for row in rows),
         num_classes=num_classes,
         table_radii=tuple(map(float, record.get("table_radii", ()))),
+        sealed=kept is not None,
+        edited=edited_words(record_edited(text, record), changed, kept, rows),
+        made_from=record.get("made_from"),
     )
 
 
@@ -306,8 +325,8 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _read_rows(folder: Path, digest: str) -> Iterator[tuple[Row, bool]]:
-    """The rows of all files, and whether each has a seal."""
+def _read_rows(folder: Path, digest: str) -> Iterator[tuple[Row, Seal]]:
+    """The rows of all files, and what the seal of each says."""
     for path in sorted(folder.glob("rows*.jsonl")):
         try:
             lines = _bytes(path).split(b"\n")

@@ -3,14 +3,14 @@
 # By command: where, of which type, which keys. [] is each of a list, * each of an object's names; "?" may be missing.
 TABLE: dict[str, str] = {
     "run": """
-/.runs[] text: .digest .path .method .dataset .subset .precision .certifier
+/.runs[] text: .digest .path .method .dataset .subset .precision .certifier .seal
 /.runs[] number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds
 /.runs[] truth: .random_weights
 /.runs[] null|number: .abstained .acr
 /.runs[].accuracy number: .*
 """,
     "run, sequential": """
-/.runs[] text: .digest .path .method .dataset .subset .precision .certifier .mode
+/.runs[] text: .digest .path .method .dataset .subset .precision .certifier .seal .mode
 /.runs[] number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds .radii[] .acr_at_least
 /.runs[] truth: .random_weights
 /.runs[] null|number: .abstained .acr
@@ -50,15 +50,15 @@ TABLE: dict[str, str] = {
 /.runs[] null|text: .reason .log
 / number: .done .running .pending .failed .samples_per_second .seconds_left .unknown
 """,
-    "runs": """
-/.runs[] text: .digest .path .method .dataset .subset .precision .certifier
+    "runs list": """
+/.runs[] text: .digest .path .method .dataset .subset .precision .certifier .seal
 /.runs[] number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds
 /.runs[] truth: .random_weights
 /.runs[] null|number: .abstained .acr
 /.runs[].accuracy number: .*
 """,
-    "runs DIGEST": """
-/ text: .digest .path .method .dataset .subset .precision .certifier
+    "runs list DIGEST": """
+/ text: .digest .path .method .dataset .subset .precision .certifier .seal
 / number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds .conflicts .unsealed
 / truth: .random_weights
 / null|number: .abstained .acr
@@ -78,6 +78,27 @@ TABLE: dict[str, str] = {
 /.environment.devices text: .*
 /.environment null|number: .cudnn
 /.environment truth: .tf32 .cudnn_benchmark .deterministic
+""",
+    "runs merge": """
+/ text: .digest .path .method .dataset .subset .precision .certifier .seal
+/ number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds
+/ truth: .random_weights
+/ null|number: .abstained .acr
+/.accuracy number: .*
+""",
+    "runs export": """
+/ text: .archive .manifest_sha256
+/ number: .runs
+""",
+    "runs import": """
+/.runs[] text: .digest .path
+/.runs[] truth: .added
+""",
+    "verify": """
+/ text: .digest .path .seal .run_sha256 .differs_here[]
+/.weights text: .*
+/.files text: .*
+/ number: .seed .rows .other_images .equal .votes .moved .other_class .largest_change
 """,
     "report": """
 / number: .format

@@ -8,7 +8,7 @@ from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest, name
 from bench.report.envelope import envelope, in_common
-from bench.report.grouping import Group, groups, variants
+from bench.report.grouping import Group, groups, history, variants
 from bench.report.statistics import wilson
 from bench.report.tables.accuracy import FROM_BELOW
 from bench.report.tables.published_rows import misfit, quoted
@@ -149,6 +149,7 @@ def _laid_out(
     else:
         notes.append(f"the published rows stand in a table of their own: here are {reason}")
     for run in group.runs if group else ():
+        notes += history(run)
         if not run.done:
             notes.append(f"! {name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")
         if run.spec.random_weights:

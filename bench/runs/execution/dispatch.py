@@ -11,9 +11,10 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from typing import Any, Protocol
 
-from bench.runs.image_state import Counted, ImageState, Unit
+from bench.runs.image_state import Counted, ImageState, Unit, started
 from bench.types import Row, RunSpec, errors
 from bench.types.errors import BenchError, DataError, DeviceError
 
@@ -187,13 +188,18 @@ class JobDispatch:
 
     @classmethod
     def of(
-        cls, spec: RunSpec, indices: Iterable[int], identity: Callable[[int], tuple[int, str]], batch: int
+        cls,
+        spec: RunSpec,
+        indices: Iterable[int],
+        identity: Callable[[int], tuple[int, str]],
+        batch: int,
+        given: Mapping[int, Row] = MappingProxyType({}),
     ) -> JobDispatch:
-        """For these images."""
+        """For these images; `given`: rows of fewer copies, whose votes are taken over."""
         states: dict[int, ImageState] = {}
 
         def begun(index: int) -> ImageState:
-            return states.setdefault(index, ImageState(spec, index))
+            return states.setdefault(index, started(spec, index, given))
 
         return cls(spec, identity, WorkQueue(map(begun, indices)), batch, _states=states)
 

@@ -139,7 +139,7 @@ def package_version(name: str) -> str | None:
 @cache
 def git_commit() -> str | None:
     """The commit of the checkout that this code runs from, "+" where it has changes; None outside a checkout."""
-    here = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parents[3]
     if not (here / ".git").exists():
         return None
     try:

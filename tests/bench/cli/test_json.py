@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -30,8 +31,12 @@ COMMANDS = {
     "run --dry-run": f"run --methods gaussian {SMALL} --dry-run",
     "plan": "plan --images 20 --gpus 1,8",
     "status": "status",
-    "runs": "runs",
-    "runs DIGEST": "runs DIGEST",
+    "runs list": "runs",
+    "runs list DIGEST": "runs DIGEST",
+    "runs merge": "runs merge RUN COPY --out merged",
+    "runs export": "runs export results/runs --out runs.zip",
+    "runs import": "runs import runs.zip --out imported-runs",
+    "verify": "verify RUN --rows 2 --seed 1",
     "report": "report",
     "compare": "compare RUN OTHER",
     "claims": "claims",
@@ -57,7 +62,7 @@ WITHOUT = {"strips", "weights convert"}
 # Objects whose keys are names: of settings, devices, packages, radii, ...
 MAPS = re.compile(
     r"(^|\.)(accuracy|params|by_dataset|packages|devices|stopped|calls_per_pass|stages|versions|parts|optional|settings"
-    r"|weights|flops|calls|kernels)$"
+    r"|weights|files|flops|calls|kernels)$"
 )
 
 
@@ -126,12 +131,18 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with contextlib.chdir(folder), seeded_globals(1):  # a random network may be built on the way
         for name, words in COMMANDS.items():
             places = {}
-            if name == "runs":
+            if name == "runs list":
                 call(f"run --methods gaussian {SMALL}".split())
             if (Path("results") / "runs").is_dir():
                 runs = find_runs([Path("results/runs")])
                 first, last = runs[0], runs[-1]
-                places = {"DIGEST": first.spec.digest()[:8], "RUN": str(first.path), "OTHER": str(last.path)}
+                if name == "runs merge":
+                    shutil.copytree(first.path, "COPY")
+                places = {
+                    "DIGEST": first.spec.digest()[:8],
+                    "RUN": str(first.path),
+                    "OTHER": str(last.path),
+                }
             found[name] = json.loads(call([places.get(word, word) for word in words.split()]))
     return found
 

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.report.compare import compare, comparison_table
-from bench.report.moved_votes import moved_votes
+from bench.report.moved_votes import doubts, moved_votes
 from bench.runs.store import RowWriter, open_run
-from bench.types import Execution
+from bench.types import Counts, Execution
 from bench.types.errors import ReportError
 
 
@@ -119,6 +119,23 @@ def test_votes_that_went_elsewhere_are_counted_image_by_image() -> None:
     assert (found.images, found.moved, found.images_moved, found.labels_moved) == (3, 10, 1, 0)
     assert found.votes == sum(row.selection.n + row.estimation.n for row in a.rows)
     assert moved_votes(b, a) == found
+
+
+def test_votes_of_a_sequential_test_of_the_label_are_counted_too() -> None:
+    looks = {"certifier": "sequential", "looks": (1000,), "radii": (0.0,), "n0": 0}
+    a, b = (run([votes], **looks) for votes in (990, 980))
+    a, b = (replace(each, rows=(replace(each.rows[0], selection=Counts((), 0)),)) for each in (a, b))
+    found = moved_votes(a, b)
+    assert (found.votes, found.moved, found.labels_moved) == (1000, 10, 0)
+
+
+def test_what_else_differs_beside_votes_is_said() -> None:
+    a, b = run([1000, 900, 400]), run([1000, 900], weights={"network": "bb"})
+    found = moved_votes(a, b)
+    assert (found.images, found.only_a, found.only_b) == (2, 1, 0)
+    assert doubts(a, a) == []
+    said = doubts(replace(a, edited="a seal does not fit"), b)
+    assert ["was edited" in said[0], "weights differ" in said[1], len(said)] == [True, True, 2]
 
 
 def test_votes_of_other_copies_are_not_compared() -> None:

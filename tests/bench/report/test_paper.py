@@ -225,6 +225,17 @@ def test_a_grid_tells_training_from_certification(monkeypatch: pytest.MonkeyPatc
     assert sum("no catalogue says at which sigma" in note for note in table.notes) == 1
 
 
+@pytest.mark.parametrize("table", ["raw", "table9"])
+def test_an_edited_run_says_so_in_the_papers_own_layouts(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Entry(name="r", method="rrcm", role="network", dataset="cifar10", sigma=0.5, sha256="aa")
+    monkeypatch.setattr(grids, "catalogue", lambda: (known,))
+    where = {"params": {"size": "B-Deep"}, **IMAGENET} if table == "raw" else {"params": {"size": "B"}, **CIFAR}
+    made = replace(run([ALL] * 2, method="rrcm", weights={"network": "aa"}, **where), edited="a seal does not fit")
+    (grid, *_) = build([made], table=table.removeprefix("table")).tables
+    assert any("was edited after it was drawn" in note for note in grid.notes)
+    assert any("(edited)" in str(line[1].value) for line in grid.rows if line[0].source == "measured")
+
+
 def test_raw_accuracies_are_of_the_winning_run() -> None:
     made = {"method": "rrcm", "params": {"size": "B-Deep"}, **IMAGENET}
     runs = [run([ALL] * 3 + [0], **{**made, "sigma": 0.25}), run([ALL] * 2 + [0] * 2, **{**made, "sigma": 1.0})]

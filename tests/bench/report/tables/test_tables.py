@@ -20,6 +20,7 @@ from bench.report.formats.latex import latex
 from bench.report.formats.markdown import as_csv, as_json, markdown, terminal
 from bench.report.tables.accuracy import by_sigma_tables, envelope_tables
 from bench.report.tables.table import Cell, Column, Table
+from bench.runs.origin import made_from
 from bench.types.errors import ReportError
 
 CIFAR = {"dataset": "cifar10", "shape": (3, 32, 32), "subset": "skip:20"}
@@ -186,6 +187,25 @@ def test_a_run_found_twice_is_one_row() -> None:
     (made,) = by_sigma_tables([run([1000], images=2, folder="copy"), run([1000, 1000], folder="first")])
     assert [cell(made, 0, "images").value, len(made.rows)] == [2, 1]
     assert any("more than one folder" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("table", [None, 2])
+def test_a_run_that_was_edited_says_so_in_every_table_and_format(table: int | None) -> None:
+    changed = replace(run([1000, 900], dataset="cifar10", shape=(3, 32, 32)), edited="a seal does not fit")
+    for bound in ("pa", "both") if table is None else ("pa",):
+        made = build([changed], table=table, bound=bound)
+        measured = [each for each in made.tables if any(line[0].source == "measured" for line in each.rows)]
+        assert measured
+        for each in measured:
+            assert any("was edited after it was drawn: a seal does not fit" in note for note in each.notes)
+            assert all(shown([each]).count("(edited)") for shown in (as_csv, as_json, markdown, latex))
+
+
+def test_a_topped_up_run_says_so() -> None:
+    base = run([1000])
+    made_run = replace(run([1000]), made_from=made_from("top-up", [base]))
+    (made,) = by_sigma_tables([made_run])
+    assert any(f"topped up from run {base.spec.digest()[:10]}" in note for note in made.notes)
 
 
 def test_rows_without_a_seal_are_noted_beside_sealed_ones() -> None:
