@@ -117,8 +117,8 @@ def test_a_mistake_in_a_study_is_one_clear_line(cli, tmp_path: Path, text: str, 
 def test_weights_trained_elsewhere_are_dropped_in_and_a_failing_stage_takes_its_children_alone(
     cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = "import sys; sys.exit('rrcm-bench: ' + sys.argv[-2])"  # the last of --set
-    monkeypatch.setattr(command, "_own", lambda words: [sys.executable, "-c", script, *words[:-3], "x"])
+    script = "import sys; sys.exit('rrcm-bench: no setting ' + ' '.join(sys.argv))"
+    monkeypatch.setattr(command, "_own", lambda words: [sys.executable, "-c", script, *words])
     failing = """
 [[train]]
 name = "bad"

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_job import dispatch
 from report_runs import run as run_by_hand
 from scipy.special import ndtri
 
 from bench.certification.stopping_rule import register
 from bench.runs.batcher import Batcher
 from bench.runs.certify import ImageCertifier
-from bench.runs.execution.dispatch import ATTEMPTS, MAX_ASKED, Task, TaskResult, dispatch
+from bench.runs.execution.dispatch import ATTEMPTS, MAX_ASKED, Task, TaskResult
 from bench.runs.image_state import ImageState
 from bench.smoothing.noise import NoiseKey
 from bench.smoothing.voting import draw

@@ -10,14 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from one_job import dispatch
 from places import SUPPORT
 
 from bench.runs.certify import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
 from bench.runs.execution.dispatch import (
     ATTEMPTS,
     MAX_ASKED,
-    Dispatcher,
-    JobDispatch,
     Task,
     TaskResult,
     ThroughputEstimate,
@@ -77,19 +76,6 @@ class Shaky:
             self._late.append(result)  # it was only slow
             return [TaskResult(task.number, None)]
         return [result] * (1 + self.repeats)
-
-
-def dispatch(spec, indices, pool: Shaky, identity) -> Iterator[Row]:
-    driver, images = Dispatcher(pool), JobDispatch.of(spec, indices, identity, pool.batch)
-    driver.open(0, images)
-    while True:
-        driver.hand_out()
-        if images.done:
-            return
-        for task, result in driver.receive():
-            if result.failure:
-                raise result.failure.error()
-            yield from images.heard(task, result)
 
 
 @pytest.fixture(scope="module")
