@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from bench.runs.execution.dispatch import Dispatcher, JobDispatch
@@ -10,10 +11,14 @@ from bench.types import Row, RunSpec
 
 
 def dispatch(
-    spec: RunSpec, indices: Iterable[int], pool: Any, identity: Callable[[int], tuple[int, str]]
+    spec: RunSpec,
+    indices: Iterable[int],
+    pool: Any,
+    identity: Callable[[int], tuple[int, str]],
+    given: Mapping[int, Row] = MappingProxyType({}),
 ) -> Iterator[Row]:
     """Rows of the images, in any order; the pool says what batch its workers take now."""
-    driver, images = Dispatcher(pool), JobDispatch.of(spec, indices, identity, pool.batch)
+    driver, images = Dispatcher(pool), JobDispatch.of(spec, indices, identity, pool.batch, given)
     driver.open(0, images)
     while True:
         images.batch = pool.batch

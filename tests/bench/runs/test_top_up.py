@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from one_job import dispatch
 from plane_runs import REQUEST as STOPPING
 from plane_runs import compute, timeless
 
 from bench.runs.certify import ImageCertifier, Job, make_worker
-from bench.runs.execution.dispatch import Task, TaskResult, dispatch
+from bench.runs.execution.dispatch import Task, TaskResult
 from bench.runs.image_state import ImageState
 from bench.runs.request import plan
 from bench.runs.store import Run, read_run
