@@ -25,9 +25,7 @@ def bench(
     ] = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
-    compile_passes: Annotated[
-        bool, typer.Option("--compile", help="Forward pass and certifier by torch.compile, where that is faster.")
-    ] = False,
+    compiling: options.RunCompile = None,
     sigma: options.Sigma = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder of the record.", callback=at_home)] = RECORDS,
@@ -43,11 +41,15 @@ def bench(
     from bench.types.errors import DeviceError, MethodError
 
     session = begin(
-        networks, device=device, precision=precision, sigma=sigma, budget_s=budget, compile_passes=compile_passes
+        networks,
+        device=device,
+        precision=precision,
+        sigma=sigma,
+        budget_s=budget,
+        compiling=options.compile_of(compiling),
     )
     doubt_lengths([sigma])
     found, refused, path = [], None, None
-    # Compiled or not stands in no record whose compilation was refused: such a network is measured again.
     measured = {"precision": precision, "sigma": sigma}
     there = held(out, session.machine, measured) if resume else {}
     for target in session.targets:

@@ -89,15 +89,32 @@ def _embedded(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "n": slow["n"]} if named & {"all", *slow["methods"]} else document
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def planned_compile(plan: Path | None) -> str | None:
+    """What a plan file says of torch.compile, for all its runs: how they are computed, and no part of what.
+
+    Raises: UsageError for a plan that cannot be read.
+    """
+    if plan is None or "compile" not in (document := _document(plan)):
+        return None
+    if not isinstance(document["compile"], str):
+        raise UsageError(f"plan {str(plan)!r}: compile = {_shown(document['compile'])}; expected a text")
+    return document["compile"]
+
+
+def _document(path: Path) -> dict[str, Any]:
     if path.exists() and not path.is_file():
         raise UsageError(f"plan {str(path)!r} is no regular file; expected TOML")
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"plan {str(path)!r} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # thousands of digits, thousands of brackets
         raise UsageError(f"plan {str(path)!r} is not TOML that can be read: {error}") from None
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    document = _document(path)
+    document.pop("compile", None)  # how, not what: see planned_compile
     runs = document.pop("run", [{}])
     if not isinstance(runs, list) or not all(isinstance(r, dict) for r in runs):
         raise UsageError(f"plan {str(path)!r}: expected [[run]] tables, got run = {runs!r}")

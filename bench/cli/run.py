@@ -71,12 +71,7 @@ class RunOptions:
     ] = None
     device: options.RunDevice = "auto"
     batch: options.RunBatch = "auto"
-    compile_passes: Annotated[
-        bool,
-        typer.Option(
-            "--compile", help="Full passes by torch.compile, where faster; it rounds otherwise, as another GPU does."
-        ),
-    ] = False
+    compiling: options.RunCompile = None
     executor: options.RunExecutor = "local"
     workers: Annotated[
         int | None,
@@ -136,11 +131,13 @@ def _asked(given: RunOptions) -> dict[str, Any]:
 
 def _execution(given: RunOptions) -> Execution:
     """How it is computed; a dry run probes this machine."""
+    from bench.cli.requests import planned_compile
+
     if given.dry_run:
         made = options.execution_of("local", given.device, given.batch, None, ())
     else:
         made = options.execution_of(given.executor, given.device, given.batch, given.workers, tuple(given.slurm or ()))
-    return replace(made, compiled=given.compile_passes)
+    return replace(made, compile=options.compile_of(given.compiling or planned_compile(given.plan)))
 
 
 def make_all(request: RunRequest) -> list[Job]:

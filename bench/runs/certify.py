@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.certification.stopping_rule import fits
 from bench.data.checked import CheckedDataset
@@ -28,9 +28,11 @@ from bench.runs.locks import drawing
 from bench.runs.passes import PassQueue, count_units
 from bench.runs.records import unlike
 from bench.runs.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
-from bench.smoothing.noise import NOISE_VERSION
+from bench.smoothing.noise import NOISE_VERSION, SELECT, NoiseKey
+from bench.smoothing.philox import noisy
 from bench.types import (
     LOCAL,
+    NEVER,
     BaseClassifier,
     ClassOrder,
     Dataset,
@@ -43,6 +45,9 @@ from bench.types import (
 )
 from bench.types.errors import DataError, DeviceError, MethodError, SpecError, StoreError, WeightsError
 from bench.weights.resolve import sha256_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +122,7 @@ class ImageCertifier:
     dataset: Dataset
     device: str
     batch: int
+    compile: str = ""  # what was asked of torch.compile, and what came of it
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """One row an image, each as soon as it is there."""
@@ -144,8 +150,15 @@ class ImageCertifier:
         self.batch = batch
 
 
-def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
-    """A function from an index to that image's row, with the network on `device`."""
+def make_worker(
+    job: Job, device: str, batch: int | None, *, compiling: str = NEVER, images: float = 0
+) -> ImageCertifier:
+    """A function from an index to that image's row, with the network on `device`.
+
+    `images` is how many of them it is to draw, about: compiling must be worth it (COMPILE).
+    """
+    import torch
+
     ready_process(job.spec.precision)
     _check_code(job)
     dataset = open_dataset(job)
@@ -153,9 +166,23 @@ def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: boo
     _check_built(job, dataset, classifier, device)
     copies = batch or auto_batch(job.spec, classifier, device)
     # After the search: what was recorded for a batch that is not taken would keep its memory.
-    if compile_passes:
-        classifier = compiled(classifier, copies)
-    return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies)
+    spec = job.spec
+
+    def pass_of_copies() -> Tensor:
+        image = dataset[job.indices[0]]
+        key = NoiseKey(spec.seed, "compiling", spec.sigma, SELECT).philox("smoothing")
+        return noisy(torch.from_numpy(image.pixels).to(device), spec.sigma, key, 0, copies)
+
+    classifier, said = compiled(
+        classifier,
+        pass_of_copies,
+        asked=compiling,
+        planned=images * (spec.n0 + spec.n),
+        device=device,
+        precision=spec.precision,
+    )
+    said = NEVER if compiling == NEVER else f"{compiling}: {said}"
+    return ImageCertifier(spec, replayed(classifier, device), dataset, device, copies, said)
 
 
 def _check_code(job: Job) -> None:
@@ -199,9 +226,11 @@ def certify(
     if execution.executor != LOCAL:
         return _certify_by_pool(job, execution, out, on_start, on_row)
     single = len(execution.devices) == 1
-    make = partial(make_worker, job, compile_passes=execution.compiled)
+    images = len(_missing(job, _there(job, out))) / len(execution.devices)
+    make = partial(make_worker, job, compiling=execution.compile, images=images)
     worker = make(execution.devices[0], execution.batch) if single else tried_here(job, execution.batch)
-    here = environment(execution.devices, job.spec.precision)
+    said = worker.compile if single or execution.compile == NEVER else f"{execution.compile}: each worker chooses"
+    here = {**environment(execution.devices, job.spec.precision), "compile": said}
     opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
     run = opened()
     if not _missing(job, run):
@@ -244,7 +273,8 @@ def _certify_by_pool(
             if there and not _missing(job, there):
                 on_start(there, worker)
                 return there
-        make = partial(make_remote, portable(job), compile_passes=execution.compiled)
+        images = len(_missing(job, there)) / (execution.workers or 1)
+        make = partial(make_remote, portable(job), compiling=execution.compile, images=images)
         workers = held.enter_context(pool(make, execution, out.absolute()))
         run = opened(workers.ready())
         if not locked:
@@ -288,7 +318,9 @@ def _absolute(name: str) -> str:
     return f"{Path(file).absolute()}{colon}{attribute}" if registry.is_file(name) else name
 
 
-def make_remote(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
+def make_remote(
+    job: Job, device: str, batch: int | None, *, compiling: str = NEVER, images: float = 0
+) -> ImageCertifier:
     """A worker on a machine that may have other files and versions than the one that planned the job.
 
     Raises: SpecError for another source of noise; WeightsError for other weights under the same path.
@@ -306,7 +338,7 @@ def make_remote(job: Job, device: str, batch: int | None, *, compile_passes: boo
                 f"weights {role} in {str(file.path)!r}: sha256 is {sha256[:10]} on a worker, expected "
                 f"{file.sha256[:10]}; give a path that all machines share"
             )
-    return make_worker(job, device, batch, compile_passes=compile_passes)
+    return make_worker(job, device, batch, compiling=compiling, images=images)
 
 
 def _there(job: Job, out: Path) -> Run | None:

@@ -63,7 +63,7 @@ TABLE: dict[str, str] = {
 /.execution text: .devices[] .executor
 /.execution null|number: .batch .workers
 /.execution none: .options[]
-/.execution truth: .compiled
+/.execution text: .compile
 /.environment text: .python .platform .cpu .precision
 /.environment.packages text: .*
 /.environment null|text: .git_commit .cuda

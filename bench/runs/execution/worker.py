@@ -16,6 +16,7 @@ class Counter(Protocol):
     """What counts units on one device."""
 
     batch: int  # copies a forward pass
+    compile: str  # what came of torch.compile
 
     def count(self, units: Sequence[Unit]) -> list[Counted]:
         """The votes on each."""
@@ -45,6 +46,7 @@ class Worker:
             "device": device_name(self.device),
             "batch": self._counter.batch,
             "torch": package_version("torch"),
+            "compile": self._counter.compile,
         }
 
     def count(self, units: Sequence[Unit]) -> tuple[list[Counted], int]:

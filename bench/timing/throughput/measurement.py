@@ -15,7 +15,7 @@ from bench.runs.built_weights import walk
 from bench.runs.clock import Clock, clock_for
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, replayed
 from bench.runs.execution.environment import set_precision
-from bench.runs.execution.torch_compile import Compiled, compiled
+from bench.runs.execution.torch_compile import compiled
 from bench.runs.registry import method
 from bench.runs.store import RowWriter
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
@@ -27,7 +27,7 @@ from bench.timing.throughput.kernels import kernel_shares
 from bench.timing.throughput.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
 from bench.timing.throughput.targets import Built, Target, build
 from bench.timing.workload import FINGERPRINT
-from bench.types import BaseClassifier, Counts, Row
+from bench.types import NEVER, BaseClassifier, Counts, Row
 from bench.types.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -37,11 +37,12 @@ ROUNDS = 5
 LARGE_BYTES = 1e9  # of weights: from here on one copy at a time
 PLAIN_BATCHES = (10, 100, DEFAULT_BATCH)
 FLIP_SHARE = 0.2  # of the budget, for copies in both arithmetics
+TABLE_COPIES = 500 * 100_100.0  # of a row of a table: whether such a run would compile is what a record says
 ROWS = 20  # appended to see what one costs
 
 
 def measure(
-    target: Target, *, device: str, sigma: float, precision: str, budget_s: float, compile_passes: bool = False
+    target: Target, *, device: str, sigma: float, precision: str, budget_s: float, compiling: str = NEVER
 ) -> Measurement:
     """Forward pass, certifier and plain loop in turns, so that a slow minute of the machine hits all three.
 
@@ -52,7 +53,7 @@ def measure(
 
     threads = torch.get_num_threads()
     try:
-        return _measured(target, device, sigma, precision, budget_s, compile_passes=compile_passes)
+        return _measured(target, device, sigma, precision, budget_s, compiling=compiling)
     except torch.OutOfMemoryError as error:
         reason = str(error).partition(". ")[0]
     finally:
@@ -62,7 +63,7 @@ def measure(
 
 
 def _measured(
-    target: Target, device: str, sigma: float, precision: str, budget_s: float, *, compile_passes: bool
+    target: Target, device: str, sigma: float, precision: str, budget_s: float, *, compiling: str
 ) -> Measurement:
     import torch
 
@@ -72,9 +73,16 @@ def _measured(
     key = NoiseKey(spec.seed, FINGERPRINT, sigma, ESTIMATE)
     batch = auto_batch(spec, built.tuned, device)
     found = torch.get_num_threads()  # the certifier's choice, for the plain loop too: threads are not its merit
-    ready = compiled(built.tuned, batch) if compile_passes else built.tuned
-    classifier = replayed(ready, device)
     copies = noisy(x, sigma, key.philox("smoothing"), 0, batch)
+    ready, said = compiled(
+        built.tuned,
+        lambda: copies,
+        asked=compiling,
+        planned=TABLE_COPIES,
+        device=device,
+        precision=precision,
+    )
+    classifier = replayed(ready, device)
     forward = partial(_forward, classifier, copies, device, precision)
     certify = partial(draw, classifier, x, key=key, batch=batch, precision=precision)
     if classifier is not built.tuned:
@@ -92,7 +100,6 @@ def _measured(
     large = weight_bytes(built.tuned) > LARGE_BYTES
     first = [ours() for _ in range(ROUNDS)] if large else []
     shares = kernel_shares(partial(_forward, built.tuned, copies, device, precision)) if device != "cpu" else {}
-    said = ready.said if isinstance(ready, Compiled) else ""
     if large:
         built.release()
         del ready, classifier, forward, certify, ours, copies
@@ -140,7 +147,7 @@ def _measured(
         row_s=_row_seconds(clock),
         flips=flips,
         kernels=shares,
-        compiled=said,
+        compiled="" if compiling == NEVER else said,
     )
 
 
