@@ -25,6 +25,7 @@ def bench(
     ] = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
+    allow_slow_precision: options.AllowSlowPrecision = False,
     compiling: options.RunCompile = None,
     sigma: options.Sigma = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
@@ -35,11 +36,13 @@ def bench(
     json: options.Json = False,
 ) -> None:
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
-    from bench.runs.execution.environment import device_name
+    from bench.runs.execution.environment import check_instructions, device_name, parse_devices
     from bench.timing.throughput.records import document, held, save
     from bench.timing.throughput.session import begin
     from bench.types.errors import DeviceError, MethodError
 
+    if not allow_slow_precision:
+        check_instructions(parse_devices(device), precision)
     session = begin(
         networks,
         device=device,

@@ -234,6 +234,10 @@ RunPrecision = Annotated[
     typer.Option(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=_precisions),
 ]
 Precision = Annotated[str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=_precisions)]
+AllowSlowPrecision = Annotated[
+    bool,
+    typer.Option("--allow-slow-precision", help="Half precision on a CPU without instructions for it too."),
+]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda:0.")]
 RunDevice = Annotated[
     str,

@@ -70,6 +70,7 @@ class RunOptions:
         typer.Option("--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"),
     ] = None
     device: options.RunDevice = "auto"
+    allow_slow_precision: options.AllowSlowPrecision = False
     batch: options.RunBatch = "auto"
     compiling: options.RunCompile = None
     executor: options.RunExecutor = "local"
@@ -94,12 +95,17 @@ def run(given: RunOptions) -> None:
     """Certify methods on a dataset; without options, the embedded default on real handwritten digits."""
     from bench.cli.dry_run import show_cost
     from bench.cli.requests import requests
+    from bench.runs.execution.environment import check_instructions
     from bench.runs.request import plan
     from bench.runs.store import SEQUENTIAL
+    from bench.types import LOCAL
 
     asked, source = requests(_asked(given), given.plan)
     execution = _execution(given)
     jobs = [job for request in asked for job in (make_all(request) if request.methods == ("all",) else plan(request))]
+    if not given.allow_slow_precision:
+        for job in jobs:
+            check_instructions(execution.devices if execution.executor == LOCAL else (), job.spec.precision)
     if source:
         remark(f"plan {source}: {len(jobs)} runs")
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
