@@ -20,6 +20,7 @@ from bench.runs.built_weights import BUILT, built_sha256, leaves_in_use
 from bench.runs.execution.cuda_graphs import replayed
 from bench.runs.execution.dispatch import dispatch
 from bench.runs.execution.environment import environment, ready_process
+from bench.runs.execution.kernels import kernels
 from bench.runs.execution.local import processes
 from bench.runs.execution.pools import pool
 from bench.runs.execution.torch_compile import compiled
@@ -123,6 +124,7 @@ class ImageCertifier:
     device: str
     batch: int
     compile: str = ""  # what was asked of torch.compile, and what came of it
+    kernels: tuple[str, ...] = ()  # what its networks say of theirs
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """One row an image, each as soon as it is there."""
@@ -182,7 +184,7 @@ def make_worker(
         precision=spec.precision,
     )
     said = NEVER if compiling == NEVER else f"{compiling}: {said}"
-    return ImageCertifier(spec, replayed(classifier, device), dataset, device, copies, said)
+    return ImageCertifier(spec, replayed(classifier, device), dataset, device, copies, said, kernels(classifier))
 
 
 def _check_code(job: Job) -> None:
@@ -231,6 +233,7 @@ def certify(
     worker = make(execution.devices[0], execution.batch) if single else tried_here(job, execution.batch)
     said = worker.compile if single or execution.compile == NEVER else f"{execution.compile}: each worker chooses"
     here = {**environment(execution.devices, job.spec.precision), "compile": said}
+    here |= {"kernels": list(worker.kernels)} if single else {}
     opened = partial(open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii)
     run = opened()
     if not _missing(job, run):

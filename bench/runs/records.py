@@ -96,6 +96,7 @@ class _Environment(msgspec.Struct):
     cudnn_benchmark: bool = False
     deterministic: bool = False
     compile: str = ""
+    kernels: list[str] = []
     workers: list[_Worker] = []
 
 

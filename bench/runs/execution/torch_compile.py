@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.runs.built_weights import networks
 from bench.runs.clock import clock_for, fastest
 from bench.runs.execution.cuda_graphs import Untouched, kind_of
+from bench.runs.execution.kernels import runs_fused
 from bench.smoothing.voting import autocast
 from bench.types import ALWAYS, NEVER, BaseClassifier, Noise
 from bench.types.cache_folder import cache_folder
@@ -128,11 +129,6 @@ def _tried(plain: Work, x: Tensor, device: str, compile_it: Callable[[], Work]) 
     if unlike > UNLIKE:
         return None, f"not used, {unlike:.1%} of its labels differ"
     return (None, f"not used, {what}") if gain < PAYS else (run, what)
-
-
-def runs_fused(classifier: BaseClassifier) -> bool:
-    """Whether a network of it says, by an attribute `fused` that is True, that its kernels are fused by hand."""
-    return any(getattr(part, "fused", False) is True for net in networks(classifier) for part in net.modules())
 
 
 def repeated_blocks(classifier: BaseClassifier) -> list[nn.Module]:

@@ -17,6 +17,7 @@ from bench.runs.built_weights import walk
 from bench.runs.clock import Clock, clock_for
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, replayed
 from bench.runs.execution.environment import set_precision
+from bench.runs.execution.kernels import kernels
 from bench.runs.execution.torch_compile import compiled
 from bench.runs.registry import method
 from bench.runs.store import RowWriter
@@ -115,7 +116,7 @@ def _measured(
             _reading(clock, partial(certify, n=passes * batch), passes * batch),
         )
 
-    large = weight_bytes(built.tuned) > LARGE_BYTES
+    large, runs_by = weight_bytes(built.tuned) > LARGE_BYTES, kernels(built.tuned)
     first: list[tuple[Reading, Reading]] = []
     if large:
         with _during("the certifier"):
@@ -172,6 +173,7 @@ def _measured(
         row_s=_row_seconds(clock),
         flips=flips,
         kernels=shares,
+        runs_by=runs_by,
         compiled="" if compiling == NEVER else said,
     )
 

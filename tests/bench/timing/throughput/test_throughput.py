@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_refused_and_a_batch_of_labels_that_does_not_is_hal
         patch.setattr(measurement, "auto_batch", full)
         with pytest.raises(
             DeviceError,
-            match="Tried to allocate 24.50 GiB, in its search for a batch;",
+            match=r"Tried to allocate 24\.50 GiB, in its search for a batch;",
         ):
             measure(target, device="cpu", sigma=0.5, precision="fp32", budget_s=0.5)
 
