@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from bench.runs.execution.numa import keep_near
 from bench.types import Execution, Row
 from bench.types.errors import DeviceError
 from bench.types.plugins import told_apart
@@ -99,7 +100,8 @@ def _start(maker: Maker, device: str, batch: int | None, threads: int, indices: 
 
     # Ctrl-C reaches the whole process group: the parent ends the workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    near = keep_near(device)
+    torch.set_num_threads(min(threads, near or threads))
     global _rows  # a process's own, set once by its initializer
     _rows = _made(maker, device, batch, _shared(indices, taken))
 
