@@ -12,6 +12,7 @@ from bench.report.grouping import Group, variants
 from bench.report.tables.published_rows import misfit
 from bench.report.tables.table import Cell, Column, Line, Table
 from bench.runs.store import Run
+from bench.timing.latency import paper
 from bench.timing.records import LatencyRecord, certificate_seconds
 from bench.types import RunSpec
 
@@ -43,10 +44,40 @@ def seconds_of(run: Run, records: Sequence[LatencyRecord]) -> Seconds | None:
     return Seconds(certificate_seconds(record) * wanted / timed, KINDS[0] if whole else KINDS[1], record)
 
 
-def timed_tables(tables: Iterable[Table], runs: Sequence[Run], records: Sequence[LatencyRecord]) -> list[Table]:
-    """The tables with the runs' latencies: measured and extrapolated ones in columns of their own."""
+def seconds_of_rows(published: PublishedTable | None, records: Sequence[LatencyRecord]) -> dict[str, Seconds]:
+    """What records give for the networks behind published rows, by their titles; none for other tables than 1 and 2."""
+    number = next((k for k, name in paper.TABLES.items() if published and published.name == name), None)
+    found = {}
+    for row in paper.rows(number) if number is not None and published else ():
+        fitting = [r for r in records if row.key and published and _same_network(row, published.dataset, r)]
+        if fitting:
+            record = max(fitting, key=lambda r: r.created)
+            timed, wanted = record.n0 + record.n, record.n0 + row.n
+            whole = record.kind == "measured" and timed == wanted
+            seconds = certificate_seconds(record) * wanted / timed
+            found[row.title] = Seconds(seconds, KINDS[0] if whole else KINDS[1], record)
+    return found
+
+
+def _same_network(row: paper.PaperRow, dataset: str, record: LatencyRecord) -> bool:
+    spec = record.spec
+    settings = spec["params"].items()
+    return (spec["method"], spec["dataset"]) == (row.method, dataset) and row.params.items() <= settings
+
+
+def timed_tables(
+    tables: Iterable[Table],
+    runs: Sequence[Run],
+    records: Sequence[LatencyRecord],
+    published: PublishedTable | None = None,
+) -> list[Table]:
+    """The tables with the runs' latencies: measured and extrapolated ones in columns of their own.
+
+    Of published rows too, whose networks were timed here: those seconds stand beside the published ones.
+    """
     by_digest = {run.spec.digest(): found for run in runs if (found := seconds_of(run, records))}
-    return [_with_latency(table, by_digest) for table in tables]
+    by_title = seconds_of_rows(published, records)
+    return [_with_latency(table, by_digest, by_title) for table in tables]
 
 
 def timed_methods(
@@ -75,11 +106,37 @@ def timed_methods(
     return tuple(made)
 
 
-def _with_latency(table: Table, found: Mapping[str, Seconds]) -> Table:
+def timed_rows(published: PublishedTable, records: Sequence[LatencyRecord]) -> tuple[Timed, ...]:
+    """Published rows whose networks were timed here, for the figure: seconds of here at the published accuracies."""
+    found = seconds_of_rows(published, records)
+    return tuple(
+        Timed(
+            title=f"{row.title}, here" + ("" if found[row.title].kind == KINDS[0] else " (extrapolated)"),
+            seconds=found[row.title].value,
+            values=row.values,
+            params_millions=row.params_millions,
+            device=f"{found[row.title].record.device.name}, {found[row.title].record.spec['precision']}",
+            n=row.n,
+            quoted=True,
+        )
+        for row in published.rows
+        if row.title in found
+    )
+
+
+def _with_latency(table: Table, found: Mapping[str, Seconds], by_title: Mapping[str, Seconds]) -> Table:
     keys = [column.key for column in table.columns]
     if "images" not in keys:
         return table
-    of_rows = [_of_row(row, found) if row[0].source == "measured" else None for row in table.rows]
+    of_rows = [
+        _of_row(row, found)
+        if row[0].source == "measured"
+        else by_title.get(_title(row))
+        if row[0].source == "quoted"
+        else None
+        for row in table.rows
+    ]
+    named = [seconds for row, seconds in zip(table.rows, of_rows, strict=True) if seconds and row[0].source == "quoted"]
     kinds = [kind for kind in KINDS if any(each and each.kind == kind for each in of_rows)]
     if not kinds:
         return table
@@ -92,8 +149,22 @@ def _with_latency(table: Table, found: Mapping[str, Seconds]) -> Table:
         table,
         columns=(*table.columns[:place], *columns, *table.columns[place:]),
         rows=rows,
-        notes=(*table.notes, *_notes([each for each in of_rows if each])),
+        notes=(*table.notes, *_notes([each for each in of_rows if each]), *_notes_on_quoted(named)),
     )
+
+
+def _title(row: Line) -> str:
+    """A quoted row's name."""
+    return next((cell.value for cell in row[1:] if cell.unit == "text" and isinstance(cell.value, str)), "")
+
+
+def _notes_on_quoted(named: Sequence[Seconds]) -> list[str]:
+    if not named:
+        return []
+    how = ", ".join(sorted({f"{each.record.device.name}, {each.record.spec['precision']}" for each in named}))
+    random = any("random" in each.record.spec["weights"].values() for each in named)
+    networks = "the same networks with random weights" if random else "the same networks"
+    return [f"latency of quoted rows beside the published one: {networks}, timed here ({how})"]
 
 
 def _of_row(row: Line, found: Mapping[str, Seconds]) -> Seconds | None:
