@@ -10,6 +10,7 @@ import typer
 from bench.cli import options
 from bench.cli.output import doubt_lengths, listing, print_json, remark, stdout
 from bench.cli.paths import at_home
+from bench.types import NEVER
 
 if TYPE_CHECKING:
     from bench.timing.device_peaks import Peak
@@ -26,7 +27,7 @@ def bench(
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
     allow_slow_precision: options.AllowSlowPrecision = False,
-    compiling: options.RunCompile = None,
+    compiling: options.BenchCompile = NEVER,
     sigma: options.Sigma = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder of the record.", callback=at_home)] = RECORDS,

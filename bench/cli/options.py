@@ -256,6 +256,14 @@ RunCompile = Annotated[
         autocompletion=_compile,
     ),
 ]
+BenchCompile = Annotated[
+    str,
+    typer.Option(
+        "--compile",
+        help="Both by torch.compile: auto (as a run of 500 images would) | always (tried) | never.",
+        autocompletion=_compile,
+    ),
+]
 RunBatch = Annotated[str, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.")]
 LatencyBatch = Annotated[
     str | None,

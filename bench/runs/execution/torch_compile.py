@@ -28,9 +28,10 @@ PAYS = 1.02  # faster by less is not worth other roundings
 UNLIKE = 0.01  # share of a pass's labels that may differ: ties, for sums are formed in another order
 ROUNDS = 4  # each way, in turns
 WORTH = 20  # times the seconds of compiling: less work is not compiled by itself
-# Seconds of compiling: some, and some for each layer. Measured: 19 s for ViT-B's 12 blocks on a CUDA device, 3 to 24 s
-# for small networks on a CPU (results/bench).
+# Seconds of compiling: some, and some for each layer. Measured: 19 s for ViT-B on a CUDA device, 3 to 24 s for small
+# networks on an idle CPU (results/bench).
 BASE_SECONDS, LAYER_SECONDS = 5.0, 0.15
+CPU_SECONDS = 3.0  # times that: its C++ compiler takes 18 to 63 s on two busy cores
 REPEATED = 4  # blocks of one kind in a row that are compiled as one, once
 MOST_WEIGHTS = 0.8  # that they must hold for the rest to be left as it is
 
@@ -76,7 +77,7 @@ def compiled(
             logging.getLogger(__name__).warning("torch.compile: not used, %s", reason)
         return classifier, f"not used, {reason or 'nothing is left to classify'}"
     x, blocks = copies(), repeated_blocks(classifier)
-    expected = expected_seconds(classifier, blocks)
+    expected = expected_seconds(classifier, blocks) * (CPU_SECONDS if device == "cpu" else 1.0)
     with torch.inference_mode(), autocast(torch.device(device).type, precision):
         plain = partial(classifier.predict, noise=Untouched())
         if asked != ALWAYS:

@@ -127,13 +127,13 @@ def test_never_means_never(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_by_itself_it_is_tried_once_the_work_is_twenty_times_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A pass of 32 copies takes 2 ms or more, by the sleep in it; compiling is expected to take 5 s.
-    passes = compiling.WORTH * compiling.BASE_SECONDS / 0.002
+    # A pass of 32 copies takes 2 ms or more, by the sleep in it; compiling is expected to take 15 s.
+    passes = compiling.WORTH * compiling.BASE_SECONDS * compiling.CPU_SECONDS / 0.002
     assert isinstance(wrapped(fast, asked=AUTO, planned=FULL * passes * 1.01, precision="bf16")[0], Compiled)
     monkeypatch.setattr(compiling, "BASE_SECONDS", 5e5)
     made, said = wrapped(broken, asked=AUTO, planned=FULL * passes, precision="bf16")
     assert isinstance(made, Slow)
-    assert "s of work are less than 20 times the 500000 s" in said
+    assert "s of work are less than 20 times the 1500000 s" in said
 
 
 class Fused(nn.Module):
