@@ -10,6 +10,7 @@ import typer
 from bench.cli import options
 from bench.cli.output import doubt_lengths, listing, print_json, remark, stdout
 from bench.cli.paths import at_home
+from bench.types import NEVER
 
 if TYPE_CHECKING:
     from bench.timing.device_peaks import Peak
@@ -25,9 +26,8 @@ def bench(
     ] = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
-    compile_passes: Annotated[
-        bool, typer.Option("--compile", help="Forward pass and certifier by torch.compile, where that is faster.")
-    ] = False,
+    allow_slow_precision: options.AllowSlowPrecision = False,
+    compiling: options.BenchCompile = NEVER,
     sigma: options.Sigma = 0.5,
     budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder of the record.", callback=at_home)] = RECORDS,
@@ -37,17 +37,23 @@ def bench(
     json: options.Json = False,
 ) -> None:
     """Measure matrix products, forward passes, the certifier, the plain loop of published scripts, and their ratios."""
-    from bench.runs.execution.environment import device_name
+    from bench.runs.execution.environment import check_instructions, device_name, parse_devices
     from bench.timing.throughput.records import document, held, save
     from bench.timing.throughput.session import begin
     from bench.types.errors import DeviceError, MethodError
 
+    if not allow_slow_precision:
+        check_instructions(parse_devices(device), precision)
     session = begin(
-        networks, device=device, precision=precision, sigma=sigma, budget_s=budget, compile_passes=compile_passes
+        networks,
+        device=device,
+        precision=precision,
+        sigma=sigma,
+        budget_s=budget,
+        compiling=options.compile_of(compiling),
     )
     doubt_lengths([sigma])
     found, refused, path = [], None, None
-    # Compiled or not stands in no record whose compilation was refused: such a network is measured again.
     measured = {"precision": precision, "sigma": sigma}
     there = held(out, session.machine, measured) if resume else {}
     for target in session.targets:

@@ -40,6 +40,7 @@ class LatencyOptions:
     sigma: options.Sigma = 0.5
     alpha: options.LatencyAlpha = 0.001
     precision: options.Precision = "fp32"
+    allow_slow_precision: options.AllowSlowPrecision = False
     batch: options.LatencyBatch = None
     repeats: Annotated[int, typer.Option(help="Certificates, or parts of one, on the clock.")] = 6
     budget: Annotated[
@@ -70,6 +71,7 @@ def latency(given: LatencyOptions) -> None:
     if table is not None and (given.methods or given.dataset or given.n):
         raise UsageError("--table has its own methods, dataset and N; leave --methods, --dataset and --n out")
     target = profile(given.gpu) if given.gpu else None
+    from bench.runs.execution.environment import check_instructions
     from bench.timing.latency import paper
     from bench.timing.latency import request as requests
     from bench.timing.latency.request import LatencyRequest
@@ -84,7 +86,10 @@ def latency(given: LatencyOptions) -> None:
     )  # fmt: skip
     named = tuple(word.strip() for word in (given.methods or options.LATENCY_METHODS).split(","))
     items = requests.paper_items(table) if table is not None else requests.items(request, named)
-    found = compute(request, items, one_device(given.device), target, strict=given.strict, out=given.out)
+    device = one_device(given.device)
+    if not given.allow_slow_precision:
+        check_instructions([device], request.precision)
+    found = compute(request, items, device, target, strict=given.strict, out=given.out)
     if given.json:
         from bench.report.tables.latency_claims import as_json
 

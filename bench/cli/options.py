@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from bench.cli.paths import at_home
-from bench.types import EXECUTORS, LOCAL, SLURM, Execution
+from bench.types import AUTO, COMPILE, EXECUTORS, LOCAL, SLURM, Execution
 from bench.types.errors import UsageError
 from bench.types.limits import SAMPLES, WORKERS, check_within, digits
 
@@ -86,6 +86,10 @@ def _certifiers(incomplete: str) -> list[str]:
 
 def _executors(incomplete: str) -> list[str]:
     return _from(EXECUTORS, incomplete)
+
+
+def _compile(incomplete: str) -> list[str]:
+    return _from(COMPILE, incomplete)
 
 
 def _from(names: tuple[str, ...], incomplete: str) -> list[str]:
@@ -230,6 +234,10 @@ RunPrecision = Annotated[
     typer.Option(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=_precisions),
 ]
 Precision = Annotated[str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=_precisions)]
+AllowSlowPrecision = Annotated[
+    bool,
+    typer.Option("--allow-slow-precision", help="Half precision on a CPU without instructions for it too."),
+]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda:0.")]
 RunDevice = Annotated[
     str | None,
@@ -240,6 +248,24 @@ RunDevice = Annotated[
 ]
 TrainDevice = Annotated[
     str, typer.Option(help="auto | cpu | cuda:0; under torchrun auto or cuda is one GPU a process.")
+]
+RunCompile = Annotated[
+    str | None,
+    typer.Option(
+        "--compile",
+        help="Full passes by torch.compile, which rounds as another GPU does: auto (where it pays) | always (tried) | "
+        "never.",
+        show_default="auto",
+        autocompletion=_compile,
+    ),
+]
+BenchCompile = Annotated[
+    str,
+    typer.Option(
+        "--compile",
+        help="Both by torch.compile: auto (as a run of 500 images would) | always (tried) | never.",
+        autocompletion=_compile,
+    ),
 ]
 RunBatch = Annotated[
     str | None, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.", show_default="auto")
@@ -293,6 +319,16 @@ def execution_of(executor: str, device: str, batch: str, workers: int | None, sl
             "each worker has one device, and the cluster says which"
         )
     return Execution((device,), parse_batch(batch), executor, workers, slurm)
+
+
+def compile_of(words: str | None) -> str:
+    """When to compile; None is auto.
+
+    Raises: UsageError.
+    """
+    if words is not None and words not in COMPILE:
+        raise UsageError(f"--compile {words!r}: expected one of {', '.join(COMPILE)}")
+    return words or AUTO
 
 
 def parse_batch(words: str) -> int | None:

@@ -50,7 +50,7 @@ KEYS: dict[str, tuple[str, Any, str]] = {
 WHOLE: dict[str, tuple[str, Any, str]] = {
     "device": ("device", str, "a text"),
     "batch": ("batch", str | int, '"auto" or a whole number'),
-    "compile": ("compile_passes", bool, "true or false"),
+    "compile": ("compiling", str, '"auto", "always" or "never"'),
     "executor": ("executor", str, "a text"),
     "workers": ("workers", int, "a whole number"),
     "slurm": ("slurm", _WORDS, 'a table of plain values, or a list of texts such as "partition=gpu"'),

@@ -75,15 +75,9 @@ class RunOptions:
         typer.Option("--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"),
     ] = None
     device: options.RunDevice = None
+    allow_slow_precision: options.AllowSlowPrecision = False
     batch: options.RunBatch = None
-    compile_passes: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile",
-            help="Full passes by torch.compile, where faster; it rounds otherwise, as another GPU does.",
-            show_default="off",
-        ),
-    ] = None
+    compiling: options.RunCompile = None
     executor: options.RunExecutor = None
     workers: Annotated[
         int | None,
@@ -134,6 +128,7 @@ def run(given: RunOptions) -> None:
     from bench.cli.dry_run import show_cost
     from bench.cli.jobs import compute, plan_all, tell_failures
     from bench.cli.requests import requests
+    from bench.runs.execution.environment import check_instructions
 
     given = _with_plan(given)
     out = given.out or RUNS
@@ -144,6 +139,9 @@ def run(given: RunOptions) -> None:
         return
     keep_going = given.plan is not None if given.keep_going is None else given.keep_going
     jobs, failures = plan_all(asked, None if given.dry_run else out, keep_going=keep_going)
+    if not given.allow_slow_precision:
+        for job in jobs:
+            check_instructions(execution.devices if execution.executor == LOCAL else (), job.spec.precision)
     if given.top_up is not None:
         jobs = _topped_up(jobs, given.top_up, out)
     _announce(jobs, source)
@@ -243,7 +241,7 @@ def _execution(given: RunOptions) -> Execution:
         made = options.execution_of(LOCAL, device, batch, None, ())
     else:
         made = options.execution_of(executor, device, batch, given.workers, slurm)
-    return replace(made, compiled=bool(given.compile_passes))
+    return replace(made, compile=options.compile_of(given.compiling))
 
 
 def show(runs: list[Run], failures: Sequence[Failure], out: Path, json: bool) -> None:

@@ -7,18 +7,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from bench.types.cache_folder import cache_folder
 from bench.types.errors import DataError
 
-CACHE, DOWNLOAD = "RRCM_BENCH_CACHE", "RRCM_BENCH_DOWNLOAD"
+DOWNLOAD = "RRCM_BENCH_DOWNLOAD"
 
 
 def cache_dir() -> Path:
     """The folder of downloads: $RRCM_BENCH_CACHE, or the platform's cache."""
-    if chosen := os.environ.get(CACHE):
-        return Path(chosen).expanduser()
-    import pooch
-
-    return Path(pooch.os_cache("rrcm-bench"))
+    return cache_folder()
 
 
 def may_download() -> bool:

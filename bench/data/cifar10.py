@@ -11,11 +11,12 @@ import numpy as np
 
 from bench.data.array_files import Arrays
 from bench.data.arrays import ArrayDataset, spans
-from bench.data.cache import CACHE, DOWNLOAD, cache_dir, fetch_archive, may_download
+from bench.data.cache import DOWNLOAD, cache_dir, fetch_archive, may_download
 from bench.data.cifar_batches import BATCH, FOLDERS, RECORD, Batch, find_batch, read_archived, read_batch
 from bench.data.packed_files import read_packed
 from bench.data.pictures import Labelled, decode
 from bench.types import DatasetSource, PublishedLogs
+from bench.types.cache_folder import CACHE
 from bench.types.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"

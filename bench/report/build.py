@@ -116,10 +116,11 @@ def build(
         tables += emphasise(read, (), logs, mode=bold, alpha=alpha)
     timed: tuple[Timed, ...] = ()
     if latencies:
-        from bench.report.tables.latency import timed_methods, timed_tables
+        from bench.report.tables.latency import timed_methods, timed_rows, timed_tables
 
-        tables = timed_tables(tables, own, latencies)
-        timed = timed_methods(found, latencies, published) if published is not None else ()
+        tables = timed_tables(tables, own, latencies, published)
+        if published is not None:
+            timed = (*timed_methods(found, latencies, published), *timed_rows(published, latencies))
     first = "pa" if bound == "both" else bound
     return Report(
         numbered(tables),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,7 +19,10 @@ CPU_BATCHES = (8, 4096)  # between which a CPU's best is looked for: past its ca
 CPU_SEARCH_SECONDS = 0.3  # a pass that takes longer ends the search
 CUDA_BATCH_VALUES = 512 * 3 * 224 * 224  # where the search for a batch that fits begins
 CUDA_HALVINGS = 4  # of the batch that fits: a smaller one may stay in a GPU's cache
-CUDA_SEARCH_SECONDS = 1.0  # a pass that takes longer fills a GPU by itself
+# A pass that takes longer fills a GPU several times over: of what fits, such a batch is no faster than its half, and
+# leaves no room for anything beside it.
+CUDA_SEARCH_SECONDS = 1.0
+CUDA_LONG_SECONDS = 0.25  # a pass that takes longer is timed once
 AS_FAST = 1.03  # of equals the smaller batch is taken
 CLOCK = WallClock()  # on any device: a draw ends with its votes on the host
 
@@ -35,7 +39,9 @@ def auto_batch(spec: RunSpec, classifier: BaseClassifier, device: str) -> int:
     draws = partial(draw, classifier, x, key=key, precision=spec.precision)
     if device.startswith("cuda"):
         start = min(8192, 1 << max(3, (CUDA_BATCH_VALUES // x.numel()).bit_length() - 1))
-        return fastest_below(draws, largest_batch(classifier, x, key=key, start=start, precision=spec.precision))
+        best = fastest_below(draws, largest_batch(classifier, x, key=key, start=start, precision=spec.precision))
+        torch.cuda.empty_cache()  # what the largest took is of no use to smaller ones, and wanted for what is recorded
+        return best
     # One thread beside all: on a machine that others use too, two threads that wait for each other are slower than one.
     threads = torch.get_num_threads()
     found: list[tuple[float, int, int]] = []
@@ -60,15 +66,28 @@ def largest_batch(classifier: BaseClassifier, x: Tensor, *, key: NoiseKey, start
 
 
 def fastest_below(draws: Callable[..., object], largest: int) -> int:
-    """Of a batch that fits and its halves the smallest that is as fast as any."""
+    """Of a batch that fits and its halves the smallest that is as fast as any.
+
+    Raises: torch.OutOfMemoryError where not even a single copy fits any more.
+    """
+    import torch
+
     rates: dict[int, float] = {}
     batch = largest
     while batch and batch << CUDA_HALVINGS >= largest:
-        draws(n=batch, batch=batch)  # its first pass may choose algorithms
-        seconds = fastest(CLOCK, partial(draws, n=2 * batch, batch=batch), 2)
-        rates[batch] = 2 * batch / seconds
-        if seconds > 2 * CUDA_SEARCH_SECONDS:
-            break
+        try:
+            draws(n=batch, batch=batch)  # its first pass may choose algorithms
+            seconds = CLOCK.time(partial(draws, n=batch, batch=batch)).wall
+            if seconds <= CUDA_LONG_SECONDS:
+                seconds = fastest(CLOCK, partial(draws, n=2 * batch, batch=batch), 2) / 2
+        except torch.OutOfMemoryError:  # it fitted once, and only just
+            if batch == 1:
+                raise
+            seconds = math.inf
+        if seconds > CUDA_SEARCH_SECONDS and batch > 1:
+            largest = batch // 2
+        else:
+            rates[batch] = batch / seconds
         batch //= 2
     return min(batch for batch, rate in rates.items() if AS_FAST * rate >= max(rates.values()))
 

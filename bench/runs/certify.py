@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.certification.stopping_rule import fits
 from bench.data.checked import CheckedDataset
@@ -19,15 +19,18 @@ from bench.runs.batcher import Batcher
 from bench.runs.built_weights import BUILT, built_sha256, leaves_in_use
 from bench.runs.execution.cuda_graphs import replayed
 from bench.runs.execution.environment import environment, ready_process
+from bench.runs.execution.kernels import kernels
 from bench.runs.execution.torch_compile import compiled
 from bench.runs.image_state import Counted, Unit
 from bench.runs.locks import drawing
 from bench.runs.passes import PassQueue, count_units
 from bench.runs.records import unlike
 from bench.runs.seals import amend, seal_rows
-from bench.runs.store import RowWriter, Run, open_run, read_run, sweep
-from bench.smoothing.noise import NOISE_VERSION
+from bench.runs.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
+from bench.smoothing.noise import NOISE_VERSION, SELECT, NoiseKey
+from bench.smoothing.philox import noisy
 from bench.types import (
+    NEVER,
     BaseClassifier,
     ClassOrder,
     Dataset,
@@ -40,6 +43,9 @@ from bench.types import (
 )
 from bench.types.errors import DataError, DeviceError, MethodError, SpecError, StoreError, WeightsError
 from bench.weights.resolve import sha256_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +123,8 @@ class ImageCertifier:
     device: str
     batch: int
     given: Mapping[int, Row] = field(default_factory=dict)  # rows of fewer copies, which are taken over
+    compile: str = ""  # what was asked of torch.compile, and what came of it
+    kernels: tuple[str, ...] = ()  # what its networks say of theirs
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """One row an image, each as soon as it is there."""
@@ -150,8 +158,15 @@ class ImageCertifier:
         self.batch = batch
 
 
-def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
-    """A function from an index to that image's row, with the network on `device`."""
+def make_worker(
+    job: Job, device: str, batch: int | None, *, compiling: str = NEVER, images: float = 0
+) -> ImageCertifier:
+    """A function from an index to that image's row, with the network on `device`.
+
+    `images` is how many of them it is to draw, about: compiling must be worth it (COMPILE).
+    """
+    import torch
+
     ready_process(job.spec.precision)
     _check_code(job)
     dataset = open_dataset(job)
@@ -159,9 +174,25 @@ def make_worker(job: Job, device: str, batch: int | None, *, compile_passes: boo
     _check_built(job, dataset, classifier, device)
     copies = batch or auto_batch(job.spec, classifier, device)
     # After the search: what was recorded for a batch that is not taken would keep its memory.
-    if compile_passes:
-        classifier = compiled(classifier, copies)
-    return ImageCertifier(job.spec, replayed(classifier, device), dataset, device, copies, job.given)
+    spec = job.spec
+
+    def pass_of_copies() -> Tensor:
+        image = dataset[job.indices[0]]
+        key = NoiseKey(spec.seed, "compiling", spec.sigma, SELECT).philox("smoothing")
+        return noisy(torch.from_numpy(image.pixels).to(device), spec.sigma, key, 0, copies)
+
+    classifier, said = compiled(
+        classifier,
+        pass_of_copies,
+        asked=compiling,
+        planned=images * (spec.n0 + spec.n),
+        device=device,
+        precision=spec.precision,
+    )
+    said = NEVER if compiling == NEVER else f"{compiling}: {said}"
+    return ImageCertifier(
+        spec, replayed(classifier, device), dataset, device, copies, job.given, said, kernels(classifier)
+    )
 
 
 def _check_code(job: Job) -> None:
@@ -224,8 +255,12 @@ def certify_here(
     on_row: Callable[[Row], None],
 ) -> Run:
     """As `certify`, in this process, on its only device."""
-    worker = make_worker(job, execution.devices[0], execution.batch, compile_passes=execution.compiled)
+    there = read_run(out / folder_name(job.spec)) if (out / folder_name(job.spec) / RUN_FILE).exists() else None
+    worker = make_worker(
+        job, execution.devices[0], execution.batch, compiling=execution.compile, images=len(missing(job, there))
+    )
     here = environment(execution.devices, job.spec.precision)
+    here |= {"compile": worker.compile, "kernels": list(worker.kernels)}
     opened = partial(
         open_run, out, job.spec, execution, here, worker.dataset.num_classes, job.table_radii, job.made_from
     )
@@ -283,7 +318,9 @@ def _absolute(name: str) -> str:
     return f"{Path(file).absolute()}{colon}{attribute}" if registry.is_file(name) else name
 
 
-def make_remote(job: Job, device: str, batch: int | None, *, compile_passes: bool = False) -> ImageCertifier:
+def make_remote(
+    job: Job, device: str, batch: int | None, *, compiling: str = NEVER, images: float = 0
+) -> ImageCertifier:
     """A worker on a machine that may have other files and versions than the one that planned the job.
 
     Raises: SpecError for another source of noise; WeightsError for other weights under the same path.
@@ -301,7 +338,7 @@ def make_remote(job: Job, device: str, batch: int | None, *, compile_passes: boo
                 f"weights {role} in {str(file.path)!r}: sha256 is {sha256[:10]} on a worker, expected "
                 f"{file.sha256[:10]}; give a path that all machines share"
             )
-    return make_worker(job, device, batch, compile_passes=compile_passes)
+    return make_worker(job, device, batch, compiling=compiling, images=images)
 
 
 def missing(job: Job, run: Run | None) -> list[int]:

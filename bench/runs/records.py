@@ -72,7 +72,8 @@ class _Execution(msgspec.Struct):
     executor: str = ""
     workers: int | None = None
     options: list[str] = []
-    compiled: bool = False
+    compile: str = ""
+    compiled: bool = False  # before there was a choice
 
 
 class _Worker(msgspec.Struct):
@@ -80,6 +81,7 @@ class _Worker(msgspec.Struct):
     device: str = ""
     batch: int = 0
     torch: str | None = None
+    compile: str = ""
 
 
 class _Environment(msgspec.Struct):
@@ -96,6 +98,8 @@ class _Environment(msgspec.Struct):
     tf32: bool = False
     cudnn_benchmark: bool = False
     deterministic: bool = False
+    compile: str = ""
+    kernels: list[str] = []
     workers: list[_Worker] = []
 
 

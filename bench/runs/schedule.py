@@ -257,7 +257,9 @@ class _Driver:
         if self.pool is None or self.dispatcher is None:
             self.pool = self.held.enter_context(pool(self.execution, self.out.absolute()))
             self.dispatcher = Dispatcher(self.pool)
-        make = partial(make_remote, portable(self.jobs[number]), compile_passes=self.execution.compiled)
+        many = len(self.execution.devices) if self.execution.executor == LOCAL else self.execution.workers or 1
+        images = self.jobs[number].spec.images / many
+        make = partial(make_remote, portable(self.jobs[number]), compiling=self.execution.compile, images=images)
         self.pool.add(number, make)
         self.dispatcher.begin(number)
 

@@ -1,6 +1,7 @@
 """The random stream behind all noise: Philox 4x64-10 by key and counter, and its normals; the same on every device.
 
-Integers are made by numpy on a CPU, by torch on any other device, and by one fused kernel on a CUDA device with triton.
+Integers are made by numpy on a CPU, or by C where there is a compiler; by torch on any other device, and by one fused
+kernel on a CUDA device with triton.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ DEVICE_CHUNK = 1 << 24  # words on another device: one int64 each, several times
 PROBE = (3, 3072)  # copies and values that the kernel must show itself right on, of that key, draw and first copy
 PROBE_KEY = ((0xFEDCBA9876543210 << 64) + 0x8123456789ABCDEF, 3, 10**9)
 
+# Values of which this process makes the noise without a library of its own (0.4 s): what is short builds none.
+BUILD_AFTER = 100_000_000
+
+_made = 0  # of them so far, about: threads may forget some
 _own = threading.local()  # a generator of integers for each thread
 
 
@@ -130,18 +135,26 @@ def _fill(out: Tensor, key: int, draw: int, first: int, x: Tensor | None, sigma:
 
 def _on_host(out: Tensor, key: int, draw: int, first: int, x: Tensor | None, sigma: float) -> None:
     """Chunks of copies, each in the cache of a thread from its integers to its last rounding."""
+    import numpy as np
     import torch
+
+    from bench.smoothing import philox_c
 
     copies, values = out.shape
     rows, threads = out.numpy(), torch.get_num_threads()
-    pixels = None if x is None else x.reshape(-1).numpy()
+    pixels = None if x is None else np.ascontiguousarray(x.reshape(-1).numpy())
+    floats = all(t is None or t.dtype == torch.float32 for t in (out, x))
+    by_c = floats and _by_c(values, draw, first, copies)
     step = max(1, min(-(-copies // threads), CHUNK // max(1, values)))
 
     def fill(start: int) -> None:
         # Tensors of the thread's own: those of a caller in inference mode must not be written by another thread.
         count = min(step, copies - start)
-        words = torch.from_numpy(integers(key, draw, first + start, count, values))
         eps = torch.from_numpy(rows[start : start + count])
+        if by_c:
+            philox_c.fill(eps, key, draw, first + start, None if pixels is None else torch.from_numpy(pixels), sigma)
+            return
+        words = torch.from_numpy(integers(key, draw, first + start, count, values))
         if words.shape[1] == values:
             _box_muller(words, eps)
         else:
@@ -226,6 +239,36 @@ def _pool(threads: int) -> ThreadPoolExecutor:
         started.result()
     torch.set_num_threads(threads)
     return pool
+
+
+def _by_c(values: int, draw: int, first: int, copies: int) -> bool:
+    """Whether this noise is made by the C library: it is worth building, there, and right."""
+    from bench.smoothing.philox_c import fits
+
+    global _made  # a process's own
+    _made += values * copies
+    return _made > BUILD_AFTER and fits(values, draw, first, copies) and _same_by_c()
+
+
+@cache
+def _same_by_c() -> bool:
+    """Whether the C library is there and makes the very bits that are made without it."""
+    import torch
+
+    from bench.smoothing import philox_c
+
+    if philox_c.library() is None:
+        return False
+    key, draw, first = PROBE_KEY
+    for copies, values in (PROBE, (2, 16), (5, 64), (1, 2 * philox_c.CHUNK)):
+        x = torch.linspace(0, 1, values)
+        for pixels, sigma in ((None, 1.0), (x, 0.37)):
+            plain, found = torch.empty(copies, values), torch.empty(copies, values)
+            _on_device(plain, key, draw, first, pixels, sigma)
+            philox_c.fill(found, key, draw, first, pixels, sigma)
+            if not torch.equal(plain, found):
+                return False
+    return True
 
 
 @cache

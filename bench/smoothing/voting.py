@@ -107,7 +107,9 @@ def draw_packed(classifier: BaseClassifier, segments: Sequence[Segment], *, prec
         )
         labels = classifier.predict(x, noise)
         _check_labels(labels, len(x), classifier)
-        owners = placed(torch.arange(len(segments)).repeat_interleave(torch.tensor(copies)), device)
+        owners = None
+        if len(segments) > 1:
+            owners = placed(torch.arange(len(segments)).repeat_interleave(torch.tensor(copies)), device)
         return Votes.of(classifier, _tally(labels, classifier, owners, len(segments)))
 
 
@@ -163,16 +165,18 @@ def _check_labels(labels: Tensor, copies: int, classifier: BaseClassifier) -> No
         )
 
 
-def _tally(labels: Tensor, classifier: BaseClassifier, owners: Tensor, count: int) -> Tensor:
+def _tally(labels: Tensor, classifier: BaseClassifier, owners: Tensor | None, count: int) -> Tensor:
     """Votes per class of each owner, (count, K + 2) int64 on the labels' device.
 
     The last slots count what is no class, and what came from logits that are not numbers.
-    Shapes: labels (B,); owners (B,), the owner of each copy.
+    Shapes: labels (B,); owners (B,), the owner of each copy; None: all are of one.
     """
     import torch
 
     k = classifier.num_classes
-    slots = torch.where((labels >= 0) & (labels < k), labels, k + (labels == NOT_FINITE)) + owners * (k + 2)
+    slots = torch.where((labels >= 0) & (labels < k), labels, k + (labels == NOT_FINITE))
+    if owners is not None:
+        slots = slots + owners * (k + 2)
     # scatter_add, not bincount: on CUDA bincount waits for the device to learn its size.
     votes = torch.zeros(count * (k + 2), dtype=torch.int64, device=labels.device)
     return votes.scatter_add_(0, slots, torch.ones_like(slots)).view(count, k + 2)

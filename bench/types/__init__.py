@@ -4,13 +4,17 @@ from bench.types.classifier import Adjustable, BaseClassifier, Counted, Denoisin
 from bench.types.dataset import RADII, ClassOrder, Dataset, DatasetSource, Image, PublishedLogs
 from bench.types.method import Method, Param, Role, Setting, TrainRequest, WeightsFile, family
 from bench.types.outcome import ABSTAIN, FORCED, NOT_FINITE, WRONG, Certificate, Counts, Row
-from bench.types.run import EXECUTORS, LOCAL, RAY, SLURM, Execution, RunSpec
+from bench.types.run import ALWAYS, AUTO, COMPILE, EXECUTORS, LOCAL, NEVER, RAY, SLURM, Execution, RunSpec
 
 __all__ = [
     "ABSTAIN",
+    "ALWAYS",
+    "AUTO",
+    "COMPILE",
     "EXECUTORS",
     "FORCED",
     "LOCAL",
+    "NEVER",
     "NOT_FINITE",
     "RADII",
     "RAY",

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.types.classifier import Scalar
 
+COMPILE = AUTO, ALWAYS, NEVER = ("auto", "always", "never")
 EXECUTORS = LOCAL, RAY, SLURM = ("local", "ray", "slurm")  # who computes: this machine, a Ray cluster, a Slurm queue
 
 
@@ -87,4 +88,4 @@ class Execution:
     executor: str = LOCAL
     workers: int | None = None  # not local: how many; None: as many as there is room for
     options: tuple[str, ...] = ()  # slurm: "partition=gpu", as submitit names them
-    compiled: bool = False  # passes by torch.compile, where that pays: as another device, it may tip a copy that ties
+    compile: str = AUTO  # full passes by torch.compile: it rounds as another device does, and may tip a copy that ties

@@ -70,8 +70,9 @@ TABLE: dict[str, str] = {
 /.execution text: .devices[] .executor
 /.execution null|number: .batch .workers
 /.execution none: .options[]
-/.execution truth: .compiled
-/.environment text: .python .platform .cpu .precision
+/.execution text: .compile
+/.environment text: .python .platform .cpu .precision .compile
+/.environment none: .kernels[]
 /.environment.packages text: .*
 /.environment null|text: .git_commit .cuda
 /.environment number: .threads
@@ -242,6 +243,7 @@ TABLE: dict[str, str] = {
 /.networks[].plain number: .seconds[] .cpu[]
 /.networks[].flips[] text: .by
 /.networks[].flips[] number: .flipped .copies .seconds .base_seconds
+/.networks[] none: .runs_by[]
 /.networks[].kernels none: .*
 /.networks[] null|number: .default_speedup
 """,

@@ -28,6 +28,7 @@ class Timed:
     params_millions: float | None
     device: str
     n: int | None
+    quoted: bool = False  # the accuracies are the published ones: seconds alone are from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,8 @@ def _remarks(published: PublishedTable, measured: Sequence[Timed], missing: Sequ
     words = ["latency (s per certified image, log scale)", f"samples per image N, by row: {counts}"]
     if any(_taken_over(row) for row in rows):
         words.append("* the authors took the latency over from another row")
+    if any(one.quoted for one in measured):
+        words.append("squares at the published accuracies: the same networks, their seconds alone are from here")
     if missing:
         words.append(f"not drawn, for want of a latency or an accuracy: {', '.join(missing)}")
     return words

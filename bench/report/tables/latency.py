@@ -11,7 +11,10 @@ from bench.report.figures.tradeoff import Timed
 from bench.report.grouping import Group, variants
 from bench.report.tables.published_rows import misfit
 from bench.report.tables.table import Cell, Column, Line, Table
+from bench.runs import registry
 from bench.runs.store import Run
+from bench.timing.latency import paper
+from bench.timing.latency.request import LatencyRequest, paper_items, prepare
 from bench.timing.records import LatencyRecord, certificate_seconds
 from bench.types import RunSpec
 
@@ -43,10 +46,39 @@ def seconds_of(run: Run, records: Sequence[LatencyRecord]) -> Seconds | None:
     return Seconds(certificate_seconds(record) * wanted / timed, KINDS[0] if whole else KINDS[1], record)
 
 
-def timed_tables(tables: Iterable[Table], runs: Sequence[Run], records: Sequence[LatencyRecord]) -> list[Table]:
-    """The tables with the runs' latencies: measured and extrapolated ones in columns of their own."""
+def seconds_of_rows(published: PublishedTable | None, records: Sequence[LatencyRecord]) -> dict[str, Seconds]:
+    """What records give for the networks behind published rows, by their titles; none for other tables than 1 and 2."""
+    number = next((k for k, name in paper.TABLES.items() if published and published.name == name), None)
+    if number is None or published is None or not records:
+        return {}
+    found = {}
+    for row in paper_items(number):
+        request = LatencyRequest(dataset=published.dataset, n=row.n, random_weights=True)
+        spec = prepare(request, row, registry.method(row.method))[0].as_json()
+        same = [key for key in _SAME if key != "precision"]
+        fitting = [r for r in records if row.key and all(_plain(r.spec.get(key)) == _plain(spec[key]) for key in same)]
+        if fitting:
+            record = max(fitting, key=lambda r: r.created)
+            timed, wanted = record.n0 + record.n, record.n0 + row.n
+            whole = record.kind == "measured" and timed == wanted
+            seconds = certificate_seconds(record) * wanted / timed
+            found[row.title] = Seconds(seconds, KINDS[0] if whole else KINDS[1], record)
+    return found
+
+
+def timed_tables(
+    tables: Iterable[Table],
+    runs: Sequence[Run],
+    records: Sequence[LatencyRecord],
+    published: PublishedTable | None = None,
+) -> list[Table]:
+    """The tables with the runs' latencies: measured and extrapolated ones in columns of their own.
+
+    Of published rows too, whose networks were timed here: in a row of their own below the published one.
+    """
     by_digest = {run.spec.digest(): found for run in runs if (found := seconds_of(run, records))}
-    return [_with_latency(table, by_digest) for table in tables]
+    by_title = seconds_of_rows(published, records)
+    return [_with_latency(table, by_digest, by_title) for table in tables]
 
 
 def timed_methods(
@@ -75,25 +107,72 @@ def timed_methods(
     return tuple(made)
 
 
-def _with_latency(table: Table, found: Mapping[str, Seconds]) -> Table:
+def timed_rows(published: PublishedTable, records: Sequence[LatencyRecord]) -> tuple[Timed, ...]:
+    """Published rows whose networks were timed here, for the figure: seconds of here at the published accuracies."""
+    found = seconds_of_rows(published, records)
+    return tuple(
+        Timed(
+            title=f"{row.title}, here" + ("" if found[row.title].kind == KINDS[0] else " (extrapolated)"),
+            seconds=found[row.title].value,
+            values=row.values,
+            params_millions=row.params_millions,
+            device=f"{found[row.title].record.device.name}, {found[row.title].record.spec['precision']}",
+            n=row.n,
+            quoted=True,
+        )
+        for row in published.rows
+        if row.title in found
+    )
+
+
+def _with_latency(table: Table, found: Mapping[str, Seconds], by_title: Mapping[str, Seconds]) -> Table:
     keys = [column.key for column in table.columns]
     if "images" not in keys:
         return table
-    of_rows = [_of_row(row, found) if row[0].source == "measured" else None for row in table.rows]
-    kinds = [kind for kind in KINDS if any(each and each.kind == kind for each in of_rows)]
+    lines: list[tuple[Line, Seconds | None]] = []
+    named = []
+    for row in table.rows:
+        lines.append((row, _of_row(row, found) if row[0].source == "measured" else None))
+        if row[0].source == "quoted" and (timed := by_title.get(_title(row, keys))):
+            # A row of its own: none mixes what was measured with what was quoted.
+            lines.append((_timed_here(row, keys, timed), timed))
+            named.append(timed)
+    kinds = [kind for kind in KINDS if any(each and each.kind == kind for _, each in lines)]
     if not kinds:
         return table
     place = keys.index("images") + 1
     columns = tuple(Column(f"latency-{kind}", f"latency, {kind}") for kind in kinds)
-    rows = tuple(
-        (*row[:place], *_cells(row, each, kinds), *row[place:]) for row, each in zip(table.rows, of_rows, strict=True)
-    )
     return replace(
         table,
         columns=(*table.columns[:place], *columns, *table.columns[place:]),
-        rows=rows,
-        notes=(*table.notes, *_notes([each for each in of_rows if each])),
+        rows=tuple((*row[:place], *_cells(row, each, kinds), *row[place:]) for row, each in lines),
+        notes=(*table.notes, *_notes([each for _, each in lines if each]), *_notes_on_quoted(named)),
     )
+
+
+def _title(row: Line, keys: Sequence[str]) -> str:
+    return str(row[keys.index("method")].value) if "method" in keys else ""
+
+
+def _timed_here(row: Line, keys: Sequence[str], timed: Seconds) -> Line:
+    """A line below a quoted one, for seconds of here: what else the quoted one says is not of here."""
+    device = f"{timed.record.device.name}, {timed.record.spec['precision']}"
+    said: dict[str, str | int | float | None] = {
+        "source": "timed here",
+        "method": f"{_title(row, keys)}, on {device}",
+        "n": row[keys.index("n")].value if "n" in keys else None,
+    }
+    cells = zip(keys, row, strict=True)
+    return tuple(Cell(value=said.get(key), unit=cell.unit, source="measured") for key, cell in cells)
+
+
+def _notes_on_quoted(named: Sequence[Seconds]) -> list[str]:
+    if not named:
+        return []
+    how = ", ".join(sorted({f"{each.record.device.name}, {each.record.spec['precision']}" for each in named}))
+    random = any("random" in each.record.spec["weights"].values() for each in named)
+    networks = "the same networks with random weights" if random else "the same networks"
+    return [f"rows timed here: {networks} as in the quoted row above; seconds alone, no accuracy ({how})"]
 
 
 def _of_row(row: Line, found: Mapping[str, Seconds]) -> Seconds | None:

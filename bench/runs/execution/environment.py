@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +28,13 @@ PACKAGES = (
     "xformers",
 )
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+# Of a line "flags" (x86) or "Features" (ARM) in /proc/cpuinfo: any of them computes products in that type.
+HALF_FLAGS = {
+    "bf16": frozenset({"avx512_bf16", "amx_bf16", "avx10", "bf16", "svebf16"}),
+    "fp16": frozenset({"avx512_fp16", "amx_fp16", "avx10", "asimdhp", "fphp"}),
+}
+SLOWER = 130  # times that bf16 took the seconds of fp32 where there were no instructions for it (results/bench)
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def environment(devices: tuple[str, ...], precision: str) -> dict[str, Any]:
@@ -57,6 +65,33 @@ def check_precision(precision: str) -> None:
     """
     if precision not in PRECISIONS:
         raise SpecError(f"no precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+
+
+def check_instructions(devices: Iterable[str], precision: str) -> None:
+    """Nothing, unless a CPU is to compute in half precision and is known to have no instructions for it.
+
+    Raises: DeviceError.
+    """
+    wanted = HALF_FLAGS.get(precision)
+    if wanted is None or "cpu" not in devices or (there := _cpu_flags()) is None or wanted & there:
+        return
+    raise DeviceError(
+        f"this CPU has no instructions for {precision}: bf16 took {SLOWER} times the seconds of fp32 on another such; "
+        f"expected one of {', '.join(sorted(wanted))} in {CPU_INFO}. Give --precision fp32, or --allow-slow-precision "
+        "to go on"
+    )
+
+
+def _cpu_flags() -> frozenset[str] | None:
+    """What the processor can; None where no system says so."""
+    try:
+        for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
+            name, _, flags = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return frozenset(flags.split())
+    except OSError:
+        pass
+    return None
 
 
 def ready_process(precision: str) -> None:

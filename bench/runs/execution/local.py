@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
+from bench.runs.execution.numa import keep_near
 from bench.runs.execution.worker import Maker, Worker
 from bench.types import Execution
 from bench.types.errors import DeviceError
@@ -180,7 +181,8 @@ def _start(device: str, batch: int | None, threads: int) -> None:
 
     # Ctrl-C reaches the whole process group: the parent ends the workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    near = keep_near(device)
+    torch.set_num_threads(min(threads, near or threads))
     global _worker  # a process's own, set once by its initializer
     _worker = Worker(device, batch)
 

@@ -23,6 +23,7 @@ class Counter(Protocol):
     """What counts units on one device."""
 
     batch: int  # copies a forward pass
+    compile: str  # what came of torch.compile
 
     def count(self, units: Sequence[Unit]) -> list[Counted]:
         """The votes on each."""
@@ -66,7 +67,7 @@ class Worker:
         except Exception as error:  # one job's fault must not end the others: the driver tells it
             self._built.pop(task.job, None)
             return TaskResult(task.number, None, failure=failure_of(error))
-        return TaskResult(task.number, counted, {**self._told(), "batch": counter.batch})
+        return TaskResult(task.number, counted, {**self._told(), "batch": counter.batch, "compile": counter.compile})
 
     def _told(self) -> dict[str, Any]:
         return {"host": platform.node(), "device": device_name(self.device), "torch": package_version("torch")}

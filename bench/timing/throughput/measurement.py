@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,19 +17,21 @@ from bench.runs.built_weights import walk
 from bench.runs.clock import Clock, clock_for
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, replayed
 from bench.runs.execution.environment import set_precision
-from bench.runs.execution.torch_compile import Compiled, compiled
+from bench.runs.execution.kernels import kernels
+from bench.runs.execution.torch_compile import compiled
 from bench.runs.registry import method
 from bench.runs.store import RowWriter
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import noisy
 from bench.smoothing.voting import autocast, draw
+from bench.timing import peak_memory
 from bench.timing.flops import countable
 from bench.timing.throughput.baseline import plain_counts
 from bench.timing.throughput.kernels import kernel_shares
 from bench.timing.throughput.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
 from bench.timing.throughput.targets import Built, Target, build
 from bench.timing.workload import FINGERPRINT
-from bench.types import BaseClassifier, Counts, Row
+from bench.types import NEVER, BaseClassifier, Counts, Row
 from bench.types.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -37,11 +41,12 @@ ROUNDS = 5
 LARGE_BYTES = 1e9  # of weights: from here on one copy at a time
 PLAIN_BATCHES = (10, 100, DEFAULT_BATCH)
 FLIP_SHARE = 0.2  # of the budget, for copies in both arithmetics
+TABLE_COPIES = 500 * 100_100.0  # of a row of a table: whether such a run would compile is what a record says
 ROWS = 20  # appended to see what one costs
 
 
 def measure(
-    target: Target, *, device: str, sigma: float, precision: str, budget_s: float, compile_passes: bool = False
+    target: Target, *, device: str, sigma: float, precision: str, budget_s: float, compiling: str = NEVER
 ) -> Measurement:
     """Forward pass, certifier and plain loop in turns, so that a slow minute of the machine hits all three.
 
@@ -52,17 +57,32 @@ def measure(
 
     threads = torch.get_num_threads()
     try:
-        return _measured(target, device, sigma, precision, budget_s, compile_passes=compile_passes)
+        return _measured(target, device, sigma, precision, budget_s, compiling=compiling)
     except torch.OutOfMemoryError as error:
-        reason = str(error).partition(". ")[0]
+        reason = ". ".join(str(error).split(". ")[:2])  # that it is out of memory, and what it asked for
+        where = error.__notes__[0] if getattr(error, "__notes__", ()) else "its search for a batch"
     finally:
         set_precision(precision)
         torch.set_num_threads(threads)
-    raise DeviceError(f"{target.name} does not fit the memory of {device}: {reason}; expected a larger device")
+    raise DeviceError(
+        f"{target.name} does not fit the memory of {device}: {reason}, in {where}; expected a larger device"
+    )
+
+
+@contextmanager
+def _during(what: str) -> Iterator[None]:
+    """Let what does not fit the memory say where that was."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        error.add_note(what)
+        raise
 
 
 def _measured(
-    target: Target, device: str, sigma: float, precision: str, budget_s: float, *, compile_passes: bool
+    target: Target, device: str, sigma: float, precision: str, budget_s: float, *, compiling: str
 ) -> Measurement:
     import torch
 
@@ -72,9 +92,16 @@ def _measured(
     key = NoiseKey(spec.seed, FINGERPRINT, sigma, ESTIMATE)
     batch = auto_batch(spec, built.tuned, device)
     found = torch.get_num_threads()  # the certifier's choice, for the plain loop too: threads are not its merit
-    ready = compiled(built.tuned, batch) if compile_passes else built.tuned
-    classifier = replayed(ready, device)
     copies = noisy(x, sigma, key.philox("smoothing"), 0, batch)
+    ready, said = compiled(
+        built.tuned,
+        lambda: copies,
+        asked=compiling,
+        planned=TABLE_COPIES,
+        device=device,
+        precision=precision,
+    )
+    classifier = replayed(ready, device)
     forward = partial(_forward, classifier, copies, device, precision)
     certify = partial(draw, classifier, x, key=key, batch=batch, precision=precision)
     if classifier is not built.tuned:
@@ -89,24 +116,29 @@ def _measured(
             _reading(clock, partial(certify, n=passes * batch), passes * batch),
         )
 
-    large = weight_bytes(built.tuned) > LARGE_BYTES
-    first = [ours() for _ in range(ROUNDS)] if large else []
+    large, runs_by = weight_bytes(built.tuned) > LARGE_BYTES, kernels(built.tuned)
+    first: list[tuple[Reading, Reading]] = []
+    if large:
+        with _during("the certifier"):
+            first = [ours() for _ in range(ROUNDS)]
+        del ready, classifier, forward, certify, ours  # and with them what was recorded
+        _give_back(device)
     shares = kernel_shares(partial(_forward, built.tuned, copies, device, precision)) if device != "cpu" else {}
-    said = ready.said if isinstance(ready, Compiled) else ""
     if large:
         built.release()
-        del ready, classifier, forward, certify, ours, copies
+        del copies
         _give_back(device)
-    plain_network = built.plain()
-    plain_loop = partial(_plainly, plain_network, x, sigma, precision)
-    curve = _plain_curve(plain_loop, clock, budget_s / 2)
-    plain_batch, plain_s = min(curve, key=lambda pair: pair[1])
-    loops = max(1, int(piece_s / (plain_s * plain_batch)))
-    turns: list[tuple[Reading, Reading, Reading]] = []
-    for k in range(ROUNDS):
-        alone, whole = first[k] if large else ours()
-        n = loops * plain_batch
-        turns.append((alone, whole, _reading(clock, partial(plain_loop, n, plain_batch), n)))
+    with _during("the plain loop"):
+        plain_network = built.plain()
+        plain_loop = partial(_plainly, plain_network, x, sigma, precision)
+        curve = _plain_curve(plain_loop, clock, budget_s / 2, device)
+        plain_batch, plain_s = min(curve, key=lambda pair: pair[1])
+        loops = max(1, int(piece_s / (plain_s * plain_batch)))
+        turns: list[tuple[Reading, Reading, Reading]] = []
+        for k in range(ROUNDS):
+            alone, whole = first[k] if large else ours()
+            n = loops * plain_batch
+            turns.append((alone, whole, _reading(clock, partial(plain_loop, n, plain_batch), n)))
     if large:
         del plain_network, plain_loop
         _give_back(device)
@@ -115,7 +147,8 @@ def _measured(
         flips_plain = partial(_same, plain_network)
     set_precision("fp32")
     copied = partial(noisy, x, sigma, key.philox("smoothing"))
-    flips = _flips(built, flips_plain, copied, batch, clock, FLIP_SHARE * budget_s)
+    with _during("the labels of other arithmetics"):
+        flips = _flips(built, flips_plain, copied, batch, clock, FLIP_SHARE * budget_s, device, large=large)
     meta = replace(built.setting, device="meta")
     work = countable(lambda: method(target.method).build(meta), spec.shape, "meta", precision)
     work = work or countable(built.exact, spec.shape, device, precision)
@@ -140,7 +173,8 @@ def _measured(
         row_s=_row_seconds(clock),
         flips=flips,
         kernels=shares,
-        compiled=said,
+        runs_by=runs_by,
+        compiled="" if compiling == NEVER else said,
     )
 
 
@@ -171,25 +205,55 @@ def _times(count: int, work: Callable[[], object]) -> None:
         work()
 
 
-def _plain_curve(plain: Callable[[int, int], None], clock: Clock, limit_s: float) -> tuple[tuple[int, float], ...]:
-    """Batches of the plain loop that fit the memory and whose pass is over in time, and its seconds a copy in each."""
-    import torch
+def _plain_curve(
+    plain: Callable[[int, int], None], clock: Clock, limit_s: float, device: str
+) -> tuple[tuple[int, float], ...]:
+    """Batches of the plain loop that fit the memory and whose pass is over in time, and its seconds a copy in each.
 
+    One whose activations cannot fit, by those of the batch before, is not begun.
+    """
     found: list[tuple[int, float]] = []
     for batch in PLAIN_BATCHES:
         if found and found[-1][1] * batch > limit_s:
             break
-        loop = partial(plain, batch, batch)
-        try:
-            first = clock.time(loop).seconds
-            found.append((batch, min(first, clock.time(loop).seconds if first < limit_s / 4 else first) / batch))
-        except torch.OutOfMemoryError as error:
-            if not found:
-                raise DeviceError(
-                    f"{batch} copies of the plain loop do not fit the memory; expected a larger device"
-                ) from error
+        if found and _needed(device) * batch / found[-1][0] > device_bytes(device):
             break
-    return tuple(found)
+        if device != "cpu":
+            peak_memory.forget(device)
+        seconds = _plain_seconds(partial(plain, batch, batch), clock, limit_s)
+        if seconds is None:
+            _give_back(device)
+            break
+        found.append((batch, seconds / batch))
+    if found:
+        return tuple(found)
+    seconds = _plain_seconds(partial(plain, 1, 1), clock, limit_s)
+    if seconds is None:
+        raise DeviceError("a copy of the plain loop does not fit the memory; expected a larger device")
+    return ((1, seconds),)
+
+
+def _plain_seconds(loop: Callable[[], None], clock: Clock, limit_s: float) -> float | None:
+    """Seconds of a pass, of the faster of two where there is time for them; None where it does not fit the memory."""
+    import torch
+
+    try:
+        first = clock.time(loop).seconds
+        return min(first, clock.time(loop).seconds) if first < limit_s / 4 else first
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _needed(device: str) -> int:
+    """Most bytes in use since they were forgotten; on a CPU unknown, and 0."""
+    return 0 if device == "cpu" else peak_memory.highest(device) or 0
+
+
+def device_bytes(device: str) -> float:
+    """Memory of a device."""
+    import torch
+
+    return float(torch.cuda.get_device_properties(device).total_memory) if device.startswith("cuda") else math.inf
 
 
 def _flips(
@@ -199,6 +263,9 @@ def _flips(
     batch: int,
     clock: Clock,
     limit_s: float,
+    device: str,
+    *,
+    large: bool,
 ) -> tuple[Flips, ...]:
     """Labels that change on the same noisy copies: by tuning, by bf16, and by the run's own arithmetic.
 
@@ -209,7 +276,10 @@ def _flips(
         ways["fp16"] = (lambda: built.tuned, "fp16")
     found = {}
     for what, (make, precision) in ways.items():
-        found[what] = _labels(make(), precision, copies, batch, clock, limit_s / len(ways))
+        found[what] = _labels(make(), precision, copies, batch, clock, limit_s / len(ways), device)
+        if large:
+            built.release()
+            _give_back(device)
     exact, base = found.pop("")
     result = []
     for what, (labels, seconds) in found.items():
@@ -221,7 +291,7 @@ def _flips(
 
 def _labels(
     classifier: BaseClassifier, precision: str, copies: Callable[[int, int], Tensor], batch: int, clock: Clock,
-    limit_s: float,
+    limit_s: float, device: str = "cpu",
 ) -> tuple[Tensor, float]:  # fmt: skip
     """Labels of the first copies, as many as there is time for, and the seconds that they took.
 
@@ -238,6 +308,9 @@ def _labels(
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
+            reading = None
+        if reading is None:  # not in the handler: its traceback keeps the tensors of the failed pass alive
+            _give_back(device)
             batch = size = size // 2
             continue
         n, spent = n + size, spent + reading.seconds

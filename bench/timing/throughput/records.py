@@ -88,7 +88,8 @@ class Measurement:
     row_s: float  # to store one image's row
     flips: tuple[Flips, ...]
     kernels: Mapping[str, float] = field(default_factory=dict)  # share of a pass by class of kernel; CUDA alone
-    compiled: str = ""  # what came of torch.compile for forward pass and certifier; empty: not asked for
+    runs_by: tuple[str, ...] = ()  # kernels, as its networks say it
+    compiled: str = ""  # what came of torch.compile for forward pass and certifier; empty: "never"
 
     @property
     def speedup(self) -> float:

@@ -12,6 +12,7 @@ from bench.timing.device_peaks import Peak, peaks
 from bench.timing.throughput.measurement import measure
 from bench.timing.throughput.records import Measurement
 from bench.timing.throughput.targets import Target, targets
+from bench.types import AUTO
 from bench.types.errors import SpecError, UsageError
 from bench.types.limits import SECONDS, SIGMA, check_within
 
@@ -25,7 +26,7 @@ class Session:
     precision: str
     sigma: float
     budget_s: float  # for each network
-    compile_passes: bool
+    compiling: str  # COMPILE
     machine: Mapping[str, Any]
     created: str
     peaks: tuple[Peak, ...]
@@ -38,7 +39,7 @@ class Session:
             sigma=self.sigma,
             precision=self.precision,
             budget_s=self.budget_s,
-            compile_passes=self.compile_passes,
+            compiling=self.compiling,
         )
 
 
@@ -49,7 +50,7 @@ def begin(
     precision: str,
     sigma: float,
     budget_s: float,
-    compile_passes: bool = False,
+    compiling: str = AUTO,
 ) -> Session:
     """Check what is asked for, and measure the machine.
 
@@ -75,7 +76,7 @@ def begin(
         precision=precision,
         sigma=sigma,
         budget_s=budget_s,
-        compile_passes=compile_passes,
+        compiling=compiling,
         machine={**environment(devices, precision), "capability": torch.backends.cpu.get_cpu_capability()},
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         peaks=peaks(devices[0]),

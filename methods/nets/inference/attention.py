@@ -51,7 +51,11 @@ class MemoryEfficientAttention(nn.Module):
 def choose_attention(network: nn.Module, device: str, dtype: torch.dtype) -> int:
     """Let attention use xformers where that pays, in place; how many did."""
     plain = [(name, module) for name, module in network.named_modules() if _plain(module)]
-    attend = faster_attention(device, dtype) if plain else None
+    if not plain:
+        return 0
+    attend, said = faster_attention(device, dtype)
+    if said:
+        network.kernels = said  # type: ignore[assignment]  # a text, for records
     if attend is None:
         return 0
     for name, module in plain:
@@ -60,10 +64,10 @@ def choose_attention(network: nn.Module, device: str, dtype: torch.dtype) -> int
 
 
 @cache
-def faster_attention(device: str, dtype: torch.dtype) -> Attend | None:
+def faster_attention(device: str, dtype: torch.dtype) -> tuple[Attend | None, str]:
     """xformers' attention if it is installed, runs on the device, is right, and faster than torch's own; else None.
 
-    Tried once in a process.
+    And what was found; empty where it is not installed. Tried once in a process.
     """
     for name in ("xformers", "xformers.ops"):
         logging.getLogger(name).setLevel(
@@ -72,23 +76,23 @@ def faster_attention(device: str, dtype: torch.dtype) -> Attend | None:
     try:
         attend: Attend = importlib.import_module("xformers.ops").memory_efficient_attention
     except (ImportError, OSError, RuntimeError, AttributeError):
-        return None
+        return None, ""
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(SHAPE, generator=generator).to(device, dtype) for _ in range(3))
     with torch.inference_mode():
         expected = _own(q, k, v)
         try:
             found = attend(q, k, v)
-        except (RuntimeError, NotImplementedError, ValueError, TypeError):
-            return None
+        except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+            return None, f"xformers: not used, its attention fails on {device}: {type(error).__name__}"
         if not bool((found - expected).abs().max() <= CLOSE):
-            return None
+            return None, f"xformers: not used, its attention differs from torch's own on {device}"
         gain = fastest(partial(_own, q, k, v), device) / fastest(partial(attend, q, k, v), device)
     pays = gain > GAIN
     # As torch.compile's: who installed it wants to know whether it is of use.
-    words = "xformers: attention is %.2f times as fast as torch's own on %s%s"
-    logging.getLogger(__name__).warning(words, gain, device, "" if pays else ", not used")
-    return attend if pays else None
+    said = f"xformers: attention is {gain:.2f} times as fast as torch's own on {device}{'' if pays else ', not used'}"
+    logging.getLogger(__name__).warning("%s", said)
+    return (attend if pays else None), said
 
 
 def _own(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

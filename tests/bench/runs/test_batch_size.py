@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.runs.batch_size import CUDA_HALVINGS, fastest_below, largest_batch
+from bench.runs.batch_size import CUDA_HALVINGS, CUDA_SEARCH_SECONDS, fastest_below, largest_batch
 from bench.smoothing.noise import SELECT, NoiseKey
 from bench.types.errors import DeviceError
 
@@ -29,11 +29,13 @@ class Device:
         (lambda batch: 1e-3 + 1e-5 * batch, 1024, 1024),  # launches cost: the larger the better
         (lambda batch: 1e-4 * batch, 1024, 64),  # all alike: the smallest that was tried
         (lambda batch: (1e-4 if batch <= 256 else 2e-4) * batch + 2e-3, 1024, 256),  # beyond a cache
-        (lambda batch: 1e-2 * batch, 512, 512),  # heavy: one pass fills the device, and the others are not tried
+        (lambda batch: 1e-2 * batch, 512, 4),  # heavy: of 64 on, which take less than a second
+        (lambda batch: 1e-2 * batch + 0.1, 512, 64),
+        (lambda batch: 3.0 * batch, 2, 1),  # a single copy takes that long
         (lambda batch: 1e-4 * batch, 4, 1),
         (lambda batch: 1e-4, 1, 1),
     ],
-    ids=["launches", "alike", "cache", "heavy", "few", "one"],
+    ids=["launches", "alike", "cache", "heavy", "heavy launches", "heaviest", "few", "one"],
 )
 def test_the_smallest_batch_is_taken_that_is_as_fast_as_any(
     seconds: Callable[[int], float], largest: int, best: int, monkeypatch: pytest.MonkeyPatch
@@ -42,7 +44,29 @@ def test_the_smallest_batch_is_taken_that_is_as_fast_as_any(
     monkeypatch.setattr("time.perf_counter", lambda: device.now)
     assert fastest_below(device.draws, largest) == best
     assert max(device.seen) == largest
-    assert min(device.seen) >= largest >> CUDA_HALVINGS
+    fast_enough = max(batch for batch in device.seen if batch == 1 or seconds(batch) <= CUDA_SEARCH_SECONDS)
+    assert min(device.seen) >= fast_enough >> CUDA_HALVINGS
+    assert all(device.seen.count(batch) <= 2 for batch in device.seen if seconds(batch) > 1.0)
+
+
+def test_a_batch_that_fits_once_and_then_not_is_not_taken() -> None:
+    import torch
+
+    seen: list[int] = []
+
+    def draws(*, n: int, batch: int) -> None:
+        seen.append(batch)
+        if batch > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert fastest_below(draws, 64) <= 16
+    assert seen[:3] == [64, 32, 16]
+
+    def full(*, n: int, batch: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        fastest_below(full, 4)
 
 
 def test_the_search_begins_at_what_fits() -> None:

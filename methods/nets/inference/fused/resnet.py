@@ -161,6 +161,7 @@ class LargeStem(nn.Module):
 class FusedResNet(nn.Module):
     """A residual network of pixels as they come: normaliser, stem, blocks, mean, and its linear layer."""
 
+    fused = True  # nothing is left to torch.compile
     shift: Tensor
     scale: Tensor
 

@@ -25,6 +25,8 @@ class FusedTimeTokenViT(nn.Module):
     Differs: sums and norms in float32 as there, each result rounded once.
     """
 
+    fused = True  # nothing is left to torch.compile
+
     def __init__(self, vit: TimeTokenViT, normaliser: Normaliser, dtype: torch.dtype) -> None:
         super().__init__()
         self.embed_dim, self.dtype = vit.embed_dim, dtype

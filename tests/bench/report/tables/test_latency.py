@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from places import PROJECT
 from report_runs import run
 
 from bench.report.build import build
 from bench.report.grouping import groups
-from bench.report.tables.latency import seconds_of, timed_methods
+from bench.report.tables.latency import seconds_of, seconds_of_rows, timed_methods, timed_rows
 from bench.report.tables.published_rows import published_table
 from bench.runs.store import Run
+from bench.timing.latency.store import read
 from bench.timing.records import DeviceFacts, LatencyRecord
 
 HERE = DeviceFacts(
@@ -91,3 +93,40 @@ def test_a_timed_method_stands_beside_the_published_ones() -> None:
     (timed,) = timed_methods(groups([one, small], "pa"), [record(one), record(small)], published_table(2))
     assert (timed.title, timed.seconds, timed.device) == ("gaussian", 2.0, "a device")
     assert timed.values[0] == pytest.approx(2 / 3)
+
+
+def test_published_rows_have_the_seconds_of_a_gpu_beside_the_published_ones() -> None:
+    records = [r for name in ("bf16", "dds") for r in read(PROJECT / f"results/latency/h200-{name}.jsonl", print)]
+    published = published_table("table1")
+    found = {title: (each.value, each.kind) for title, each in seconds_of_rows(published, records).items()}
+    # Seconds and copies a second as results/h200/README.md states them; N = 10 000 in proportion to the copies.
+    assert found == {
+        "Gaussian": (pytest.approx(2.7, abs=0.05), "measured"),
+        "rRCM-B": (pytest.approx(7.8, abs=0.05), "measured"),
+        "rRCM-B (N=10k)": (pytest.approx(7.8 * 10_100 / 100_100, abs=0.01), "extrapolated"),
+        "DDS": (pytest.approx(10_100 / 265, rel=0.01), "extrapolated"),
+    }
+    (table, *_) = build([], table=1, latencies=records).tables
+    keys = [column.key for column in table.columns]
+    rows = {row[1].value: dict(zip(keys, row, strict=True)) for row in table.rows}
+    here = "rRCM-B, on NVIDIA H200, bf16"
+    assert list(rows).index(here) == list(rows).index("rRCM-B") + 1
+    assert rows["rRCM-B"]["latency"].value == 53
+    assert rows["rRCM-B"]["latency-measured"].value is None
+    assert rows[here]["latency-measured"].value == pytest.approx(7.8, abs=0.05)
+    assert (rows[here]["latency"].value, rows[here]["r=0.0"].value, rows[here]["n"].value) == (None, None, 100_000)
+    assert "NVIDIA H200" in rows[here]["latency-measured"].origin
+    assert {cell.source for cell in rows[here].values()} == {"measured"}
+    assert len(table.rows) == len(published.rows) + 4
+    assert rows["DDS, on NVIDIA H200, bf16"]["latency-extrapolated"].value == pytest.approx(10_100 / 265, rel=0.01)
+    assert any("with random weights as in the quoted row above" in note for note in table.notes)
+
+    timed = timed_rows(published, records)
+    assert {(one.title, one.quoted) for one in timed} == {
+        *((title, True) for title in ("Gaussian, here", "rRCM-B, here")),
+        *((f"{title}, here (extrapolated)", True) for title in ("DDS", "rRCM-B (N=10k)")),
+    }
+    # Of another table's dataset, and of settings that no row has, nothing.
+    assert seconds_of_rows(published_table("table2"), records) == {}
+    other = [replace(r, spec={**r.spec, "params": {**r.spec["params"], "arch": "x", "size": "L"}}) for r in records]
+    assert seconds_of_rows(published, other) == {}

@@ -123,6 +123,7 @@ def test_the_spool_of_a_killed_driver_is_removed_and_no_other(tmp_path: Path) ->
 
 class Echo:
     batch = 8
+    compile = "never"
 
     def count(self, units):
         return []

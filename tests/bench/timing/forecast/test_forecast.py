@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import PROJECT
 from published_logs import cohen, put, radius
 from typer.testing import CliRunner
 
@@ -138,6 +139,19 @@ def test_a_fixed_n_splits_to_the_last_pass() -> None:
     found = of_fixed_n(10, 1000, 7, SEVERAL)
     assert found.seconds == pytest.approx(15 * 100 * 0.001)  # 100 passes over 7 devices
     assert found.work == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("name", ["imagenet-rrcm-b", "imagenet-resnet50", "cifar-resnet110"])
+def test_a_row_of_a_table_keeps_the_gpus_of_a_machine_busy_at_the_pass_times_measured(name: str) -> None:
+    record = json.loads((PROJECT / "results/bench/nvidia-h200-20261126T072111Z.json").read_text())
+    (row,) = (row for row in record["networks"] if row["name"] == name)
+    costs = Costs(sample=1 / row["certifier_copies_per_s"], batch=row["batch"])
+    images, n = 500, 100_100
+    for devices in (2, 4, 8):
+        # `run --device cuda`: whole images to whichever process is free; and a cluster's tasks.
+        whole = by_image(np.ones(images, dtype=np.int64), [n], devices, costs)
+        assert whole.efficiency(devices) >= 0.97
+        assert of_fixed_n(images, n, devices, costs).efficiency(devices) >= 0.97
 
 
 # ---- the plan --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from bench.runs.execution.kernels import kernels
 from methods.nets.architectures import build_network
+from methods.nets.hard_labels import HardLabels
 from methods.nets.inference import attention
 from methods.nets.inference.attention import MemoryEfficientAttention, choose_attention, faster_attention
 from methods.nets.inference.optimise import optimise_for_inference
@@ -53,6 +55,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     faster_attention.cache_clear()
 
 
+@seeded_globals(1)
 @pytest.mark.parametrize(
     ("kernel", "slower", "taken"),
     [(right, 2.0, True), (right, 1.05, False), (wrong, 2.0, False), (broken, 2.0, False), (None, 2.0, False)],
@@ -60,7 +63,15 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 )
 def test_it_is_compared_before_it_is_taken(installed, kernel, slower: float, *, taken: bool) -> None:
     installed(kernel, slower)
-    assert (faster_attention("cpu", torch.float32) is not None) == taken
+    found, said = faster_attention("cpu", torch.float32)
+    assert (found is not None) == taken
+    network = time_token_vit("tiny", image_size=8, in_channels=1, projector=False).eval()
+    assert (choose_attention(network, "cpu", torch.float32) > 0) == taken
+    # What a record of it holds: by how much, and whether it was used.
+    told = (said,) if said else ()
+    assert kernels(HardLabels(network, num_classes=10, device="cpu", optimise_for=None)) == told
+    assert (f"is {slower:.2f} times as fast" in said) == (kernel is right)
+    assert ("not used" in said) == (kernel is not None and not taken)
 
 
 @seeded_globals(1)
