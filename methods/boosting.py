@@ -157,5 +157,5 @@ BOOSTING = Method(
     roles=(Role("members", "the networks: one file with names 0.*, 1.*, ..., or a path with {member}", many=True),),
     size=crop_side,
     recognise=recognise,
-    train={"train": stage("boosting", "train"), "pack": stage("ordering", "pack")},
+    train={"train": stage("boosting", "train"), "pack": stage("pack_ensemble", "pack")},
 )

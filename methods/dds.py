@@ -186,5 +186,5 @@ DDS = Method(
     size=crop_side,
     declines=declines,
     recognise=recognise,
-    train={"diffusion": stage("diffusion", "diffusion")},
+    train={"diffusion": stage("diffusion", "diffusion"), "finetune": stage("denoised_finetune", "finetune")},
 )

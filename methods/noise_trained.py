@@ -45,20 +45,22 @@ def noise_trained(
     *,
     normalisers: Mapping[str, Scalar] | None = None,
     arch: str | None = None,
+    arch_by_dataset: Mapping[str, Scalar] | None = None,
     declines: Callable[[str, tuple[int, int, int], int], str | None] | None = None,
     train: Mapping[str, Callable[[TrainRequest], Mapping[str, Any]]] | None = None,
 ) -> Method:
     """A method whose base classifier is normaliser -> network -> argmax.
 
     `normalisers` are those of its released networks by dataset, mean and deviation elsewhere; `arch` replaces the
-    field's choice for each dataset.
+    field's choice for each dataset but those of `arch_by_dataset`.
     """
     network = Param(
         name="arch",
         default=arch or "resnet50",
-        by_dataset={} if arch else ARCHITECTURES,
+        by_dataset=arch_by_dataset or {} if arch else ARCHITECTURES,
         help="cifar_resnetN or akamaster_resnetN (N = 6n+2), cifar_wrnN_K (N = 6n+4), kuangliu_resnet18, resnet50 and "
-        "torchvision's others, vit_base_patch16_224, mae_vit_base_patch16, mae_vit_large_patch16, digits_resnet",
+        "torchvision's others, vit_base_patch16_224, mae_vit_base_patch16, mae_vit_large_patch16, cifar_small_vit, "
+        "cifar_small_mae_vit, cifar_small_resnet, digits_resnet",
     )
     return Method(
         name=name,
@@ -141,10 +143,11 @@ def crop_side(dataset: str) -> int | None:
 def _no_patches(dataset: str, shape: tuple[int, int, int], num_classes: int) -> str | None:
     del dataset, num_classes
     channels, height, width = shape
-    if (channels, height, width) == (3, 224, 224):
+    if (channels, height, width) in ((3, 224, 224), (3, 32, 32)):
         return None
     return (
-        f"its ViT-B takes colour images of 224x224, these are {height}x{width} with {channels} channels; use gaussian"
+        f"its ViTs take colour images of 224x224 or 32x32, these are {height}x{width} with {channels} channels; "
+        "use gaussian"
     )
 
 
@@ -216,12 +219,13 @@ VIT_GAUSSIAN = noise_trained(
     "Gaussian augmentation, ViT-B",
     "Cohen, Rosenfeld & Kolter 2019; on a ViT-B/16 by Lei et al. 2025, public review, Rebuttal-Table 2",
     arch="vit_base_patch16_224",
-    normalisers={"imagenet": "half"},
+    arch_by_dataset={"cifar10": "cifar_small_vit"},  # ours
+    normalisers={"imagenet": "half", "cifar10": "half"},
     declines=_no_patches,
     train={"train": stage("classical", "gaussian")},
 )
 
-# Fine-tuned networks are not published, only the autoencoders that they start from.
+# Fine-tuned networks are not published, only the autoencoders that they start from: `train dmae finetune --init FILE`.
 DMAE = noise_trained(
     "dmae",
     "Denoising masked autoencoder",
@@ -229,4 +233,5 @@ DMAE = noise_trained(
     arch="mae_vit_base_patch16",
     normalisers={"cifar10": "mean_std_pixels"},
     declines=_no_colours,
+    train={"finetune": stage("dmae", "finetune")},
 )

@@ -152,7 +152,7 @@ def build_parts(setting: Setting, defaults: MethodDefaults, *, shape: tuple[int,
         lambda: build_network(name, num_classes=setting.num_classes, shape=seen),
         arch=name,
         recognise=classifier_arch,
-        select=_as_timm,
+        select=as_timm,
     )
     kinds = {**defaults.resize, **(defaults.resize_published if track == PUBLISHED else {})}
     resize = kinds.get(setting.dataset, kinds["imagenet"])
@@ -247,7 +247,7 @@ def _named(
         raise WeightsError(f"weights {file.name!r}: {refusal}") from None
 
 
-def _as_timm(state: dict[str, Tensor], file: WeightsFile) -> dict[str, Tensor]:
+def as_timm(state: dict[str, Tensor], file: WeightsFile) -> dict[str, Tensor]:
     """Hugging Face's names as timm's; without the index tables that BEiT's authors stored and timm computes."""
     if "vit.embeddings.cls_token" in state:
         from methods.diffusion.vit_conversion import convert_hf_vit

@@ -124,8 +124,8 @@ RRCM = Method(
             name="size",
             default="B",
             by_dataset={"digits": "tiny"},
-            choices=("S", "B", "B-Deep", "tiny"),
-            help="width and depth of the ViT; tiny is this project's own, for 8x8 images",
+            choices=("S", "B", "B-Deep", "XS", "tiny"),
+            help="width and depth of the ViT; XS (32x32) and tiny (8x8) are this project's own",
         ),
         Param(
             name="final_norm",

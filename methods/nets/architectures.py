@@ -12,6 +12,7 @@ from torch import nn
 from bench.types.errors import MethodError
 from bench.types.suggest import closest
 from methods.nets.cifar_resnet import akamaster_resnet, cifar_resnet
+from methods.nets.sizes import SIZES
 
 KNOWN = (
     "akamaster_resnet20",
@@ -23,7 +24,9 @@ KNOWN = (
     "beit_large_patch16_512",
     "cifar_resnet20",
     "cifar_resnet110",
+    "cifar_small_mae_vit",
     "cifar_small_resnet",
+    "cifar_small_vit",
     "cifar_wrn28_10",
     "deit_base_patch16_224",
     "digits_resnet",
@@ -41,6 +44,7 @@ KNOWN = (
     "vit_base_patch16_224",
     "vit_base_patch16_224_hf",
     "vit_base_patch16_384",
+    "vit_base_patch16_clip_384",
     "wide_resnet101_2",
     "wide_resnet50_2",
 )
@@ -59,6 +63,7 @@ _PATCHES_16: dict[str, tuple[str, dict[str, Any]]] = {
     "mae_vit_large_patch16": ("vit_large_patch16_224", {"global_pool": "avg"}),
     "vit_base_patch16_224": ("vit_base_patch16_224", {}),
     "vit_base_patch16_384": ("vit_base_patch16_384", {}),
+    "vit_base_patch16_clip_384": ("vit_base_patch16_clip_384", {}),
     # Hugging Face's ViT: with timm's eps of 1e-6 its logits are off by 3e-4.
     "vit_base_patch16_224_hf": ("vit_base_patch16_224", {"norm_layer": partial(nn.LayerNorm, eps=1e-12)}),
 }
@@ -85,6 +90,8 @@ def build_network(arch: str, *, num_classes: int, shape: tuple[int, int, int]) -
         # layout makes every convolution channels-last, which is worth a factor of 1.8.
         small: nn.Module = cifar_resnet(8, num_classes, channels, width=32, stem_stride=2)
         return small.to(memory_format=torch.channels_last)
+    if arch in ("cifar_small_vit", "cifar_small_mae_vit"):
+        return _small_vit(arch, num_classes, shape)
     if wide := re.fullmatch(r"cifar_wrn(\d{1,3})_(\d{1,2})", arch):
         from methods.nets.wide_resnet import WideResNet
 
@@ -112,6 +119,27 @@ def build_network(arch: str, *, num_classes: int, shape: tuple[int, int, int]) -
         )
         return vit
     raise MethodError(f"no architecture named {arch!r}.{closest(arch, KNOWN)} Known: {', '.join(KNOWN)}")
+
+
+def _small_vit(arch: str, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """timm's ViT with 4x4 patches, as wide and deep as rRCM's size XS; 809,354 parameters at 32x32 and 10 classes."""
+    channels, height, width = shape
+    if height != width or height % 4:
+        raise MethodError(f"arch {arch!r} takes square images of a side divisible by 4, got {height}x{width}")
+    from timm.models.vision_transformer import VisionTransformer
+
+    row = SIZES["XS"]
+    vit: nn.Module = VisionTransformer(
+        img_size=height,
+        patch_size=4,
+        in_chans=channels,
+        num_classes=num_classes,
+        embed_dim=row.embed_dim,
+        depth=row.depth,
+        num_heads=row.num_heads,
+        global_pool="avg" if arch == "cifar_small_mae_vit" else "token",
+    )
+    return vit
 
 
 def damp_batchnorm(network: nn.Module) -> None:

@@ -14,6 +14,7 @@ class Backbone:
     normaliser: str  # a kind of methods.nets.normalisers
 
 
+_CLIP = "0.48145466,0.4578275,0.40821073/0.26862954,0.26130258,0.27577711"  # Radford et al. 2021, in their code
 _NAMED = {
     "beit_large_patch16_512": Backbone(512, "half"),
     "beit_large_patch16_224": Backbone(224, "half"),
@@ -24,6 +25,8 @@ _NAMED = {
     "mae_vit_base_patch16": Backbone(224, "mean_std"),
     "mae_vit_large_patch16": Backbone(224, "mean_std"),
     "vit_base_patch16_384": Backbone(384, "half"),
+    "vit_base_patch16_clip_384": Backbone(384, _CLIP),
+    "cifar_small_vit": Backbone(None, "half"),
 }
 # torchvision's, whatever they are called
 _TORCHVISION = re.compile(r"(wide_)?resnet\d+(_2)?|resnext\d+_\d+x\dd")

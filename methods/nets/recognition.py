@@ -102,6 +102,10 @@ def classifier_arch(shapes: Shapes) -> str | None:
     patches = tensors.get("patch_embed.proj.weight", ())
     if "head.weight" in tensors and patches[1:] == (3, 16, 16):
         return _transformer(tensors, width=patches[0], depth=_count(tensors, "blocks"))
+    if "head.weight" in tensors and patches[2:] == (4, 4) and "blocks.0.attn.qkv.bias" in tensors:
+        row = SIZES["XS"]
+        if (patches[0], _count(tensors, "blocks")) == (row.embed_dim, row.depth):
+            return "cifar_small_mae_vit" if "fc_norm.weight" in tensors else "cifar_small_vit"
     return None
 
 
@@ -138,6 +142,8 @@ def _transformer(tensors: Shapes, *, width: int, depth: int) -> str | None:
         return f"mae_vit_{size}_patch16" if size else None
     if size != "base":
         return None
+    if "norm_pre.weight" in tensors:
+        return "vit_base_patch16_clip_384" if side_of(tensors) == 384 else None
     return "vit_base_patch16_384" if side_of(tensors) == 384 else "vit_base_patch16_224"
 
 

@@ -31,10 +31,7 @@ def log_smoothed(logits: Logits, x: Tensor, noises: Tensor) -> Tensor:
     For m = 1, its negative at the label is the plain cross-entropy.
     Source: Salman et al. 2019, the SmoothAdv objective: outside the logarithm, not the mean of m cross-entropies.
     """
-    m, B = noises.shape[:2]
-    log_p = torch.log_softmax(at_least_float32(logits((x + noises).flatten(0, 1))), dim=1)
-    # Averaged in the log domain: a plain mean underflows to log(0) where no copy believes in the label.
-    return torch.logsumexp(log_p.view(m, B, -1), dim=0) - math.log(m)
+    return _log_average(_log_copies(logits, x, noises))
 
 
 def pgd(
@@ -49,7 +46,7 @@ def pgd(
     moved = x
     for _ in range(steps):
         _, gradient = _ascent(logits, moved, labels, noises)
-        moved = moved + (2 * radius / steps) * _unit(gradient, source)
+        moved = moved + (2 * radius / steps) * unit(gradient, source)
         moved = within(moved.clamp(0.0, 1.0), x, radius)
     return moved
 
@@ -60,8 +57,11 @@ def ddn(
     """Decoupled direction and norm: the smallest perturbation seen to fool it, cut to the ball; x itself where none.
 
     The norm begins at `radius`, so that a warm-up of one is a warm-up of the other. Every perturbation but the last is
-    tried, the first of them being none. Pixels are rounded to 8 bits on the way.
-    Source: Rony et al. 2019, Algorithm 1, on the smoothed classifier as Salman et al. 2019, SmoothAdv-DDN.
+    tried, the first of them being none. Fooled is whose m hard labels have another class most often; of several, the
+    lowest. Pixels are rounded to 8 bits on the way, and the perturbation again after the cut, which may leave the ball
+    by the rounding: sqrt(C H W) / 510 at most.
+    Source: Rony et al. 2019, Algorithm 1, on the smoothed classifier as Salman et al. 2019, SmoothAdv-DDN; hard labels
+    and rounding as in their code.
     """
     B = len(x)
     delta = torch.zeros_like(x)
@@ -70,17 +70,18 @@ def ddn(
     smallest, norm = farthest.clone(), x.new_full((B,), radius)
     for step in range(steps):
         length = STEP_LAST + (STEP_FIRST - STEP_LAST) * (1 + math.cos(math.pi * step / steps)) / 2
-        log_p, gradient = _ascent(logits, x + delta, labels, noises)
-        fooled = log_p.argmax(dim=1) != labels
+        judged, gradient = _ascent(logits, x + delta, labels, noises)
+        fooled = judged != labels
         size = delta.flatten(1).norm(dim=1)
         better = fooled & (size < smallest)
         smallest = torch.where(better, size, smallest)
         best = torch.where(_per_image(better), delta, best)
-        delta = delta + length * _unit(gradient, source)
+        delta = delta + length * unit(gradient, source)
         norm = torch.minimum(norm * torch.where(fooled, 1 - GAMMA, 1 + GAMMA), farthest)
         delta = delta * _per_image(norm / delta.flatten(1).norm(dim=1).clamp_min(1e-12))
         delta = ((x + delta) * (LEVELS - 1)).round().div(LEVELS - 1).clamp(0.0, 1.0) - x
-    return within(x + best, x, radius)
+    best = ((within(x + best, x, radius) - x) * (LEVELS - 1)).round() / (LEVELS - 1)
+    return (x + best).clamp(0.0, 1.0)  # 8-bit images are in the range already
 
 
 def mixing_ends(
@@ -97,21 +98,22 @@ def mixing_ends(
 ) -> tuple[Tensor, Tensor]:
     """SmoothMix's two ends: what counts as clean, and the adversary after `steps` steps of `length`.
 
-    No ball around x, unless `max_norm` is given: then the adversary is projected to it in the end. The clean end is x,
-    or, for `clean_after` = 1 ("one-step adversary"), where the ascent is after so many steps, projected to the ball of
-    warmup * length * clean_after. Where the gradient is 0 an image stays.
-    Source: Jeong et al. 2021, Algorithm 1.
+    No ball around x, unless `max_norm` is given: then every step ends in it. The clean end is x, or, for `clean_after`
+    = 1 ("one-step adversary"), where the ascent is after so many steps, projected to the ball of warmup * length *
+    clean_after. Where the gradient is 0 an image stays.
+    Source: Jeong et al. 2021, Algorithm 1; the ball at every step, before the range of pixels, as in their code.
     """
     if not 0 <= clean_after <= steps:
         raise ValueError(f"clean_after must be within the {steps} steps, got {clean_after}")
     moved = clean = x
     for step in range(1, steps + 1):
         _, gradient = _ascent(logits, moved, labels, noises)
-        moved = (moved + length * _unit(gradient, None)).clamp(0.0, 1.0)
+        moved = moved + length * unit(gradient, None)
+        if max_norm is not None:
+            moved = within(moved, x, max_norm)
+        moved = moved.clamp(0.0, 1.0)
         if step == clean_after:
             clean = within(moved, x, warmup * length * clean_after)
-    if max_norm is not None:
-        moved = within(moved, x, max_norm)
     return clean, moved
 
 
@@ -140,16 +142,29 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def _ascent(logits: Logits, x: Tensor, labels: Tensor, noises: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the smoothed classifier, and the gradient of -log its probability of the label."""
+    """The class that most noisy copies are given, and the gradient of -log p of the label by the smoothed classifier.
+
+    Shapes: x (B, C, H, W), labels (B,), noises (m, B, C, H, W); result (B,) and (B, C, H, W).
+    """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        log_p = log_smoothed(logits, x, noises)
-        loss = -log_p.gather(1, labels[:, None]).sum()
+        copies = _log_copies(logits, x, noises)
+        loss = -_log_average(copies).gather(1, labels[:, None]).sum()
         (gradient,) = torch.autograd.grad(loss, x)
-    return log_p.detach(), gradient
+    return copies.detach().argmax(dim=2).mode(dim=0).values, gradient
 
 
-def _unit(gradient: Tensor, source: torch.Generator | None) -> Tensor:
+def _log_copies(logits: Logits, x: Tensor, noises: Tensor) -> Tensor:
+    m, B = noises.shape[:2]
+    return torch.log_softmax(at_least_float32(logits((x + noises).flatten(0, 1))), dim=1).view(m, B, -1)
+
+
+def _log_average(copies: Tensor) -> Tensor:
+    # Averaged in the log domain: a plain mean underflows to log(0) where no copy believes in the label.
+    return torch.logsumexp(copies, dim=0) - math.log(len(copies))
+
+
+def unit(gradient: Tensor, source: torch.Generator | None) -> Tensor:
     """Each image's gradient at length 1; where it is 0, a random direction from `source`, or 0 without one."""
     size = _per_image(gradient.flatten(1).norm(dim=1))
     unit = gradient / size.clamp_min(torch.finfo(gradient.dtype).tiny)

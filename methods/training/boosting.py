@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +15,78 @@ from bench.types.errors import UsageError
 from bench.weights.checkpoints import load_tensors
 from methods.nets.architectures import build_network
 from methods.nets.normalisers import Normaliser
-from methods.training.classical import check_copies, consistent_objective, noisy_objective
+from methods.training import classical, macer, smoothadv, smoothmix, stability
 from methods.training.export import export
-from methods.training.presets import resolve_settings
+from methods.training.presets import find_preset, resolve_settings
 from methods.training.run_stage import TrainingContext, accuracies, origin, prepare, sigma_of, weights_path
-from methods.training.settings import Boosting
-from methods.training.train_classifier import train_classifier
+from methods.training.settings import (
+    Boosting,
+    BoostingMacer,
+    BoostingSmoothAdv,
+    BoostingSmoothMix,
+    BoostingStability,
+    ClassifierSettings,
+)
+from methods.training.train_classifier import Loss, NoisyClassifier, train_classifier
 
-OBJECTIVES = {"gaussian": noisy_objective, "consistency": consistent_objective}
+
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """Training of the members by one loss."""
+
+    settings: type[Any]  # a class with `members` and `loss`; the objective and the check take no other
+    objective: Callable[[NoisyClassifier, Any], Loss]
+    check: Callable[[Any, tuple[int, ...]], None] = lambda _settings, _shape: None
+
+
+MEMBERS: Mapping[str, _Members] = {
+    "gaussian": _Members(Boosting, classical.noisy_objective),
+    "consistency": _Members(Boosting, classical.consistent_objective, classical.check_copies),
+    "stability": _Members(BoostingStability, stability.objective),
+    "smoothadv": _Members(BoostingSmoothAdv, smoothadv.objective, smoothadv.check),
+    "macer": _Members(BoostingMacer, macer.objective, macer.check),
+    "smoothmix": _Members(BoostingSmoothMix, smoothmix.objective, smoothmix.check),
+}
+
+
+def members_of(request: TrainRequest) -> _Members:
+    """The training of a request's members; that of Gaussian for an unknown loss, which its settings refuse."""
+    loss = request.overrides.get("loss", find_preset(request).values["loss"])
+    return MEMBERS.get(loss, MEMBERS["gaussian"])
 
 
 def train(request: TrainRequest) -> Mapping[str, Any]:
     """Train the members one after the other, with consecutive seeds, and pack them, the best first.
 
     Best by noisy accuracy on images that are not certified: the held-out training images, or, without any, the
-    training images themselves. Each member is resumed by itself.
+    training images themselves. Each member is resumed by itself. They are trained by the loss and the preset of a
+    single network's method (--set loss=...).
     Source: Horvath et al. 2022, Section 6.
     Raises: UsageError, DataError, TrainingError.
     """
-    preset, settings = resolve_settings(Boosting, request)
+    by = members_of(request)
+    preset, settings = resolve_settings(by.settings, request)
     sigma = sigma_of(request)
     if request.init is not None:
         raise UsageError(
             f"boosting trains members that must not begin alike, got init {str(request.init)!r}; leave --init out"
         )
-    if settings.loss == "consistency":
-        check_copies(settings, ())
     reports = []
     for i in range(settings.members):
         member = replace(request, seed=request.seed + i, out=request.out / f"member-{i}")
-        reports.append(train_classifier(member, Boosting, OBJECTIVES[settings.loss], sigma=sigma))
+        reports.append(train_classifier(member, by.settings, by.objective, sigma=sigma, check=by.check))
         if request.dry_run:
             return {**reports[0], "seconds": reports[0]["seconds"] * settings.members}
     context = prepare(request, preset, settings)
     if not context.world.leads:
         return reports[0]  # the first process packs and reports
-    by = "hold_out_accuracy" if settings.hold_out else "train_accuracy"
-    order = sorted(range(settings.members), key=lambda i: (-reports[i][by], i))
+    measure = "hold_out_accuracy" if settings.hold_out else "train_accuracy"
+    order = sorted(range(settings.members), key=lambda i: (-reports[i][measure], i))
     members = [load_tensors(Path(reports[i]["weights"]))[0] for i in order]
     path = weights_path(request)
     seeds = ",".join(str(request.seed + i) for i in order)
     meta = {**origin(context), "arch": settings.arch, "normaliser": settings.normaliser, "seeds": seeds}
+    meta["loss"] = settings.loss
     digest = export(path, {f"{i}.{name}": t for i, member in enumerate(members) for name, t in member.items()}, meta)
     shared = ("method", "stage", "dataset", "sigma", "preset", "reaches", "parameters")
     return {
@@ -66,14 +97,14 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
         "sha256": digest,
         "weights": str(path),
         "order": seeds,
-        "ordered_by": by,
-        "members": [{key: reports[i].get(key) for key in (by, "test_accuracy")} for i in order],
+        "ordered_by": measure,
+        "members": [{key: reports[i].get(key) for key in (measure, "test_accuracy")} for i in order],
         **_together(context, settings, members),
     }
 
 
 def _together(
-    context: TrainingContext, settings: Boosting, members: list[dict[str, Tensor]]
+    context: TrainingContext, settings: ClassifierSettings, members: list[dict[str, Tensor]]
 ) -> dict[str, float | None]:
     """Noisy accuracies of the sum of logits."""
     shape, device = context.dataset.shape, context.request.device

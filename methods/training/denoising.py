@@ -19,15 +19,17 @@ from methods.nets.denoisers import DENOISERS, build_denoiser
 from methods.nets.load_weights import load_weights
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch, denoiser_arch
-from methods.training import losses
+from methods.training import losses, schedules
 from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adam, parameters_of
 from methods.training.presets import resolve_settings
 from methods.training.rng import seeded_globals
-from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
+from methods.training.run_stage import TrainingContext, identity, noise_like, prepare, run_stage, sigma_of
 from methods.training.settings import Classical, Denoising
 from methods.training.train_classifier import Loss, NoisyClassifier, rate, train_classifier
+
+RESIDUAL = ("dncnn", "dncnn_wide", "dncnn_blind", "memnet")  # whose output is the input and what they predict
 
 
 def train_clean_classifier(request: TrainRequest) -> Mapping[str, Any]:
@@ -56,8 +58,10 @@ def clean_objective(classifier: NoisyClassifier, settings: Classical) -> Loss:
 def train_denoiser(request: TrainRequest) -> Mapping[str, Any]:
     """Train a denoiser for one noise level, before a classifier that stays as it is.
 
-    "stab_mse" goes on from a denoiser trained by "mse" (`request.init`); the others may.
-    Source: Salman et al. 2020, Section 3. Differs: an epoch's last incomplete batch is left out.
+    "stab_mse" goes on from a denoiser trained by "mse" (`request.init`); the others may. With query access the loss
+    asks surrogates in turn, one a batch, and the classifier itself only measures.
+    Source: Salman et al. 2020, Section 3; rotation of surrogates as in their code. Differs: an epoch's last incomplete
+    batch is left out; the last weights are kept, where theirs are those best on test images.
     Raises: UsageError, DataError, WeightsError, TrainingError.
     """
     preset, settings = resolve_settings(Denoising, request)
@@ -71,20 +75,30 @@ def train_denoiser(request: TrainRequest) -> Mapping[str, Any]:
         raise UsageError(
             f"denoiser must be one of {', '.join(DENOISERS)}, got {settings.denoiser!r}; give --set denoiser=..."
         )
+    if settings.initialisation == "orthogonal" and settings.denoiser not in RESIDUAL:
+        raise UsageError(
+            f"initialisation=orthogonal starts {', '.join(RESIDUAL)} as the identity, got {settings.denoiser!r}, which "
+            "would start at black; give --set initialisation=default"
+        )
+    if settings.surrogates and settings.objective == "mse":
+        raise UsageError("mse looks at no classifier, got surrogates; leave them out, or give --set objective=stab")
     context = prepare(request, preset, settings)
     shape = context.dataset.shape
-    file = _classifier_file(request, settings)
-    network = build_network(settings.classifier, num_classes=context.dataset.num_classes, shape=shape)
-    load_weights(network, _state(file), file, arch=settings.classifier, recognise=classifier_arch)
-    normalise = Normaliser(settings.normaliser, request.dataset, channels=shape[0])
-    classifier = nn.Sequential(normalise, network).to(request.device).eval().requires_grad_(False)
+    file = _classifier_file(request, settings.classifier_weights)
+    classifier = _frozen(context, file, settings.classifier, settings.normaliser)
+    others = [_classifier_file(request, name) for name in settings.surrogates.split()]
+    before = [_surrogate(context, other) for other in others] or [classifier]
     with seeded_globals("initialise", request.seed):
         denoiser = build_denoiser(settings.denoiser, in_channels=shape[0], sigma=sigma)
+        if settings.initialisation == "orthogonal":
+            start_as_identity(denoiser)
     init = {}
     if request.init is not None:
         start = WeightsFile(role="denoiser", path=request.init, sha256="", name=request.init.name)
         load_weights(denoiser, _state(start), start, arch=settings.denoiser, recognise=denoiser_arch)
         init = {"init": sha256_of_network(request.init)}
+    if others:
+        init["surrogates_sha256"] = " ".join(other.sha256 for other in others)
     denoiser = denoiser.to(request.device).train()
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
@@ -92,20 +106,21 @@ def train_denoiser(request: TrainRequest) -> Mapping[str, Any]:
         denoised = denoiser(x + sigma * noise_like(x, "noise", request.seed, step))
         if settings.objective == "mse":
             return {"loss": restoration(denoised, x)}
+        asked = before[step % len(before)]
         if settings.objective == "clf":
-            return {"loss": recognition(classifier(denoised), batch.labels)}
+            return {"loss": recognition(asked(denoised), batch.labels)}
         with torch.no_grad():
-            clean = classifier(x)
-        return {"loss": stabilisation(classifier(denoised), clean)}
+            clean = asked(x)
+        return {"loss": stabilisation(asked(denoised), clean)}
 
-    per_epoch = context.loader.steps_per_epoch
+    steps, per_epoch = schedules.length(settings.epochs, context.loader.steps_per_epoch, settings.steps)
     task = Task(
         modules={"denoiser": denoiser},
-        optimiser=adam(parameters_of(denoiser), lr=settings.lr),
+        optimiser=adam(parameters_of(denoiser), lr=settings.lr, weight_decay=settings.weight_decay),
         batches=context.loader.batches,
         loss=loss,
         rate=rate(settings, per_epoch),
-        steps=settings.epochs * per_epoch,
+        steps=steps,
         identity=identity(context, classifier_sha256=file.sha256, **init),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
@@ -115,11 +130,25 @@ def train_denoiser(request: TrainRequest) -> Mapping[str, Any]:
     return run_stage(context, task, denoiser.state_dict, logits=lambda x: classifier(denoiser(x)), meta=meta)
 
 
-def _classifier_file(request: TrainRequest, settings: Denoising) -> WeightsFile:
+def start_as_identity(denoiser: nn.Module) -> None:
+    """Orthogonal convolutions, of which the last is zero: a denoiser that adds to its input returns it.
+
+    Source: Salman et al. 2020, the DnCNN of their code.
+    """
+    convolutions = [module for module in denoiser.modules() if isinstance(module, nn.Conv2d)]
+    for module in convolutions:
+        nn.init.orthogonal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    nn.init.zeros_(convolutions[-1].weight)
+
+
+def _classifier_file(request: TrainRequest, name: str) -> WeightsFile:
+    """A classifier's file by path or name; without a name, the catalogue's own for the data set."""
     from methods.denoised import DENOISED
 
     alone = replace(DENOISED, roles=tuple(role for role in DENOISED.roles if role.name == "classifier"), train={})
-    given = {"classifier": settings.classifier_weights} if settings.classifier_weights else {}
+    given = {"classifier": name} if name else {}
     try:
         return resolve(alone, request.dataset, sigma_of(request), given, download=False)["classifier"]
     except WeightsError as error:
@@ -131,6 +160,29 @@ def _classifier_file(request: TrainRequest, settings: Denoising) -> WeightsFile:
         ) from error
 
 
+def _surrogate(context: TrainingContext, file: WeightsFile) -> nn.Module:
+    """A classifier of whatever architecture and normaliser its file is.
+
+    Raises: WeightsError where the file does not show the one, or say the other.
+    """
+    if "classifier" not in file.params or "normaliser" not in file.params:
+        raise WeightsError(
+            f"weights {file.name!r}: a surrogate's file must show its architecture and say its normaliser, got "
+            f"{dict(file.params)!r}; give one made by rrcm-bench train denoised classifier, or a name of the catalogue"
+        )
+    return _frozen(context, file, str(file.params["classifier"]), str(file.params["normaliser"]))
+
+
+def _frozen(context: TrainingContext, file: WeightsFile, arch: str, normaliser: str) -> nn.Module:
+    """A classifier behind its normaliser, on the request's device, that learns nothing."""
+    dataset, request = context.dataset, context.request
+    with seeded_globals("initialise", request.seed):  # weights that the file's take the place of
+        network = build_network(arch, num_classes=dataset.num_classes, shape=dataset.shape)
+    load_weights(network, _state(file), file, arch=arch, recognise=classifier_arch)
+    normalise = Normaliser(normaliser, request.dataset, channels=dataset.shape[0])
+    return nn.Sequential(normalise, network).to(request.device).eval().requires_grad_(False)
+
+
 def _state(file: WeightsFile) -> dict[str, Tensor]:
     state: dict[str, Tensor] = strip_prefixes(load_tensors(file.path, file.key)[0])
     return state
@@ -140,7 +192,7 @@ def restoration(denoised: Tensor, x: Tensor) -> Tensor:
     """Mean squared error of denoised images, per pixel ("MSE").
 
     Shapes: both (B, C, H, W) in [0, 1] units.
-    Source: Salman et al. 2020, the MSE objective. Differs: per pixel, not per image, which no step of Adam can tell.
+    Source: Salman et al. 2020, the MSE objective; the mean over pixels as in their code.
     """
     return losses.at_least_float32(denoised - x).square().mean()
 

@@ -7,8 +7,7 @@ depends on how a batch is cut into shares.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from methods.training.loop import Task
 from methods.training.losses import at_least_float32
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import resolve_settings
-from methods.training.rng import generator, seed_of, seeded_globals
+from methods.training.rng import generator, seeded_globals, seeded_layers
 from methods.training.run_stage import TrainingContext, identity, noise_like, prepare, run_stage
 from methods.training.settings import Diffusion
 from methods.training.sharding import current_share
@@ -61,7 +60,7 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
         t = _levels_like(z, levels, request.seed, step)
         eps = noise_like(z, "noise", request.seed, step)
         x_t = noised(table, z, eps, t)
-        with _seeded_dropout(settings.dropout, request, step):
+        with seeded_layers(settings.dropout, request.device, "dropout", request.seed, step, current_share().index):
             output = unet(x_t, t)
         return hybrid(
             table, output, z, eps, x_t, t, prediction=settings.prediction, weight=settings.lbd * levels / 1000
@@ -181,17 +180,3 @@ def _levels_like(z: Tensor, levels: int, seed: int, step: int) -> Tensor:
     share = current_share()
     drawn = torch.randint(levels, (share.whole(len(z)),), generator=generator("cpu", "level", seed, step))
     return share.take(drawn).to(z.device)
-
-
-@contextmanager
-def _seeded_dropout(dropout: float, request: TrainRequest, step: int) -> Iterator[None]:
-    """Seed the global generators, from which dropout draws, for one step."""
-    if dropout == 0:
-        yield
-        return
-    key = ("dropout", request.seed, step, current_share().index)
-    devices = [torch.device(request.device)] if request.device.startswith("cuda") else []
-    with seeded_globals(*key), torch.random.fork_rng(devices=devices):
-        if devices:
-            torch.cuda.manual_seed(seed_of(*key))
-        yield

@@ -20,9 +20,9 @@ def adamw(parameters: list[dict[str, Any]], *, lr: float, weight_decay: float) -
     )
 
 
-def adam(parameters: list[dict[str, Any]], *, lr: float) -> torch.optim.Optimizer:
-    """Adam without weight decay, the denoisers' choice (Kingma & Ba 2015)."""
-    return _with_base_lr(torch.optim.Adam(parameters, lr=lr), lr)
+def adam(parameters: list[dict[str, Any]], *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Adam with weight decay in the gradient (l2), the denoisers' choice (Kingma & Ba 2015)."""
+    return _with_base_lr(torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay), lr)
 
 
 def _with_base_lr(optimiser: torch.optim.Optimizer, lr: float) -> torch.optim.Optimizer:

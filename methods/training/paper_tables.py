@@ -11,7 +11,7 @@ from bench.types import Scalar
 from methods.nets.sizes import SIZES
 from methods.nets.vit import time_token_vit
 from methods.training.augment import colour_views
-from methods.training.presets import presets
+from methods.training.presets import Preset, presets
 
 _SIDE = 224  # of the images that the paper's sizes are counted for
 
@@ -41,7 +41,11 @@ def sizes() -> Sequence[Mapping[str, Scalar]]:
 
 
 def pretraining() -> Sequence[Mapping[str, Scalar]]:
-    """The pre-training presets of the paper's data sets."""
+    """The pre-training presets of the paper's data sets and sizes: the first of each, the others are ablations."""
+    first: dict[tuple[str, str], Preset] = {}
+    for preset in presets("rrcm", "pretrain"):
+        if preset.dataset in ("imagenet", "cifar10") and _SIDE in SIZES[preset.values["size"]].patch_sizes:
+            first.setdefault((preset.dataset, preset.values["size"]), preset)
     return [
         {
             "dataset": preset.dataset,
@@ -55,8 +59,8 @@ def pretraining() -> Sequence[Mapping[str, Scalar]]:
             "optimiser": "AdamW",
             "time_steps": f"{v['scales_first']} to {v['scales_last']}",
         }
-        for preset in presets("rrcm", "pretrain")
-        if preset.dataset in ("imagenet", "cifar10") and (v := preset.values)
+        for preset in first.values()
+        if (v := preset.values)
     ]
 
 

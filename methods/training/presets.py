@@ -31,7 +31,7 @@ class Preset:
     stage: str
     dataset: str
     reaches: str  # the number to compare with, and its source
-    values: Mapping[str, Any]  # its own over those of its bases
+    values: Mapping[str, Any]  # its own over those below it: of its bases, or of its members' method
     sigma: Mapping[str, Mapping[str, Any]]  # what differs by noise level, "0.25" -> values
 
 
@@ -39,14 +39,38 @@ def presets(method: str, stage: str) -> tuple[Preset, ...]:
     """Recipes of a stage, in the order of their file: a data set's first is its default."""
     bases, entries = read_folder()
     return tuple(
-        Preset(
-            **{key: entry[key] for key in HEAD},
-            values={**base_values(bases, entry), **own_values(entry)},
-            sigma=entry.get("sigma", {}),
-        )
-        for entry in entries
-        if (entry["method"], entry["stage"]) == (method, stage)
+        _whole(bases, entries, entry) for entry in entries if (entry["method"], entry["stage"]) == (method, stage)
     )
+
+
+def _whole(bases: list[dict[str, Any]], entries: list[dict[str, Any]], entry: Mapping[str, Any]) -> Preset:
+    values, sigma = below(bases, entries, entry)
+    own, by_sigma = own_values(entry), entry.get("sigma", {})
+    # What a preset says for all noise levels counts before what is below it for one.
+    kept = {level: {key: v for key, v in part.items() if key not in own} for level, part in sigma.items()}
+    return Preset(
+        **{key: entry[key] for key in HEAD},
+        values={**values, **own},
+        sigma={
+            level: {**kept.get(level, {}), **by_sigma.get(level, {})} for level in dict.fromkeys((*kept, *by_sigma))
+        },
+    )
+
+
+def below(
+    bases: list[dict[str, Any]], entries: list[dict[str, Any]], entry: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]:
+    """Settings that a preset builds on: for all noise levels, and by level.
+
+    Those of its bases; or, where it trains members by another method's `loss`, that method's preset of the same name,
+    else its first of the data set.
+    """
+    loss = own_values(entry).get("loss")
+    if loss is None:
+        return base_values(bases, entry), {}
+    known = [e for e in entries if (e["method"], e["stage"], e["dataset"]) == (loss, "train", entry["dataset"])]
+    member = _whole(bases, entries, next((e for e in known if e["name"] == entry["name"]), known[0]))
+    return member.values, member.sigma
 
 
 def read_folder() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -76,7 +100,7 @@ def resolve_settings(kind: type[Settings], request: TrainRequest) -> tuple[Prese
     An empty preset name, or "default", means the data set's first.
     Raises: UsageError for an unknown preset, key or value.
     """
-    preset = _find(request)
+    preset = find_preset(request)
     by_sigma = preset.sigma.get(f"{request.sigma:g}", {}) if request.sigma is not None else {}
     values = {**preset.values, **by_sigma}
     hints = get_type_hints(kind)
@@ -93,7 +117,23 @@ def resolve_settings(kind: type[Settings], request: TrainRequest) -> tuple[Prese
     return preset, settings
 
 
-def _find(request: TrainRequest) -> Preset:
+def find_preset(request: TrainRequest) -> Preset:
+    """The preset that a request names; members of another loss (--set loss=...) are that method's own, as many.
+
+    Raises: UsageError for an unknown one.
+    """
+    preset = _named(request)
+    loss = request.overrides.get("loss")
+    if "loss" not in preset.values or loss in (None, preset.values["loss"]):
+        return preset
+    bases, entries = read_folder()
+    if (loss, "train", preset.dataset) not in {tuple(entry[key] for key in SCOPE) for entry in entries}:
+        return preset  # whose settings refuse the loss
+    head = {key: getattr(preset, key) for key in HEAD}
+    return _whole(bases, entries, {**head, "loss": loss, "members": preset.values["members"]})
+
+
+def _named(request: TrainRequest) -> Preset:
     known = presets(request.method, request.stage)
     fitting = [preset for preset in known if preset.dataset == request.dataset]
     if request.preset in ("", "default"):
@@ -133,7 +173,7 @@ def _check(settings: StageSettings) -> None:
         value = getattr(settings, field.name)
         if isinstance(value, str | bool):
             continue
-        least = 1 if field.name in AT_LEAST_ONE else 0
+        least = 1 if field.name in AT_LEAST_ONE and field.default != 0 else 0
         most = _THREADS if field.name in ("threads", "workers") else _MOST
         if not least <= value <= most:
             raise UsageError(

@@ -39,3 +39,16 @@ def seeded_globals(*words: int | str | float) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def seeded_layers(rate: float, device: str, *words: int | str | float) -> Iterator[None]:
+    """Seed the global generators of the CPU and of a device, and put them back: for layers that drop at a rate."""
+    if rate == 0:
+        yield
+        return
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    with seeded_globals(*words), torch.random.fork_rng(devices=cuda):
+        if cuda:
+            torch.cuda.manual_seed(seed_of(*words))
+        yield

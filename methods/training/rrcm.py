@@ -19,14 +19,15 @@ from bench.types import TrainRequest
 from bench.types.errors import UsageError
 from methods.nets.normalisers import Normaliser
 from methods.nets.sizes import SIZES
-from methods.nets.vit import TimeTokenClassifier, TimeTokenViT, karras_grid, nearest_time
-from methods.training import losses, schedules
+from methods.nets.vit import TimeTokenClassifier, TimeTokenViT, nearest_time
+from methods.training import levels, losses, schedules
 from methods.training.augment import mix
 from methods.training.distributed import World, gathered
 from methods.training.distributed_setup import compiled
 from methods.training.encoder import load_encoder
 from methods.training.loader import Batch
 from methods.training.loop import Task
+from methods.training.moco import moco_loss
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import resolve_settings
 from methods.training.rng import generator, seeded_globals
@@ -51,6 +52,7 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
             f"rrcm pretrain starts from random weights, got init {str(request.init)!r}; "
             "leave --init out, or use --resume"
         )
+    levels.check(settings)
     context = prepare(request, preset, settings, views=3)
     with seeded_globals("initialise", request.seed):
         online = _encoder(settings.size, context.dataset.shape, settings.projector, settings.initialisation == "moco")
@@ -59,17 +61,25 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
         online.patch_embed.requires_grad_(False)
     # Stays in training mode: its batch norms use the batch, and only parameters are averaged.
     target = copy.deepcopy(online).requires_grad_(False)
+    modules: dict[str, nn.Module] = {"online": online, "target": target}
+    goal = online
+    if settings.consistency_ema > 0:
+        goal = modules["consistency_target"] = copy.deepcopy(target)
     half = Normaliser("half", request.dataset).to(request.device)
     nets = _Nets(
         online=online,
         target=target,
         features=compiled(online.features, settings),
         target_features=compiled(target.features, settings),
+        goal_features=compiled(goal.features, settings),
         world=context.world,
     )
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
-        return _pretrain_loss(nets, [half(view) for view in batch.views], settings, request.seed, step)
+        views = [half(view) for view in batch.views]
+        if settings.objective == "moco":
+            return _moco_loss(nets, views, settings, request.seed, step)
+        return _pretrain_loss(nets, views, settings, request.seed, step)
 
     def update_target(step: int) -> None:
         rate = schedules.ema_rate(
@@ -78,9 +88,11 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
         with torch.no_grad():
             slow, fast = [[p.detach() for p in network.parameters()] for network in (target, online)]
             torch._foreach_lerp_(slow, fast, 1 - rate)
+            if goal is not online:
+                torch._foreach_lerp_([p.detach() for p in goal.parameters()], fast, 1 - settings.consistency_ema)
 
     task = Task(
-        modules={"online": online, "target": target},
+        modules=modules,
         optimiser=adamw(parameters_of(online), lr=settings.lr, weight_decay=settings.weight_decay),
         batches=context.loader.batches,
         loss=loss,
@@ -93,7 +105,10 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
         bf16=settings.precision == "bf16",
         device=request.device,
     )
-    return run_stage(context, task, online.state_dict, logits=None, meta={"size": settings.size, "normaliser": "half"})
+    meta = {"size": settings.size, "normaliser": "half"}
+    if settings.objective != "rrcm":
+        meta["objective"] = settings.objective
+    return run_stage(context, task, online.state_dict, logits=None, meta=meta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,19 +119,14 @@ class _Nets:
     target: TimeTokenViT
     features: Callable[..., Tensor]  # of the online network
     target_features: Callable[..., Tensor]
+    goal_features: Callable[..., Tensor]  # of the consistency target
     world: World
 
 
 def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: int, step: int) -> dict[str, Tensor]:
     x, a1, a2 = views
     eps = noise_like(x, "noise", seed, step)  # one draw for all passes of a step
-    n = schedules.num_scales(
-        step, settings.steps, first=settings.scales_first, last=settings.scales_last, form=settings.schedule
-    )
-    grid = karras_grid(n)
-    # One pair of neighbours for the whole batch (paper: "unique n for each batch").
-    i = int(torch.randint(n - 1, (), generator=generator("cpu", "level", seed, step)))
-    noisy, cleaner, clean = grid[i], grid[i + 1], grid[-1]
+    noisy, cleaner, clean = levels.compared(settings, seed, step)
     symmetric = settings.contrastive == "symmetric"
     augmented = [a1 + clean * eps, a2 + clean * eps]
     # One pass over all that needs a gradient: the encoder has no batch norm, so the others in a batch change nothing.
@@ -125,7 +135,7 @@ def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: i
     features = nets.features(torch.cat(inputs), times.repeat_interleave(len(x)), final_norm=True).chunk(len(inputs))
     projections = [_project(nets.online, view) for view in features[1:]]
     with torch.no_grad():
-        goal = nets.features(x + cleaner * eps, cleaner, final_norm=True)
+        goal = nets.goal_features(x + cleaner * eps, cleaner, final_norm=True)
         others = [augmented[1], augmented[0]][: len(projections)]  # the other view of each
         goals = [_project(nets.target, nets.target_features(view, clean, final_norm=True)) for view in others]
         # Negatives of all processes. They are targets, which get no gradient, so that none has to travel back.
@@ -134,6 +144,17 @@ def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: i
     contrastive = losses.contrastive(projections, goals, settings.tau, first=first)
     consistency = losses.trajectory_consistency(features[0], goal, settings.tau, first=first)
     return {"loss": contrastive + consistency, "contrastive": contrastive, "consistency": consistency}
+
+
+def _moco_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: int, step: int) -> dict[str, Tensor]:
+    def online(x: Tensor, t: float) -> Tensor:
+        return _project(nets.online, nets.features(x, t, final_norm=True))
+
+    def target(x: Tensor, t: float) -> Tensor:
+        return gathered(_project(nets.target, nets.target_features(x, t, final_norm=True)), nets.world)
+
+    first = nets.world.rank * len(views[0])
+    return moco_loss(online, target, (views[1], views[2]), settings, seed=seed, step=step, first=first)
 
 
 def finetune(request: TrainRequest) -> Mapping[str, Any]:
@@ -180,7 +201,7 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         )
         return {"loss": parts.total, "ce": parts.ce, "kl": parts.kl, "entropy": parts.entropy}
 
-    per_epoch = context.loader.steps_per_epoch
+    steps, per_epoch = schedules.length(settings.epochs, context.loader.steps_per_epoch, settings.steps)
 
     def rate(step: int) -> float:
         epoch = step // per_epoch if settings.lr_by == "epoch" else step / per_epoch
@@ -193,7 +214,7 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         batches=context.loader.batches,
         loss=loss,
         rate=rate,
-        steps=settings.epochs * per_epoch,
+        steps=steps,
         identity=identity(context, init=digest),
         clip=settings.clip,
         bf16=settings.precision == "bf16",

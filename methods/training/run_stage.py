@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +105,10 @@ def identity(context: TrainingContext, **more: Any) -> dict[str, Any]:
     """Settings by which two training runs are the same: all but the device and how steps are executed on it."""
     request = context.request
     words = {"method": request.method, "stage": request.stage, "dataset": request.dataset, "sigma": request.sigma}
-    chosen = {key: value for key, value in asdict(context.settings).items() if key not in EXECUTION}
-    if not chosen["ema"]:
-        del chosen["ema"]  # checkpoints that are older than the setting go on
+    # Without what is as it is by default: checkpoints that are older than such a setting go on.
+    own = {field.name: field.default for field in fields(context.settings)}
+    values = asdict(context.settings).items()
+    chosen = {key: value for key, value in values if key not in EXECUTION and value != own[key]}
     if order := getattr(context.dataset, "class_order", ""):
         words["class_order"] = order
     return {**words, "seed": request.seed, "images": context.loader.count, **chosen, **more}

@@ -33,25 +33,38 @@ def num_scales(step: int, total: int, *, first: int = 20, last: int = 80, form: 
 def ema_rate(step: int, total: int, *, m: float = 10.0, start: float = 0.99, end: float = 0.9999) -> float:
     """Rate of the contrastive target network: l rises from start to end, and a logistic of slope m bends it.
 
-    Eq. 14 as printed swaps two letters; this reads a = 2 / (1 + exp(-m (l - S) / (E - S))) - 1.
+    Eq. 14 as printed swaps two letters; this reads a = 2 / (1 + exp(-m (l - S) / (E - S))) - 1. For equal ends it is
+    their rate.
     Source: rRCM paper, Eq. 13-15.
     """
+    if start == end:
+        return start
     share = min(step / total, 1.0)
     level = math.sqrt(share * (end**2 - start**2) + start**2)
     a = 2 / (1 + math.exp(-m * (level - start) / (end - start))) - 1
     return a * end + (1 - a) * start
 
 
-def warmup_cosine(position: float, *, warmup: float, total: float) -> float:
-    """Share of the full learning rate: linear from 0 to 1 over the warm-up, then half a cosine down to 0.
+def warmup_cosine(position: float, *, warmup: float, total: float, floor: float = 0.0) -> float:
+    """Share of the full learning rate: linear from 0 to 1 over the warm-up, then half a cosine down to the floor.
 
     Units: position, warm-up and total in steps, or all in epochs. Source: Loshchilov & Hutter 2017, Eq. 5.
     """
     if position < warmup:
         return position / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (position - warmup) / max(total - warmup, 1e-9))))
+    share = 0.5 * (1 + math.cos(math.pi * min(1.0, (position - warmup) / max(total - warmup, 1e-9))))
+    return floor + (1 - floor) * share if floor else share
 
 
-def step_decay(epoch: int, *, every: int, gamma: float = 0.1) -> float:
+def length(epochs: int, per_epoch: int, budget: int) -> tuple[int, float]:
+    """Steps of a run, and how many of them count as an epoch of its schedules.
+
+    With a budget of steps a recipe is stretched or squeezed to it as a whole: drops of the learning rate, warm-ups and
+    deferred losses keep their share of the run. Without one, an epoch is the training set.
+    """
+    return (budget, budget / epochs) if budget else (epochs * per_epoch, per_epoch)
+
+
+def step_decay(epoch: float, *, every: int, gamma: float = 0.1) -> float:
     """Share of the full learning rate that falls by gamma at epochs every, 2 * every, ... (Cohen et al. 2019)."""
     return float(gamma ** (epoch // every))

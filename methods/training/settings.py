@@ -20,6 +20,7 @@ AT_LEAST_ONE = (
     "members",
     "attack_steps",
     "accumulate",
+    "lora_rank",
 )
 
 
@@ -45,6 +46,9 @@ class StageSettings:
     can_distribute: ClassVar[bool] = False  # several processes
 
 
+Member = Literal["gaussian", "consistency", "stability", "smoothadv", "macer", "smoothmix"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierSettings(StageSettings):
     """Settings of training a classifier from scratch, whatever its loss."""
@@ -59,8 +63,10 @@ class ClassifierSettings(StageSettings):
     weight_decay: float
     epochs: int
     decay: Literal["step", "cosine"]
-    lr_every: int  # epochs between two drops to a tenth ("step")
+    lr_every: int  # epochs between two drops ("step")
     warmup_epochs: float  # ("cosine")
+    lr_gamma: float = 0.1  # what is left of lr after a drop ("step")
+    steps: int = 0  # budget: the recipe's epochs take so many steps, whatever the training set; 0: its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +77,6 @@ class Classical(ClassifierSettings):
     lbd: float  # unused by Gaussian, as are eta and form
     eta: float
     form: Literal["default", "xent", "kl", "mse"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Boosting(Classical):
-    """Several networks, trained independently."""
-
-    members: int
-    loss: Literal["gaussian", "consistency"]  # of each member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +122,49 @@ class Stability(ClassifierSettings):
     lbd: float
 
 
+# Several networks, trained independently, by the settings of their loss.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boosting(Classical):
+    """Members of Gaussian or Consistency."""
+
+    members: int
+    loss: Member  # of each member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoostingSmoothAdv(SmoothAdv):
+    """Members of SmoothAdv."""
+
+    members: int
+    loss: Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoostingMacer(Macer):
+    """Members of MACER."""
+
+    members: int
+    loss: Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoostingSmoothMix(SmoothMix):
+    """Members of SmoothMix."""
+
+    members: int
+    loss: Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoostingStability(Stability):
+    """Members of Stability training."""
+
+    members: int
+    loss: Member
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denoising(StageSettings):
     """A denoiser before a frozen classifier."""
@@ -136,11 +177,18 @@ class Denoising(StageSettings):
     classifier: str  # its architecture
     classifier_weights: str  # a file or a name of the catalogue; empty: the catalogue's own for this data set
     normaliser: str  # of the classifier
+    initialisation: Literal[
+        "default", "orthogonal"
+    ]  # orthogonal: and the last convolution zero, the start the identity
     lr: float  # Adam's
+    weight_decay: float  # Adam's, added to the gradient (l2)
     epochs: int
     decay: Literal["step", "cosine"]
     lr_every: int
     warmup_epochs: float
+    lr_gamma: float = 0.1
+    steps: int = 0  # budget, as a classifier's
+    surrogates: str = ""  # query access: files or names, "A B C", one a batch in turn; empty: the classifier itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +214,14 @@ class Pretrain(StageSettings):
     ema_end: float
     initialisation: Literal["default", "moco"]
     patch_embed: Literal["trainable", "frozen"]  # frozen: authors' ImageNet code, not in the paper
+    # Ablations of the paper (Appendices E and F); the defaults are the method.
+    objective: Literal["rrcm", "moco"] = "rrcm"  # moco: views contrasted under noise, and no trajectory
+    t_max: float = 80.0  # noisiest level of the grid, of pixels in [-1, 1]
+    pairing: Literal["adjacent", "initial"] = (
+        "adjacent"  # initial: each level with the cleanest, not with its neighbour
+    )
+    levels: str = ""  # levels to draw from, "0.5 1 2"; empty: the grid's, or for moco 0.002, 0.5, 1 and 2
+    consistency_ema: float = 0.0  # EMA rate of the consistency target; 0: the network itself, without gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +247,64 @@ class Finetune(StageSettings):
     mixup: float
     cutmix: float
     smoothing: float  # of the labels
+    steps: int = 0  # budget, as a classifier's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DmaeFinetune(StageSettings):
+    """A ViT fine-tuned at one noise level, from a masked autoencoder of noisy images."""
+
+    can_accumulate: ClassVar[bool] = True
+    can_distribute: ClassVar[bool] = True
+
+    arch: str
+    normaliser: str
+    start: Literal["pretrained", "random"]  # random: without an autoencoder, which is no result of the paper
+    lr: float  # of the top layer
+    lr_min: float
+    layer_decay: float
+    weight_decay: float  # of matrices alone
+    drop_path: float  # of the last block; the first has none
+    epochs: int
+    warmup_epochs: float
+    copies: int  # noisy copies of an image in a step; 1: cross-entropy alone
+    lbd: float
+    eta: float
+    mixup: float
+    cutmix: float
+    smoothing: float  # of the labels
+    head_std: float
+    steps: int = 0  # budget, as a classifier's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DdsFinetune(StageSettings):
+    """An off-the-shelf classifier fine-tuned on denoised images (FT-CADIS)."""
+
+    can_accumulate: ClassVar[bool] = True
+    can_distribute: ClassVar[bool] = True
+
+    classifier: str  # its architecture
+    normaliser: str  # by_classifier: its family's
+    denoiser: str  # the diffusion network's architecture
+    denoiser_weights: str  # a file or a name of the catalogue; empty: the catalogue's own for this data set
+    copies: int  # denoised copies of an image in a step
+    attack_steps: int
+    radius: float  # l2, pixels in [0, 1]: the authors' 64/256 counts in [-1, 1], so that it is half of that here
+    lbd: float  # of the masked adversarial loss
+    warm_start: bool  # whether an image without a right copy learns from its least wrong one
+    adapter: Literal["full", "lora"]  # lora: rank r on queries and values, and the head
+    lora_rank: int
+    lora_alpha: float
+    lr: float  # of the top layer
+    lr_min: float
+    layer_decay: float
+    weight_decay: float  # of matrices alone, at the start
+    weight_decay_end: float  # half a cosine leads there
+    attention_dropout: float  # of the last block; the first has none
+    epochs: int
+    warmup_epochs: float
+    steps: int = 0  # budget, as a classifier's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,12 +44,12 @@ class NoisyClassifier:
     logits: Logits  # the network behind its normaliser
     sigma: float
     seed: int
-    steps_per_epoch: int
+    steps_per_epoch: float  # a fraction where a budget of steps is given
     num_classes: int
 
     def epoch(self, step: int) -> int:
         """The epoch of a step, from 0."""
-        return step // self.steps_per_epoch
+        return int(step // self.steps_per_epoch)
 
     def warmup_share(self, step: int, epochs: int) -> float:
         """Share of a strength that grows by the epoch: 1 / epochs in the first, 1 in the last of them and after."""
@@ -93,12 +93,13 @@ def train_classifier(
         answer: Tensor = network(normalise(x))
         return answer
 
+    steps, per_epoch = schedules.length(settings.epochs, context.loader.steps_per_epoch, settings.steps)
     classifier = NoisyClassifier(
         network=network,
         logits=logits,
         sigma=sigma,
         seed=request.seed,
-        steps_per_epoch=context.loader.steps_per_epoch,
+        steps_per_epoch=per_epoch,
         num_classes=num_classes,
     )
     make = sgd if settings.optimiser == "sgd" else adamw
@@ -107,8 +108,8 @@ def train_classifier(
         optimiser=make(parameters_of(network), lr=settings.lr, weight_decay=settings.weight_decay),
         batches=context.loader.batches,
         loss=objective(classifier, settings),
-        rate=rate(settings, classifier.steps_per_epoch),
-        steps=settings.epochs * classifier.steps_per_epoch,
+        rate=rate(settings, per_epoch),
+        steps=steps,
         identity=identity(context, **init),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
@@ -118,12 +119,12 @@ def train_classifier(
     return run_stage(context, task, network.state_dict, logits=logits, meta=meta)
 
 
-def rate(settings: ClassifierSettings | Denoising, per_epoch: int) -> Callable[[int], float]:
+def rate(settings: ClassifierSettings | Denoising, per_epoch: float) -> Callable[[int], float]:
     """Share of the learning rate by the step."""
 
     def share(step: int) -> float:
         if settings.decay == "step":
-            return schedules.step_decay(step // per_epoch, every=settings.lr_every)
+            return schedules.step_decay(step // per_epoch, every=settings.lr_every, gamma=settings.lr_gamma)
         return schedules.warmup_cosine(step / per_epoch, warmup=settings.warmup_epochs, total=settings.epochs)
 
     return share

@@ -95,10 +95,12 @@ def test_the_normalisers_are_those_of_the_released_networks() -> None:
     assert next(p for p in SMOOTHADV.params if p.name == "normaliser").inferred
 
 
-def test_the_vit_takes_photographs_alone() -> None:
+def test_the_vit_takes_photographs_and_small_colour_images() -> None:
     assert VIT_GAUSSIAN.declines("imagenet", (3, 224, 224), 1000) is None
-    assert VIT_GAUSSIAN.declines("cifar10", (3, 32, 32), 10) == (
-        "its ViT-B takes colour images of 224x224, these are 32x32 with 3 channels; use gaussian"
+    assert VIT_GAUSSIAN.declines("cifar10", (3, 32, 32), 10) is None
+    assert VIT_GAUSSIAN.declines("digits", (1, 8, 8), 10) == (
+        "its ViTs take colour images of 224x224 or 32x32, these are 8x8 with 1 channels; use gaussian"
     )
+    assert next(p for p in VIT_GAUSSIAN.params if p.name == "arch").default_for("cifar10") == "cifar_small_vit"
     assert next(p for p in VIT_GAUSSIAN.params if p.name == "arch").default_for("imagenet") == "vit_base_patch16_224"
     assert SMOOTHADV.declines("digits", (1, 8, 8), 10) is None

@@ -51,6 +51,21 @@ def test_cifars_wide_networks_have_the_published_number_of_parameters(arch: str,
     assert classifier_arch(shapes_of(network)) == arch
 
 
+@pytest.mark.parametrize(
+    ("arch", "side", "parameters"),
+    [
+        ("cifar_small_vit", 32, 809_354),
+        ("cifar_small_mae_vit", 32, 809_354),
+        ("vit_base_patch16_clip_384", 384, 86_098_954),
+    ],
+)
+def test_vits_of_fine_tuning_are_recognised(arch: str, side: int, parameters: int) -> None:
+    network = on_meta(arch, side=side)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert classifier_arch(shapes_of(network)) == arch
+    assert backbone("vit_base_patch16_clip_384").side == 384
+
+
 def test_a_depth_that_no_wide_network_has_is_refused() -> None:
     for arch in ("cifar_wrn27_10", "cifar_wrn4_1", "cifar_wrn28_0"):
         with pytest.raises(MethodError, match=r"6n\+4"):

@@ -214,7 +214,7 @@ def test_a_wrong_request_is_refused_in_one_line(
 
 def test_every_preset_names_a_network_of_its_data_set_and_a_share_of_its_levels() -> None:
     known = presets("dds", "diffusion")
-    assert [preset.name for preset in known] == ["cifar10", "cifar10-small", "imagenet", "digits"]
+    assert [preset.name for preset in known] == ["cifar10", "cifar10-small", "cifar10-small-long", "imagenet", "digits"]
     channels = {"digits": 1, "cifar10": 3, "imagenet": 3}
     for preset in known:
         _, settings = resolve_settings(Diffusion, request(Path(), preset=preset.name, overrides={}))

@@ -20,8 +20,19 @@ from bench.weights.resolve import inspect
 from methods.boosting import BOOSTING
 from methods.denoised import DENOISED
 from methods.nets.architectures import build_network
+from methods.nets.denoisers import build_denoiser
 from methods.noise_trained import MACER, SMOOTHADV, SMOOTHMIX, STABILITY, VIT_GAUSSIAN
-from methods.training import boosting, classical, denoising, macer, pack_ensemble, smoothadv, smoothmix, stability
+from methods.training import (
+    boosting,
+    classical,
+    denoising,
+    macer,
+    pack_ensemble,
+    schedules,
+    smoothadv,
+    smoothmix,
+    stability,
+)
 from methods.training.loop import METRICS
 from methods.training.presets import presets, resolve_settings
 from methods.training.rng import seeded_globals
@@ -35,6 +46,7 @@ from methods.training.settings import (
     Stability,
     StageSettings,
 )
+from methods.training.train_classifier import rate
 
 STAGES: dict[tuple[str, str], tuple[Stage, type[StageSettings]]] = {
     ("smoothadv", "train"): (smoothadv.train, SmoothAdv),
@@ -121,7 +133,8 @@ def test_every_preset_gives_every_setting_at_every_noise_level(method: str, stag
         assert set(preset.sigma) <= {"0.25", "0.5", "1"}, "keys must be what %g prints"
         for sigma in (None, 0.25, 0.5, 1.0):
             asked = request(method, stage, Path(), preset=preset.name, sigma=sigma, overrides={})
-            _, settings = resolve_settings(STAGES[method, stage][1], asked)
+            kind = boosting.members_of(asked).settings if method == "boosting" else STAGES[method, stage][1]
+            _, settings = resolve_settings(kind, asked)
             assert set(dataclasses.asdict(settings)) >= set(preset.values) | {
                 k for d in preset.sigma.values() for k in d
             }
@@ -140,6 +153,7 @@ PAPER: list[tuple[str, str, str, float, dict[str, Any]]] = [
     ("boosting", "train", "cifar10", 0.5, {"members": 10, "batch": 256, "epochs": 150, "lr_every": 50}),
     ("boosting", "train", "imagenet", 1.0, {"members": 3, "arch": "resnet50"}),
     ("denoised", "denoiser", "cifar10", 0.5, {"objective": "mse", "lr": 1e-3, "batch": 256, "epochs": 90}),
+    ("denoised", "denoiser", "imagenet", 0.5, {"weight_decay": 1e-4, "initialisation": "orthogonal", "batch": 256}),
 ]
 
 
@@ -165,7 +179,19 @@ REFUSED: list[tuple[str, str, dict[str, Any], type[BenchError], str]] = [
     ("smoothmix", "train", {"overrides": {"clean_after": "9"}}, UsageError, "within the attack's 2 steps, got 9"),
     ("smoothmix", "train", {"overrides": {"attack_length": "0"}}, UsageError, "attack_length must be positive"),
     ("boosting", "train", {"overrides": {"members": "0"}}, UsageError, "members must be at least 1, got 0"),
-    ("boosting", "train", {"overrides": {"loss": "consistency"}}, UsageError, "at least 2 noisy copies, got copies=1"),
+    (
+        *("boosting", "train", {"overrides": {"loss": "consistency", "copies": "1"}}),
+        *(UsageError, "at least 2 noisy copies, got copies=1"),
+    ),
+    ("boosting", "train", {"overrides": {"loss": "smoothadv", "radius": "0"}}, UsageError, "got 0.0"),
+    ("boosting", "train", {"overrides": {"loss": "cat-rs"}}, UsageError, "loss must be one of gaussian, consistency"),
+    ("boosting", "train", {"overrides": {"radius": "1"}}, UsageError, "no setting 'radius'"),
+    ("denoised", "denoiser", {"overrides": {"initialisation": "orthogonal"}}, UsageError, "as the identity, got 'ffd"),
+    (
+        *("denoised", "denoiser", {"overrides": {"objective": "mse", "surrogates": "x"}}),
+        *(UsageError, "mse looks at no classifier"),
+    ),
+    ("denoised", "denoiser", {"overrides": {"surrogates": "/nowhere"}}, WeightsError, "found neither"),
     ("boosting", "train", {"init": Path("x")}, UsageError, "must not begin alike"),
     ("denoised", "classifier", {"sigma": 0.25}, UsageError, "leave --sigma out"),
     ("denoised", "denoiser", {"overrides": {"objective": "stab_mse"}}, UsageError, "give --init FILE"),
@@ -230,6 +256,40 @@ def test_the_members_differ_and_stand_in_the_order_of_what_they_can(tmp_path: Pa
     assert not torch.equal(tensors["0.conv1.weight"], tensors["1.conv1.weight"])
     first = tmp_path / f"member-{int(report['order'].split(',')[0]) - 7}" / "boosting-train-0.25.safetensors"
     assert torch.equal(load_file(first)["conv1.weight"], tensors["0.conv1.weight"])
+
+
+@pytest.mark.parametrize("loss", ["consistency", "stability", "smoothadv", "macer", "smoothmix"])
+@seeded_globals(1)
+def test_a_member_is_the_network_that_its_loss_s_method_trains(loss: str, tmp_path: Path) -> None:
+    changes = {**SHORT, "loss": loss, "members": "1"}
+    report = boosting.train(request("boosting", "train", tmp_path / "boosting", overrides=changes))
+    train = classical.consistency if loss == "consistency" else STAGES[loss, "train"][0]
+    alone = load_file(train(request(loss, "train", tmp_path / loss))["weights"])
+    packed = load_file(report["weights"])
+    assert all(torch.equal(alone[name], packed[f"0.{name}"]) for name in alone)
+    assert meta_of(report["weights"])["loss"] == loss
+
+
+def test_a_budget_of_steps_stretches_a_recipe_as_a_whole(tmp_path: Path) -> None:
+    # 2 epochs of 3 steps, then the same recipe in 12 steps: the hinge still begins in the second half.
+    for steps, began in ((0, 3), (12, 6)):
+        changes = {"epochs": "2", "batch": "100", "lbd_from": "1", "warmup_epochs": "1", "lr": "1"}
+        _, settings = resolve_settings(
+            Macer, request("macer", "train", tmp_path, overrides={**changes, "steps": str(steps)})
+        )
+        total, per_epoch = schedules.length(settings.epochs, 3, settings.steps)
+        assert total == (steps or 6)
+        rates = [rate(settings, per_epoch)(step) for step in range(total)]
+        assert rates[began] == pytest.approx(1.0)
+        assert rates[began - 1] < rates[began] > rates[began + 1]
+        assert int((began - 1) // per_epoch) == 0
+        assert int(began // per_epoch) == 1
+
+
+def test_a_budget_is_that_many_steps_of_whatever_stage(tmp_path: Path) -> None:
+    report = stability.train(request("stability", "train", tmp_path, overrides={**SHORT, "steps": "5"}))
+    assert report["steps"] == 5
+    assert lines(tmp_path)[-1]["step"] == 5
 
 
 def setting(method: Any, files: dict[str, WeightsFile]) -> Setting:
@@ -301,6 +361,49 @@ def test_stab_mse_goes_on_from_its_denoiser(clean_classifier: Path, tmp_path: Pa
 
 
 @seeded_globals(1)
+def test_an_orthogonal_denoiser_starts_as_the_identity() -> None:
+    for name in denoising.RESIDUAL:
+        denoiser = build_denoiser(name, in_channels=3, sigma=0.25)
+        denoising.start_as_identity(denoiser)
+        x = torch.randn(2, 3, 8, 8)
+        assert torch.equal(denoiser.eval()(x), x)
+        weights = [m.weight for m in denoiser.modules() if isinstance(m, torch.nn.Conv2d)]
+        rows = weights[1].flatten(1)
+        assert torch.allclose(rows @ rows.T, torch.eye(len(rows)), atol=1e-5) or len(rows) > rows.shape[1]
+        assert float(weights[-1].detach().abs().max()) == 0
+
+
+@seeded_globals(1)
+def test_with_query_access_each_batch_asks_the_next_surrogate(clean_classifier: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    tensors = {
+        name: torch.zeros_like(t) if name.startswith("fc.") else t for name, t in load_file(clean_classifier).items()
+    }
+    save_file(tensors, other, metadata={**meta_of(str(clean_classifier)), "dataset": "digits"})
+    changes = overrides("denoiser", clean_classifier, objective="clf", lr="0", weight_decay="0")
+    told = {}
+    for name, asked in (
+        ("first", str(clean_classifier)),
+        ("both", f"{clean_classifier} {other}"),
+        ("flat", str(other)),
+    ):
+        out = tmp_path / name
+        report = denoising.train_denoiser(
+            request("denoised", "denoiser", out, overrides={**changes, "surrogates": asked, "steps": "2"})
+        )
+        told[name] = lines(out)[-1]["loss"]
+        assert meta_of(report["weights"])["objective"] == "clf"
+    assert told["flat"] == pytest.approx(2.302585, abs=1e-5)  # zero logits: ln 10, whatever the image
+    # Of two steps the first asks the one, the second the other: the mean of its loss and ln 10.
+    out = tmp_path / "once"
+    denoising.train_denoiser(
+        request("denoised", "denoiser", out, overrides={**changes, "surrogates": str(clean_classifier), "steps": "1"})
+    )
+    assert told["both"] == pytest.approx((lines(out)[-1]["loss"] + 2.302585) / 2, abs=1e-5)
+    assert told["first"] != pytest.approx(told["flat"], abs=0.01)
+
+
+@seeded_globals(1)
 def test_a_classifier_may_begin_from_weights_of_other_classes(tmp_path: Path) -> None:
     network = build_network("digits_resnet", num_classes=7, shape=(1, 8, 8))
     path = tmp_path / "seven.safetensors"
@@ -323,8 +426,12 @@ def test_a_classifier_does_not_begin_from_another_network(tmp_path: Path) -> Non
 
 
 def test_the_vit_has_its_own_presets() -> None:
-    assert [preset.name for preset in presets("vit_gaussian", "train")] == ["imagenet", "imagenet-in21k"]
+    known = {preset.name: preset.values for preset in presets("vit_gaussian", "train")}
+    assert [*known] == ["as_logged", "as_logged-in21k", "cifar10-small", "imagenet", "imagenet-in21k"]
     assert set(VIT_GAUSSIAN.train) == {"train"}
+    logged = {"optimiser": "sgd", "lr": 0.1, "lr_gamma": 0.05, "lr_every": 30, "batch": 1024, "weight_decay": 1e-4}
+    assert logged.items() <= known["as_logged"].items()
+    assert {"augment": "resized_crop_flip", "normaliser": "half", "copies": 1}.items() <= known["as_logged"].items()
 
 
 @seeded_globals(1)
@@ -341,7 +448,7 @@ def test_packing_puts_the_better_member_first_by_images_that_are_not_certified(t
     asked = request(
         "boosting", "pack", tmp_path / "out", overrides={"subset": "skip:5+1"}, init=tmp_path / "n{member}.safetensors"
     )
-    report = pack_ensemble.pack(asked)
+    report = BOOSTING.train["pack"](asked)
     assert report["order"] == ["n2.safetensors", "n1.safetensors"]
     assert report["accuracies"][0] > report["accuracies"][1]
     assert report["images"] == 20
