@@ -1,4 +1,4 @@
-"""A task spread over processes, cut into micro-batches, compiled, its weights averaged; no loss, no step.
+"""A task spread over processes, compiled, checkpointed, its weights averaged; no loss, no step.
 
 The settings that decide it are in `StageSettings`. With one process, one micro-batch and no average, a task stays as it
 was given, to the last bit.
@@ -7,12 +7,15 @@ was given, to the last bit.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bench.types.errors import TrainingError, first_line
 from methods.training import distributed
@@ -21,18 +24,22 @@ from methods.training.loop import Task
 from methods.training.settings import StageSettings
 
 BACKEND = "inductor"  # of torch.compile
+COMPILED_FROM = 2000  # steps of a run that earn back the minute or two of compiling a transformer's block
 AVERAGED = "averaged"  # a module of that name is a stage's own average: another is not made
 # Settings that cannot change a weight but by rounding. With batch norm, the number of images that it sees together can:
 # `set_up` records that number instead.
-EXECUTION = ("workers", "compile", "accumulate", "sync_bn")
+EXECUTION = ("workers", "compile", "checkpoint", "micro_batch", "accumulate", "sync_bn", "keep_every")
 
 
 def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Callable[[], None]]:
     """The task as the settings want it executed, and a function that puts averaged weights in place at the end.
 
-    Raises: TrainingError where batch norm cannot be shared.
+    Raises: TrainingError where batch norm cannot be shared, or there are no blocks to checkpoint.
     """
     trained = dict(task.modules)
+    if task.device.startswith("cuda"):
+        for module in trained.values():
+            _channels_last(module)
     modules, after = dict(trained), [task.after]
     identity = dict(task.identity)
     averaged: dict[str, nn.Module] = {}
@@ -56,11 +63,17 @@ def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Cal
                 distributed.sync_batch_norms(module, world)
         else:
             after.insert(0, lambda _step: distributed.average_buffers(trained.values(), world))
+    if settings.checkpoint:
+        _checkpoint_blocks(trained)
     loss = task.loss
-    if settings.compile:
+    if settings.compile == "true":
         for module in trained.values():
             module.compile(backend=BACKEND)  # in place: the names of the weights stay
         loss = _with_compile_error(loss)
+    elif settings.compile == "auto" and task.device.startswith("cuda") and task.steps >= COMPILED_FROM:
+        # Not with checkpoints: what is computed again is then computed as it was written.
+        blocks = [] if settings.checkpoint else [block for module in trained.values() for block in _blocks(module)]
+        loss = _compiled_blocks(blocks, loss)
 
     def all_after(step: int) -> None:
         for each in after:
@@ -84,8 +97,61 @@ def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Cal
 
 def compiled(function: Callable[..., Any], settings: StageSettings) -> Callable[..., Any]:
     """A method of a network that a loss calls beside `forward`, compiled where the settings say so."""
-    made: Callable[..., Any] = torch.compile(function, backend=BACKEND) if settings.compile else function
+    made: Callable[..., Any] = torch.compile(function, backend=BACKEND) if settings.compile == "true" else function
     return made
+
+
+def _blocks(module: nn.Module) -> list[nn.Module]:
+    """Blocks of a transformer, by timm's name for them; none of another network."""
+    found = [part for name, part in module.named_modules() if name.rpartition(".")[2] == "blocks"]
+    return [block for part in found for block in part.children()]
+
+
+def _channels_last(module: nn.Module) -> None:
+    """The layout that a GPU's convolutions compute in, for networks that consist of them; transformers stay."""
+    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    if len(convolutions) > 1 and not _blocks(module):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _checkpoint_blocks(trained: Mapping[str, nn.Module]) -> None:
+    """Keep the inputs of blocks alone, and compute the rest again in the backward pass.
+
+    Source: Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost.
+    Raises: TrainingError for networks without blocks.
+    """
+    learning = [module for module in trained.values() if any(p.requires_grad for p in module.parameters())]
+    blocks: list[Any] = [block for module in learning for block in _blocks(module)]
+    if not blocks:
+        raise TrainingError(
+            "checkpoint=true computes the blocks of a transformer twice, this network has none; leave --set checkpoint "
+            "out, or lower --set batch=..."
+        )
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def _compiled_blocks(
+    blocks: list[nn.Module], loss: Callable[[int, Any], Mapping[str, Tensor]]
+) -> Callable[[int, Any], Mapping[str, Tensor]]:
+    """A loss whose blocks are compiled, or left as they are where no compiler works."""
+    if not blocks:
+        return loss
+    from torch._dynamo.exc import TorchDynamoException
+
+    for block in blocks:
+        block.compile(backend=BACKEND)
+
+    def guarded(step: int, batch: Any) -> Mapping[str, Tensor]:
+        try:
+            return loss(step, batch)
+        except TorchDynamoException as error:
+            print(f"! compile=auto: goes on without, torch.compile said {first_line(error, 150)!r}", file=sys.stderr)
+            for block in blocks:
+                block._compiled_call_impl = None
+            return loss(step, batch)
+
+    return guarded
 
 
 def _update_average(
@@ -101,12 +167,12 @@ def _update_average(
     rate = 1 - min(decay, (1 + step) / (10 + step))
     with torch.no_grad():
         for name, module in averaged.items():
-            now = trained[name].state_dict()
-            for key, slow in module.state_dict().items():
-                if slow.is_floating_point():
-                    slow.lerp_(now[key], rate)
-                else:
-                    slow.copy_(now[key])
+            pairs = list(zip(module.state_dict().values(), trained[name].state_dict().values(), strict=True))
+            moving = [pair for pair in pairs if pair[0].is_floating_point()]
+            torch._foreach_lerp_([slow for slow, _ in moving], [now for _, now in moving], rate)
+            for slow, now in pairs:
+                if not slow.is_floating_point():
+                    slow.copy_(now)
 
 
 def _with_compile_error(loss: Callable[[int, Any], Mapping[str, Tensor]]) -> Callable[[int, Any], Mapping[str, Tensor]]:

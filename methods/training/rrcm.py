@@ -1,7 +1,8 @@
 """rRCM's two stages: pre-training along noise trajectories, fine-tuning at one noise level.
 
 A batch's negatives are the batch, gathered from all processes as the authors did on 8 to 32 GPUs. A paper-scale batch
-(4096 images of 224) does not fit one device; --set batch=... makes it fit, and another method.
+(4096 images of 224) fits them by --set micro_batch=..., which bounds the images in the encoder at once and changes no
+gradient; a smaller batch would be another method.
 Pixels are normalised to [-1, 1] before the noise, which is the certifier's noise at twice its sigma.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from methods.training.augment import mix
 from methods.training.distributed import World, gathered
 from methods.training.distributed_setup import compiled
 from methods.training.encoder import load_encoder
+from methods.training.gradient_cache import in_chunks
 from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of
@@ -121,13 +124,20 @@ def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: i
     augmented = [a1 + clean * eps, a2 + clean * eps]
     # One pass over all that needs a gradient: the encoder has no batch norm, so the others in a batch change nothing.
     inputs = [x + noisy * eps, *augmented[: 2 if symmetric else 1]]
-    times = torch.tensor([noisy, *[clean] * (len(inputs) - 1)], dtype=torch.float64, device=x.device)
-    features = nets.features(torch.cat(inputs), times.repeat_interleave(len(x)), final_norm=True).chunk(len(inputs))
+    times = torch.tensor([noisy, *[clean] * (len(inputs) - 1)], dtype=torch.float64)
+    times = times.repeat_interleave(len(x)).to(x.device, non_blocking=True)  # a blocking copy waits for the device
+    # The encoder in chunks, the projector on all: its batch norm sees the batch.
+    rows = settings.micro_batch * len(inputs)
+    online = in_chunks(partial(nets.features, final_norm=True), (torch.cat(inputs), times), rows)
+    features = online.chunk(len(inputs))
     projections = [_project(nets.online, view) for view in features[1:]]
     with torch.no_grad():
-        goal = nets.features(x + cleaner * eps, cleaner, final_norm=True)
+        goal = in_chunks(lambda part: nets.features(part, cleaner, final_norm=True), (x + cleaner * eps,), rows)
         others = [augmented[1], augmented[0]][: len(projections)]  # the other view of each
-        goals = [_project(nets.target, nets.target_features(view, clean, final_norm=True)) for view in others]
+        targets = [
+            in_chunks(lambda part: nets.target_features(part, clean, final_norm=True), (view,), rows) for view in others
+        ]
+        goals = [_project(nets.target, each) for each in targets]
         # Negatives of all processes. They are targets, which get no gradient, so that none has to travel back.
         goal, *goals = [gathered(rows, nets.world) for rows in (goal, *goals)]
     first = nets.world.rank * len(x)

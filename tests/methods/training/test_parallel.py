@@ -17,7 +17,7 @@ from interrupted import whole_and_parts
 from places import SUPPORT
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from two_processes import BATCH, REFUSED, SHORT, STEPS, alone, asked, request, run_stage, weights
+from two_processes import BATCH, REFUSED, SHORT, STEPS, alone, asked, first_gradients, request, run_stage, weights
 from typer.testing import CliRunner
 
 from bench.cli import train
@@ -63,7 +63,9 @@ def distance(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
     return max(float((left[key].double() - right[key].double()).abs().max()) for key in left)
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune", "finetune_accumulated", "gaussian", "smoothmix"])
+@pytest.mark.parametrize(
+    "name", ["pretrain", "pretrain_cached", "finetune", "finetune_accumulated", "gaussian", "smoothmix"]
+)
 def test_two_processes_give_the_losses_and_weights_of_one(name: str, pair: Pair, init: Path, tmp_path: Path) -> None:
     folder, (first, second) = pair
     _, ours = run_stage(name, tmp_path, init)
@@ -77,6 +79,23 @@ def test_two_processes_give_the_losses_and_weights_of_one(name: str, pair: Pair,
     assert distance(theirs, second[name][1]) == 0
     assert report["world_size"] == 2
     assert report == second[name][0] | {"seconds": report["seconds"]}
+
+
+def relative(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
+    """Largest difference of two gradients, as a share of the larger's length."""
+    assert left.keys() == right.keys()
+    return max(float((left[k] - right[k]).norm() / right[k].norm().clamp_min(1e-12)) for k in left)
+
+
+def test_chunks_in_two_processes_have_the_loss_and_gradients_of_the_whole_batch(pair: Pair, tmp_path: Path) -> None:
+    folder, (first, second) = pair
+    ours = first_gradients(tmp_path / "whole")
+    chunked = first_gradients(tmp_path / "chunked", micro_batch="8")
+    assert relative(first["gradients"], ours) < 1e-5
+    assert 0 < relative(chunked, ours) < 1e-5
+    assert distance(first["gradients"], second["gradients"]) == 0
+    for other in (folder / "cached", tmp_path / "chunked"):
+        assert told(other)["loss"] == pytest.approx(told(tmp_path / "whole")["loss"], rel=1e-6)
 
 
 def test_the_weights_of_two_processes_have_moved(pair: Pair, init: Path) -> None:
@@ -242,13 +261,14 @@ def test_a_loss_of_the_whole_batch_refuses_micro_batches(tmp_path: Path) -> None
         ({"accumulate": "3"}, "batch must be divisible by the 1 processes times accumulate=3, got batch=64"),
         ({"ema": "1"}, "ema is a decay below 1"),
         ({"ema": "-0.5"}, "ema must be at least 0"),
-        ({"compile": "yes"}, "compile must be true or false"),
+        ({"compile": "yes"}, "compile must be one of auto, never, true, false, got 'yes'"),
+        ({"checkpoint": "true"}, "this network has none; leave --set checkpoint out"),
         ({"can_accumulate": "true"}, "has no setting 'can_accumulate'"),
     ],
 )
 def test_a_wrong_arrangement_is_refused(setting: dict[str, str], words: str, tmp_path: Path) -> None:
     wrong = request(tmp_path / "run", None, {**SHORT, **setting}, method="gaussian", stage="train")
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises((UsageError, TrainingError), match=words):
         classical.gaussian(wrong)
 
 
