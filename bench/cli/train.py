@@ -16,6 +16,7 @@ import typer
 from bench.cli import options
 from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
+from bench.cli.training_cost import show_cost, with_gpus
 from bench.types.plugins import told_apart
 
 # Seconds that a process waits with its complaint: torchrun ends all once one has failed, so that a line of the first
@@ -131,8 +132,13 @@ def train(given: TrainOptions) -> None:
     with resumable("the last checkpoint is kept, the same command goes on from it"):
         result = found.train[stage](request)
     _leave()
+    if given.dry_run:
+        result = with_gpus(result, request.device)
     if given.json:
         print_json(dict(result))
+        return
+    if "gpus" in result:
+        show_cost(result)
         return
     if not given.dry_run:
         remark(f"trained  {method} {stage}  {given.dataset}  -> {request.out}")

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: what resumes it to the last bit, and what a file must hold to be one; trains nothing."""
+"""Checkpoints of a training run: how far it is, its weights and moments; which file is one; trains nothing."""
 
 from __future__ import annotations
 

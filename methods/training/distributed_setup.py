@@ -111,7 +111,7 @@ def _channels_last(module: nn.Module) -> None:
     """The layout that a GPU's convolutions compute in, for networks that consist of them; transformers stay."""
     convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
     if len(convolutions) > 1 and not _blocks(module):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)
 
 
 def _checkpoint_blocks(trained: Mapping[str, nn.Module]) -> None:

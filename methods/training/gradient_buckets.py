@@ -30,11 +30,11 @@ class GradientBuckets:
         self._sent: list[tuple[list[Tensor], Tensor, Any]] = []
         self._next = 0
         self._armed = False
-        self._hooks = [
-            parameter.register_post_accumulate_grad_hook(lambda _p, i=i: self._arrived(i))
-            for i, bucket in enumerate(self._buckets)
-            for parameter in bucket
-        ]
+        self._hooks: list[Any] = []
+        for i, bucket in enumerate(self._buckets):
+            for parameter in bucket:
+                hook = parameter.register_post_accumulate_grad_hook(lambda _p, i=i: self._arrived(i))  # type: ignore[no-untyped-call]
+                self._hooks.append(hook)
 
     def arm(self) -> None:
         """Send buckets in the next backward pass, which is the last of the step."""

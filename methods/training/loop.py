@@ -52,6 +52,9 @@ class Task:
     device: str = "cpu"
     accumulate: int = 1  # micro-batches of a step, one after the other
     world: World = ALONE  # processes of a step, side by side
+    # Bytes that the backward pass keeps of so many images of a batch, and of the rows of all; None: counted in a pass.
+    memory: Callable[[int], tuple[int, int]] | None = None
+    again: float = 0.0  # forward passes that a step computes twice, as a share of its arithmetic
     keep_every: int = 0  # steps between two calls of `keep`; 0: none
     keep: Callable[[int], None] = lambda _steps: None  # of the first process, after so many steps: exports the weights
 
@@ -106,7 +109,7 @@ def run(task: Task, out: Path, *, resume: bool, intervals: Intervals | None = No
 def probe(task: Task, steps: int = 3) -> float:
     """Estimated seconds of the whole run, from a few steps, which change the modules; nothing is saved."""
     batches = task.batches(0)
-    with _stepper(task, RunState()) as (take, losses):
+    with stepper(task, RunState()) as (take, losses):
         take(0, batches)  # the first one warms caches and allocators
         losses.read()
         began = time.perf_counter()
@@ -121,7 +124,7 @@ def _steps(task: Task, out: Path, state: RunState, intervals: Intervals, progres
     began = time.perf_counter() - state.seconds
     saved = time.perf_counter()
     leads = task.world.leads
-    with _stepper(task, state) as (take, losses):
+    with stepper(task, state) as (take, losses):
         while state.step < task.steps and not state.stop:
             take(state.step, batches)
             state.step += 1
@@ -165,7 +168,7 @@ def _add(path: Path, line: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _stepper(task: Task, state: RunState) -> Iterator[tuple[Callable[[int, Iterator[Any]], None], StepLosses]]:
+def stepper(task: Task, state: RunState) -> Iterator[tuple[Callable[[int, Iterator[Any]], None], StepLosses]]:
     """A function that takes one step, and the losses that it leaves."""
     parameters = [p for group in task.optimiser.param_groups for p in group["params"]]
     losses = StepLosses(state, task.world)

@@ -30,6 +30,7 @@ from methods.training.encoder import load_encoder
 from methods.training.gradient_cache import in_chunks
 from methods.training.loader import Batch
 from methods.training.loop import Task
+from methods.training.memory import contrastive_bytes
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import resolve_settings
 from methods.training.rng import generator, seeded_globals
@@ -37,7 +38,7 @@ from methods.training.run_stage import identity, noise_like, prepare, run_stage,
 from methods.training.settings import Finetune, Pretrain
 
 SCALE = 2.0  # from [0, 1] pixels to [-1, 1]
-FINEST = 81  # grid points at the end of pre-training, on which fine-tuning picks its time
+FINEST = 81  # grid points at the end of pre-training, where its file does not say; fine-tuning picks its time on them
 
 
 def pretrain(request: TrainRequest) -> Mapping[str, Any]:
@@ -63,6 +64,7 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
     # Stays in training mode: its batch norms use the batch, and only parameters are averaged.
     target = copy.deepcopy(online).requires_grad_(False)
     half = Normaliser("half", request.dataset).to(request.device)
+    views = 3 if settings.contrastive == "symmetric" else 2
     nets = _Nets(
         online=online,
         target=target,
@@ -95,8 +97,20 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
         clip_from=settings.warmup_steps,
         bf16=settings.precision == "bf16",
         device=request.device,
+        memory=lambda images: contrastive_bytes(
+            online,
+            images,
+            settings.batch,
+            views=views,
+            micro_batch=settings.micro_batch,
+            half=settings.precision == "bf16",
+            checkpoint=settings.checkpoint,
+        ),
+        # A pass forward costs half of one back: of the two networks' `views` passes each, the online ones are repeated.
+        again=1 / 4 if 0 < settings.micro_batch < settings.batch // context.world.size else 0.0,
     )
-    return run_stage(context, task, online.state_dict, logits=None, meta={"size": settings.size, "normaliser": "half"})
+    meta = {"size": settings.size, "normaliser": "half", "levels": str(settings.scales_last + 1)}
+    return run_stage(context, task, online.state_dict, logits=None, meta=meta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +186,12 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         encoder = _encoder(settings.size, context.dataset.shape, 0, False, projector=False)
         model = TimeTokenClassifier(encoder, num_classes=num_classes, final_norm=settings.final_norm)
         nn.init.trunc_normal_(model.linear_head.weight, std=settings.head_std)
-    digest = load_encoder(encoder, request.init, settings.size)
+    digest, levels = load_encoder(encoder, request.init, settings.size)
     model = model.to(request.device).train()
     model.linear_head.requires_grad_(settings.head == "trainable")
     half = Normaliser("half", request.dataset).to(request.device)
-    time = nearest_time(SCALE * sigma, FINEST)
+    levels = levels or FINEST
+    time = nearest_time(SCALE * sigma, levels)
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x, labels = batch.views[0], batch.labels
@@ -210,6 +225,7 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         device=request.device,
     )
     meta = {"size": settings.size, "normaliser": "half", "final_norm": str(settings.final_norm).lower(), "init": digest}
+    meta |= {"grid": str(levels)}
     return run_stage(context, task, model.state_dict, logits=lambda x: model(half(x), time), meta=meta)
 
 

@@ -154,7 +154,7 @@ class Pretrain(StageSettings):
     can_distribute: ClassVar[bool] = True  # negatives are gathered from all processes
 
     size: str
-    # Images, each in all views, that go through the encoder at once; the loss sees the whole batch. 0: all of a process.
+    # Images, each in all views, that go through the encoder at once; the loss sees the batch. 0: all of a process.
     micro_batch: int = 0
     projector: int  # hidden width of the projector; 0: the size's own
     lr: float
