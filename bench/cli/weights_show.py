@@ -31,7 +31,7 @@ def weights_show(
         "sha256": sha256_of_network(path),
         "tensors": len(tensors),
         "numbers": sum(tensor.numel() for tensor in tensors.values()),
-        "says": {key: value for key, value in meta.items() if key != RECORD and not key.endswith(COUNTER)},
+        "says": {key: meta[key] for key in sorted(meta) if key != RECORD and not key.endswith(COUNTER)},
         "training": made(meta),
     }
     if json:

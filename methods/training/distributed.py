@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,6 +23,7 @@ from methods.training.losses import at_least_float32
 
 BUCKET = 2**23  # values of one all-reduce: few calls, and little memory on top
 PATIENCE = timedelta(hours=2)  # the others wait for the first to evaluate and to write
+LOST = ("gloo", "nccl", "connection", "peer")  # words of what torch raises where a process is gone
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 Held = TypeVar("Held", bound=Tensor)
 
@@ -128,6 +130,23 @@ def wanted_by_any(wishes: Sequence[bool], world: World) -> list[bool]:
     sums = torch.tensor(wishes, dtype=torch.float64)
     dist.all_reduce(sums)
     return [total > 0 for total in sums.tolist()]
+
+
+@contextmanager
+def lost_processes(world: World) -> Iterator[None]:
+    """Tell in one line that another process is gone, which is met in the next exchange with it.
+
+    Raises: TrainingError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world.size == 1 or not any(word in str(error).lower() for word in LOST):
+            raise
+        raise TrainingError(
+            f"another of the {world.size} processes has ended ({first_line(error, 100)}); the last checkpoint stays: "
+            "see what it said, then start all of them again with --resume"
+        ) from error
 
 
 def same_everywhere(number: int, world: World) -> bool:

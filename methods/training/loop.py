@@ -97,7 +97,11 @@ def run(task: Task, out: Path, *, resume: bool, intervals: Intervals | None = No
         _trim_metrics(out / METRICS, state.step)
     if state.step >= task.steps:
         return state.seconds
-    with Progress(task.steps, state.step, quiet=not leads) as progress, _deferred_interrupt(state, task.world):
+    with (
+        Progress(task.steps, state.step, quiet=not leads) as progress,
+        _deferred_interrupt(state, task.world),
+        distributed.lost_processes(task.world),
+    ):
         _steps(task, out, state, intervals, progress)
     if leads:
         save(task, checkpoint, state)

@@ -64,11 +64,11 @@ def changed(preset: Preset, settings: StageSettings, request: TrainRequest) -> d
 
 def fingerprint(dataset: Dataset, count: int) -> str:
     """Hash of the labels and stored bytes of the images that are trained on, or of some spread evenly over them."""
-    step = max(1, -(-count // HASHED))
-    digest = hashlib.sha256(f"{count} {step} {dataset.shape}".encode())
-    for index in range(0, count, step):
+    chosen = range(0, count, max(1, -(-count // HASHED)))
+    digest = hashlib.sha256(f"{count} {chosen.step} {dataset.shape}".encode())
+    for index in chosen:
         digest.update(f"{dataset.label(index)} {dataset.digest(index)}".encode())
-    return f"sha256:{digest.hexdigest()}" + (f" of every {step}th image" if step > 1 else "")
+    return f"sha256:{digest.hexdigest()}" + ("" if chosen.step == 1 else f" of {len(chosen)} of them")
 
 
 def _version() -> str | None:

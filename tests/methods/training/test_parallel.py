@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from few_digits import _few_digits  # noqa: F401 - a fixture of this module
+from four_processes import LONG
 from interrupted import whole_and_parts
 from places import SUPPORT
 from safetensors.torch import load_file
@@ -79,6 +80,34 @@ def test_two_processes_give_the_losses_and_weights_of_one(name: str, pair: Pair,
     assert distance(theirs, second[name][1]) == 0
     assert report["world_size"] == 2
     assert report == second[name][0] | {"seconds": report["seconds"]}
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory, init: Path) -> Path:
+    """The folder of four processes, the last of which was killed in the end."""
+    folder = tmp_path_factory.mktemp("four")
+    command = [sys.executable, str(SUPPORT / "four_processes.py"), str(folder), str(init)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert (folder / "0.txt").exists(), done.stderr
+    return folder
+
+
+def test_four_processes_give_the_loss_of_one_at_step_fifty(four: Path, init: Path, tmp_path: Path) -> None:
+    _, ours = run_stage("finetune", tmp_path, init, **LONG)
+    one, all_four = told(tmp_path), told(four / "finetune")
+    assert one["step"] == all_four["step"] == 50
+    assert all_four["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    (file,) = (four / "finetune").glob("*.safetensors")
+    assert distance(ours, load_file(file)) < 1e-4
+
+
+def test_a_killed_process_ends_the_others_with_one_line(four: Path) -> None:
+    for rank in range(3):
+        line = (four / f"{rank}.txt").read_text()
+        assert line.startswith("TrainingError: another of the 4 processes has ended")
+        assert "\n" not in line
+    assert not (four / "3.txt").exists()
 
 
 def relative(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
