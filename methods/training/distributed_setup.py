@@ -49,7 +49,7 @@ def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Cal
         }
         averaged = {name: copy.deepcopy(module).requires_grad_(False) for name, module in learning.items()}
         modules |= {f"{name}.{AVERAGED}": module for name, module in averaged.items()}
-        after.append(lambda step: _update_average(averaged, learning, settings.ema, step))
+        after.append(_average(averaged, learning, settings.ema))
     together = settings.batch // settings.accumulate
     if any(distributed.batch_norms(module) for module in trained.values()):
         if not settings.sync_bn:
@@ -108,9 +108,8 @@ def _blocks(module: nn.Module) -> list[nn.Module]:
 
 
 def _channels_last(module: nn.Module) -> None:
-    """The layout that a GPU's convolutions compute in, for networks that consist of them; transformers stay."""
-    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
-    if len(convolutions) > 1 and not _blocks(module):
+    """The layout that a GPU's convolutions compute in, for residual networks."""
+    if any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
         module.to(memory_format=torch.channels_last)
 
 
@@ -154,25 +153,31 @@ def _compiled_blocks(
     return guarded
 
 
-def _update_average(
-    averaged: Mapping[str, nn.Module], trained: Mapping[str, nn.Module], decay: float, step: int
-) -> None:
-    """Move averages towards the weights: parameters and running statistics alike; counters are copied.
+def _average(
+    averaged: Mapping[str, nn.Module], trained: Mapping[str, nn.Module], decay: float
+) -> Callable[[int], None]:
+    """Move averages towards the weights after a step: parameters and running statistics alike; counters are copied.
 
     The decay grows from 0.1 as (1 + step) / (10 + step), so that a short run does not export its initial weights.
     Own code: timm's ModelEmaV3 warms up by another curve, diffusers' EMAModel leaves out buffers, torch's AveragedModel
     copies at the first step.
     Source: Tarvainen & Valpola 2017, Section 2.
     """
-    rate = 1 - min(decay, (1 + step) / (10 + step))
-    with torch.no_grad():
-        for name, module in averaged.items():
-            pairs = list(zip(module.state_dict().values(), trained[name].state_dict().values(), strict=True))
-            moving = [pair for pair in pairs if pair[0].is_floating_point()]
-            torch._foreach_lerp_([slow for slow, _ in moving], [now for _, now in moving], rate)
-            for slow, now in pairs:
-                if not slow.is_floating_point():
-                    slow.copy_(now)
+    pairs = [
+        pair
+        for name, module in averaged.items()
+        for pair in zip(module.state_dict().values(), trained[name].state_dict().values(), strict=True)
+    ]
+    moving = [pair for pair in pairs if pair[0].is_floating_point()]
+    slow, now = [left for left, _ in moving], [right for _, right in moving]
+    counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    def update(step: int) -> None:
+        torch._foreach_lerp_(slow, now, 1 - min(decay, (1 + step) / (10 + step)))
+        for left, right in counters:
+            left.copy_(right)
+
+    return update
 
 
 def _with_compile_error(loss: Callable[[int, Any], Mapping[str, Tensor]]) -> Callable[[int, Any], Mapping[str, Tensor]]:
