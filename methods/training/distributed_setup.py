@@ -65,15 +65,7 @@ def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Cal
             after.insert(0, lambda _step: distributed.average_buffers(trained.values(), world))
     if settings.checkpoint:
         _checkpoint_blocks(trained)
-    loss = task.loss
-    if settings.compile == "true":
-        for module in trained.values():
-            module.compile(backend=BACKEND)  # in place: the names of the weights stay
-        loss = _with_compile_error(loss)
-    elif settings.compile == "auto" and task.device.startswith("cuda") and task.steps >= COMPILED_FROM:
-        # Not with checkpoints: what is computed again is then computed as it was written.
-        blocks = [] if settings.checkpoint else [block for module in trained.values() for block in _blocks(module)]
-        loss = _compiled_blocks(blocks, loss)
+    loss = compiled_loss(replace(task, modules=trained), settings)
 
     def all_after(step: int) -> None:
         for each in after:
@@ -93,6 +85,19 @@ def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Cal
         world=world,
     )
     return made, finish
+
+
+def compiled_loss(task: Task, settings: StageSettings) -> Callable[[int, Any], Mapping[str, Tensor]]:
+    """The task's loss with its networks compiled in place, where the settings want it; names of weights stay."""
+    if settings.compile == "true":
+        for module in task.modules.values():
+            module.compile(backend=BACKEND)
+        return _with_compile_error(task.loss)
+    if settings.compile == "auto" and task.device.startswith("cuda") and task.steps >= COMPILED_FROM:
+        # Not with checkpoints: what is computed again is then computed as it was written.
+        modules = () if settings.checkpoint else task.modules.values()
+        return _compiled_blocks([block for module in modules for block in _blocks(module)], task.loss)
+    return task.loss
 
 
 def compiled(function: Callable[..., Any], settings: StageSettings) -> Callable[..., Any]:

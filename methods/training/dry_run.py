@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.training.checkpoints import RunState
-from methods.training.distributed_setup import set_up
+from methods.training.distributed_setup import compiled_loss, set_up
 from methods.training.loader import Batch, BatchLoader
 from methods.training.loop import Task, stepper
 from methods.training.memory import Memory, counted, held
@@ -26,6 +26,8 @@ from methods.training.sharding import Share
 
 if TYPE_CHECKING:
     from methods.training.run_stage import TrainingContext
+
+Loss = Callable[[int, Any], Mapping[str, Tensor]]
 
 ENOUGH_S = 0.5  # of steps of one size; where one takes longer, it is the only one
 SLOW_S = 4.0  # a first step that takes longer is the one that counts
@@ -44,7 +46,9 @@ def cost(context: TrainingContext, task: Task) -> dict[str, Any]:
     most = min(most, getattr(settings, "micro_batch", 0) or most)
     few = min(FEWEST, most)
     flops, kept = _counted(task, next(_repeated(loader, few)))
-    images, seconds, fixed = _measured(set_up(task, settings, context.world)[0], loader, most)
+    # Sizes are tried without compilation, which would take a minute for each.
+    made = set_up(task, replace(settings, compile="never"), context.world)[0]
+    images, seconds, fixed = _measured(made, lambda: compiled_loss(task, settings), loader, most)
     per_image = (seconds - fixed) / images * (1 + task.again) + fixed / settings.batch
     total = settings.batch * task.steps
     memory = [
@@ -81,7 +85,7 @@ def _repeated(loader: BatchLoader, images: int) -> Iterator[Batch]:
         yield batch
 
 
-def _measured(task: Task, loader: BatchLoader, most: int) -> tuple[int, float, float]:
+def _measured(task: Task, compiled: Callable[[], Loss], loader: BatchLoader, most: int) -> tuple[int, float, float]:
     """Images of the largest micro-batch that was timed, seconds of its step, and those of them that any step takes."""
     images, least = min(FEWEST, most), min(FEWEST, most)
     while True:
@@ -96,8 +100,9 @@ def _measured(task: Task, loader: BatchLoader, most: int) -> tuple[int, float, f
         if images == most or seconds > ENOUGH_S:
             break
         images = min(most, 4 * images)
-    if seconds < ENOUGH_S:
-        seconds, fixed = _step_seconds(task, _repeated(loader, images), ENOUGH_S)
+    loss = compiled()
+    if seconds < ENOUGH_S or loss is not task.loss:
+        seconds, fixed = _step_seconds(replace(task, loss=loss), _repeated(loader, images), ENOUGH_S)
     return images, seconds, min(fixed, seconds)
 
 
