@@ -32,6 +32,8 @@ from methods.training.sharding import Share, use_share
 from methods.training.step_losses import StepLosses
 
 METRICS = "metrics.jsonl"
+# Devices on which reading costs nothing: a loss that is not finite is met there before it has moved the weights.
+READ_AT_ONCE = ("cpu",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +183,7 @@ def stepper(task: Task, state: RunState) -> Iterator[tuple[Callable[[int, Iterat
         for micro in range(task.accumulate)
     ]
     sent = GradientBuckets(parameters, task.world) if task.world.size > 1 else None
-    # On a CPU reading costs nothing, and a loss that is not finite is met before it has moved the weights.
-    at_once = torch.device(task.device).type == "cpu"
+    at_once = torch.device(task.device).type in READ_AT_ONCE
 
     def take(step: int, batches: Iterator[Any]) -> None:
         factor = task.rate(step)

@@ -18,7 +18,7 @@ from interrupted import whole_and_parts
 from places import SUPPORT
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from two_processes import BATCH, REFUSED, SHORT, STEPS, alone, asked, first_gradients, request, run_stage, weights
+from two_processes import BATCH, REFUSED, SHORT, STEPS, Toy, alone, asked, first_gradients, request, run_stage, weights
 from typer.testing import CliRunner
 
 from bench.cli import train
@@ -376,6 +376,51 @@ def test_a_missing_compiler_is_one_clear_line(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(TrainingError, match="compile=true needs a compiler") as caught:
         run(made, tmp_path, resume=False)
     assert "\n" not in str(caught.value)
+
+
+class Deep(nn.Module):
+    """A network with blocks, as a transformer has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Toy(nn.Linear(4, 4), nn.Tanh()) for _ in range(2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.blocks(x)
+        return made
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at that of a block's input
+@pytest.mark.parametrize("works", [True, False])
+def test_blocks_are_compiled_where_that_pays_and_where_a_compiler_works(
+    works: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked_for: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: object) -> object:
+        asked_for.append(graph)
+        if not works:
+            raise RuntimeError("no compiler found\nand more")
+        return graph.forward
+
+    monkeypatch.setattr(distributed_setup, "BACKEND", backend)
+    with seeded_globals("deep"):
+        net = Deep()
+    task = dataclasses.replace(
+        alone(), modules={"net": net}, loss=lambda _step, x: {"loss": net(x).sum()}, device="cuda"
+    )
+    x = torch.ones(3, 4)
+    expected = net(x).sum()
+    short = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10), settings_of({}))
+    never = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10**6), settings_of({"compile": "never"}))
+    assert short is never is task.loss
+    loss = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10**6), settings_of({}))
+    for step in range(2):
+        assert float(loss(step, x)["loss"].detach()) == pytest.approx(float(expected.detach()))
+    assert asked_for
+    told_so = capsys.readouterr().err
+    assert ("goes on without" in told_so) is not works
+    assert told_so.count("\n") == (0 if works else 1)
 
 
 def test_bf16_computes_in_bf16_on_a_cpu_and_keeps_float32_weights(tmp_path: Path) -> None:

@@ -141,6 +141,15 @@ def test_the_arithmetic_of_a_dry_run_is_three_forward_passes(tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_preset_brings_the_dataset_that_it_is_named_after(tmp_path: Path) -> None:
+    words = ["train", "gaussian", "--sigma", "0.5", "--dry-run", "--json", "--out", str(tmp_path / "run")]
+    words += ["--preset", "cifar10-small", "--set", "arch=cifar_resnet20", "--set", "batch=8"]
+    report = json.loads(CliRunner().invoke(app, words).stdout)
+    assert (report["dataset"], report["synthetic"], report["device"]) == ("cifar10", True, "cpu")
+    wrong = CliRunner().invoke(app, [*words, "--dataset", "digits"])
+    assert wrong.exit_code != 0
+
+
 def test_a_dry_run_needs_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = {"arch": "cifar_resnet20", "batch": "8"}
     asked = request(
