@@ -146,10 +146,11 @@ def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: i
     features = online.chunk(len(inputs))
     projections = [_project(nets.online, view) for view in features[1:]]
     with torch.no_grad():
-        goal = in_chunks(lambda part: nets.features(part, cleaner, final_norm=True), (x + cleaner * eps,), rows)
+        few = settings.micro_batch
+        goal = in_chunks(lambda part: nets.features(part, cleaner, final_norm=True), (x + cleaner * eps,), few)
         others = [augmented[1], augmented[0]][: len(projections)]  # the other view of each
         targets = [
-            in_chunks(lambda part: nets.target_features(part, clean, final_norm=True), (view,), rows) for view in others
+            in_chunks(lambda part: nets.target_features(part, clean, final_norm=True), (view,), few) for view in others
         ]
         goals = [_project(nets.target, each) for each in targets]
         # Negatives of all processes. They are targets, which get no gradient, so that none has to travel back.

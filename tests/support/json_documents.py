@@ -236,7 +236,7 @@ TABLE: dict[str, str] = {
 /.settings number|text|truth: .*
 / truth: .dry_run .synthetic
 / text: .device
-/ none: .share
+/ null: .share
 /.loader number: .gives .workers .cores
 /.memory[] number: .processes .weights .gradients .optimiser .activations .features .images .total
 /.gpus[] text: .key .name
