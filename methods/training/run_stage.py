@@ -315,14 +315,15 @@ def _arithmetic(device: str, precision: str) -> Iterator[None]:
     if not device.startswith("cuda"):
         yield
         return
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, convolution.allow_tf32, convolution.benchmark
-    matmul.allow_tf32 = convolution.allow_tf32 = precision != "fp32"
-    convolution.benchmark = True
+    convolution = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), convolution.allow_tf32, convolution.benchmark
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    convolution.allow_tf32, convolution.benchmark = precision != "fp32", True
     try:
         yield
     finally:
-        matmul.allow_tf32, convolution.allow_tf32, convolution.benchmark = before
+        torch.set_float32_matmul_precision(before[0])
+        _, convolution.allow_tf32, convolution.benchmark = before
 
 
 @contextmanager
