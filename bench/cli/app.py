@@ -22,6 +22,7 @@ from bench.cli import (
     study,
     train,
     verify,
+    weights_show,
 )
 from bench.cli.options import of_record
 from bench.cli.output import command
@@ -59,12 +60,14 @@ app.command("check")(command(catalogue.check))
 app.command("doctor")(command(doctor.doctor))
 
 weights = typer.Typer(
-    help="Known weights: list them, verify them, add your own, convert published ones.", no_args_is_help=True
+    help="Known weights: list them, verify them, add your own, convert published ones, show how they were made.",
+    no_args_is_help=True,
 )
 weights.command("list")(command(catalogue.weights_list))
 weights.command("verify")(command(catalogue.weights_verify))
 weights.command("add")(command(of_record(catalogue.weights_add)))
 weights.command("convert")(command(convert.weights_convert))
+weights.command("show")(command(weights_show.weights_show))
 app.add_typer(weights, name="weights")
 
 published = typer.Typer(help="Published certification logs: audit them, import them.", no_args_is_help=True)

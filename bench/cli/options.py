@@ -123,7 +123,9 @@ StripsMethods = Annotated[str, typer.Option(help="Methods that denoise, with com
 RunDataset = Annotated[
     str | None, typer.Option(help="Dataset.", show_default="embedded plan", autocompletion=_datasets)
 ]
-TrainDataset = Annotated[str, typer.Option(help="Dataset.", autocompletion=_datasets)]
+TrainDataset = Annotated[
+    str | None, typer.Option(help="Dataset.", show_default="the preset's, or digits", autocompletion=_datasets)
+]
 CheckDataset = Annotated[str, typer.Option(help="Dataset whose images it gets.", autocompletion=_datasets)]
 StripsDataset = Annotated[str, typer.Option(help="Whose images.", autocompletion=_datasets)]
 LatencyDataset = Annotated[

@@ -16,6 +16,7 @@ import typer
 from bench.cli import options
 from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
+from bench.cli.training_cost import show_cost, with_gpus
 from bench.types.plugins import told_apart
 
 # Seconds that a process waits with its complaint: torchrun ends all once one has failed, so that a line of the first
@@ -52,7 +53,7 @@ class TrainOptions:
     stage: Annotated[
         str | None, typer.Argument(help="Stage, where the method has several.", show_default="the only one")
     ] = None
-    dataset: options.TrainDataset = "digits"
+    dataset: options.TrainDataset = None
     data_root: options.DataRoot = None
     class_order: options.ClassOrder = None
     preset: Annotated[str | None, typer.Option(help="Named hyper-parameters.", show_default="the dataset's own")] = None
@@ -107,16 +108,17 @@ def train(given: TrainOptions) -> None:
             raise UsageError(f"--set {word!r}: expected key=value")
         words[key] = value
     suffix = "" if given.sigma is None else f"-s{given.sigma:g}"
+    dataset = given.dataset or _named_in(given.preset) or "digits"
     request = TrainRequest(
         method=method,
         stage=stage,
-        dataset=given.dataset,
+        dataset=dataset,
         data_root=given.data_root,
         class_order=given.class_order and read_class_order(given.class_order),
         preset=given.preset or "",
         sigma=given.sigma,
         init=given.init,
-        out=given.out or Path("results/train") / f"{method}-{stage}-{given.dataset}{suffix}",
+        out=given.out or Path("results/train") / f"{method}-{stage}-{dataset}{suffix}",
         overrides=words,
         device=parse_devices(_own(given.device))[0],
         seed=given.seed,
@@ -131,13 +133,25 @@ def train(given: TrainOptions) -> None:
     with resumable("the last checkpoint is kept, the same command goes on from it"):
         result = found.train[stage](request)
     _leave()
+    if given.dry_run:
+        result = with_gpus(result, request.device)
     if given.json:
         print_json(dict(result))
         return
+    if "gpus" in result:
+        show_cost(result)
+        return
     if not given.dry_run:
-        remark(f"trained  {method} {stage}  {given.dataset}  -> {request.out}")
+        remark(f"trained  {method} {stage}  {dataset}  -> {request.out}")
     for key, value in result.items():
         stdout().print(f"{key:>24}  {value}")
+
+
+def _named_in(preset: str | None) -> str | None:
+    """The dataset that a preset is named after, as "imagenet-b" is."""
+    from bench.data.installed import dataset_names
+
+    return max((name for name in dataset_names() if f"{preset}-".startswith(f"{name}-")), key=len, default=None)
 
 
 def _own(device: str) -> str:

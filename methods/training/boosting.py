@@ -15,7 +15,7 @@ from bench.types.errors import UsageError
 from bench.weights.checkpoints import load_tensors
 from methods.nets.architectures import build_network
 from methods.nets.normalisers import Normaliser
-from methods.training import classical, macer, smoothadv, smoothmix, stability
+from methods.training import classical, macer, provenance, smoothadv, smoothmix, stability
 from methods.training.export import export
 from methods.training.presets import find_preset, resolve_settings
 from methods.training.run_stage import TrainingContext, accuracies, origin, prepare, sigma_of, weights_path
@@ -87,12 +87,14 @@ def train(request: TrainRequest) -> Mapping[str, Any]:
     seeds = ",".join(str(request.seed + i) for i in order)
     meta = {**origin(context), "arch": settings.arch, "normaliser": settings.normaliser, "seeds": seeds}
     meta["loss"] = settings.loss
+    steps = sum(report["steps"] for report in reports)
+    meta[provenance.KEY] = provenance.record(context, steps, steps, meta)
     digest = export(path, {f"{i}.{name}": t for i, member in enumerate(members) for name, t in member.items()}, meta)
     shared = ("method", "stage", "dataset", "sigma", "preset", "reaches", "parameters")
     return {
         **{key: reports[0][key] for key in shared},
         "settings": asdict(settings),
-        "steps": sum(report["steps"] for report in reports),
+        "steps": steps,
         "seconds": sum(report["seconds"] for report in reports),
         "sha256": digest,
         "weights": str(path),

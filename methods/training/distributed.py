@@ -1,18 +1,17 @@
-"""Several processes that train one network together: joining them, averaging gradients, sharing records; no loss.
+"""Several processes that train one network together: joining them, averaging numbers, sharing records; no loss.
 
-Every process holds all weights and sees its share of each batch. Gradients are summed after the backward pass by plain
-all-reduces: a loss is a closure over any number of modules, called in any order, which DistributedDataParallel cannot
-wrap. The price is that communication waits for the backward pass instead of overlapping it.
+Every process holds all weights and sees its share of each batch; its gradients are averaged by gradient_buckets.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,7 +23,9 @@ from methods.training.losses import at_least_float32
 
 BUCKET = 2**23  # values of one all-reduce: few calls, and little memory on top
 PATIENCE = timedelta(hours=2)  # the others wait for the first to evaluate and to write
+LOST = ("gloo", "nccl", "connection", "peer")  # words of what torch raises where a process is gone
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+Held = TypeVar("Held", bound=Tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,6 @@ def broadcast_weights(modules: Iterable[nn.Module]) -> None:
             tensor.copy_(plain)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
-    """Replace each gradient by its mean over the processes.
-
-    Which parameters have one is the same everywhere: the same loss has built the graph.
-    """
-    _average([p.grad for p in parameters if p.grad is not None], world)
-
-
 def average_buffers(modules: Iterable[nn.Module], world: World) -> None:
     """Replace running statistics by their means over the processes, which have seen different images."""
     buffers = [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
@@ -100,7 +93,7 @@ def average_buffers(modules: Iterable[nn.Module], world: World) -> None:
 
 def _average(tensors: list[Tensor], world: World) -> None:
     with torch.no_grad():
-        for bucket in _buckets(tensors):
+        for bucket in buckets(tensors):
             flat = _flatten_dense_tensors(bucket)  # type: ignore[no-untyped-call]
             dist.all_reduce(flat)
             flat /= world.size
@@ -109,8 +102,9 @@ def _average(tensors: list[Tensor], world: World) -> None:
                 tensor.copy_(mean)
 
 
-def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    bucket: list[Tensor] = []
+def buckets(tensors: Sequence[Held]) -> Iterator[list[Held]]:
+    """Tensors in their order, cut into lists of one dtype that are reduced at once."""
+    bucket: list[Held] = []
     for tensor in tensors:
         if bucket and (bucket[0].dtype != tensor.dtype or sum(t.numel() for t in bucket) + tensor.numel() > BUCKET):
             yield bucket
@@ -120,14 +114,39 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def average_losses(parts: Mapping[str, float], stop: bool, world: World) -> tuple[dict[str, float], bool]:
-    """Means of the losses over the processes, and whether any asks to stop; NaN in one is NaN in all."""
-    if world.size == 1:
-        return dict(parts), stop
-    sums = torch.tensor([*parts.values(), float(stop)], dtype=torch.float64)
+def average_numbers(numbers: Sequence[float], world: World) -> list[float]:
+    """Means over the processes; NaN in one is NaN in all."""
+    if world.size == 1 or not numbers:
+        return list(numbers)
+    sums = torch.tensor(numbers, dtype=torch.float64)
     dist.all_reduce(sums)
-    *means, stops = sums.tolist()
-    return {name: mean / world.size for name, mean in zip(parts, means, strict=True)}, stops > 0
+    return [total / world.size for total in sums.tolist()]
+
+
+def wanted_by_any(wishes: Sequence[bool], world: World) -> list[bool]:
+    """Each wish, where a process has it."""
+    if world.size == 1:
+        return list(wishes)
+    sums = torch.tensor(wishes, dtype=torch.float64)
+    dist.all_reduce(sums)
+    return [total > 0 for total in sums.tolist()]
+
+
+@contextmanager
+def lost_processes(world: World) -> Iterator[None]:
+    """Tell in one line that another process is gone, which is met in the next exchange with it.
+
+    Raises: TrainingError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world.size == 1 or not any(word in str(error).lower() for word in LOST):
+            raise
+        raise TrainingError(
+            f"another of the {world.size} processes has ended ({first_line(error, 100)}); the last checkpoint stays: "
+            "see what it said, then start all of them again with --resume"
+        ) from error
 
 
 def same_everywhere(number: int, world: World) -> bool:

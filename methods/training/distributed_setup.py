@@ -1,4 +1,4 @@
-"""A task spread over processes, cut into micro-batches, compiled, its weights averaged; no loss, no step.
+"""A task spread over processes, compiled, checkpointed, its weights averaged; no loss, no step.
 
 The settings that decide it are in `StageSettings`. With one process, one micro-batch and no average, a task stays as it
 was given, to the last bit.
@@ -7,12 +7,15 @@ was given, to the last bit.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bench.types.errors import TrainingError, first_line
 from methods.training import distributed
@@ -21,18 +24,22 @@ from methods.training.loop import Task
 from methods.training.settings import StageSettings
 
 BACKEND = "inductor"  # of torch.compile
+COMPILED_FROM = 2000  # steps of a run that earn back the minute or two of compiling a transformer's block
 AVERAGED = "averaged"  # a module of that name is a stage's own average: another is not made
 # Settings that cannot change a weight but by rounding. With batch norm, the number of images that it sees together can:
 # `set_up` records that number instead.
-EXECUTION = ("workers", "compile", "accumulate", "sync_bn")
+EXECUTION = ("workers", "compile", "checkpoint", "micro_batch", "accumulate", "sync_bn", "keep_every")
 
 
 def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Callable[[], None]]:
     """The task as the settings want it executed, and a function that puts averaged weights in place at the end.
 
-    Raises: TrainingError where batch norm cannot be shared.
+    Raises: TrainingError where batch norm cannot be shared, or there are no blocks to checkpoint.
     """
     trained = dict(task.modules)
+    if task.device.startswith("cuda"):
+        for module in trained.values():
+            _channels_last(module)
     modules, after = dict(trained), [task.after]
     identity = dict(task.identity)
     averaged: dict[str, nn.Module] = {}
@@ -42,7 +49,7 @@ def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Cal
         }
         averaged = {name: copy.deepcopy(module).requires_grad_(False) for name, module in learning.items()}
         modules |= {f"{name}.{AVERAGED}": module for name, module in averaged.items()}
-        after.append(lambda step: _update_average(averaged, learning, settings.ema, step))
+        after.append(_average(averaged, learning, settings.ema))
     together = settings.batch // settings.accumulate
     if any(distributed.batch_norms(module) for module in trained.values()):
         if not settings.sync_bn:
@@ -56,11 +63,9 @@ def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Cal
                 distributed.sync_batch_norms(module, world)
         else:
             after.insert(0, lambda _step: distributed.average_buffers(trained.values(), world))
-    loss = task.loss
-    if settings.compile:
-        for module in trained.values():
-            module.compile(backend=BACKEND)  # in place: the names of the weights stay
-        loss = _with_compile_error(loss)
+    if settings.checkpoint:
+        _checkpoint_blocks(trained)
+    loss = compiled_loss(replace(task, modules=trained), settings)
 
     def all_after(step: int) -> None:
         for each in after:
@@ -82,31 +87,102 @@ def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Cal
     return made, finish
 
 
+def compiled_loss(task: Task, settings: StageSettings) -> Callable[[int, Any], Mapping[str, Tensor]]:
+    """The task's loss with its networks compiled in place, where the settings want it; names of weights stay."""
+    if settings.compile == "true":
+        for module in task.modules.values():
+            module.compile(backend=BACKEND)
+        return _with_compile_error(task.loss)
+    if settings.compile == "auto" and task.device.startswith("cuda") and task.steps >= COMPILED_FROM:
+        # Not with checkpoints: what is computed again is then computed as it was written.
+        modules = () if settings.checkpoint else task.modules.values()
+        return _compiled_blocks([block for module in modules for block in _blocks(module)], task.loss)
+    return task.loss
+
+
 def compiled(function: Callable[..., Any], settings: StageSettings) -> Callable[..., Any]:
     """A method of a network that a loss calls beside `forward`, compiled where the settings say so."""
-    made: Callable[..., Any] = torch.compile(function, backend=BACKEND) if settings.compile else function
+    made: Callable[..., Any] = torch.compile(function, backend=BACKEND) if settings.compile == "true" else function
     return made
 
 
-def _update_average(
-    averaged: Mapping[str, nn.Module], trained: Mapping[str, nn.Module], decay: float, step: int
-) -> None:
-    """Move averages towards the weights: parameters and running statistics alike; counters are copied.
+def _blocks(module: nn.Module) -> list[nn.Module]:
+    """Blocks of a transformer, by timm's name for them; none of another network."""
+    found = [part for name, part in module.named_modules() if name.rpartition(".")[2] == "blocks"]
+    return [block for part in found for block in part.children()]
+
+
+def _channels_last(module: nn.Module) -> None:
+    """The layout that a GPU's convolutions compute in, for residual networks."""
+    if any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
+        module.to(memory_format=torch.channels_last)
+
+
+def _checkpoint_blocks(trained: Mapping[str, nn.Module]) -> None:
+    """Keep the inputs of blocks alone, and compute the rest again in the backward pass.
+
+    Source: Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost.
+    Raises: TrainingError for networks without blocks.
+    """
+    learning = [module for module in trained.values() if any(p.requires_grad for p in module.parameters())]
+    blocks: list[Any] = [block for module in learning for block in _blocks(module)]
+    if not blocks:
+        raise TrainingError(
+            "checkpoint=true computes the blocks of a transformer twice, this network has none; leave --set checkpoint "
+            "out, or lower --set batch=..."
+        )
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def _compiled_blocks(
+    blocks: list[nn.Module], loss: Callable[[int, Any], Mapping[str, Tensor]]
+) -> Callable[[int, Any], Mapping[str, Tensor]]:
+    """A loss whose blocks are compiled, or left as they are where no compiler works."""
+    if not blocks:
+        return loss
+    from torch._dynamo.exc import TorchDynamoException
+
+    for block in blocks:
+        block.compile(backend=BACKEND)
+
+    def guarded(step: int, batch: Any) -> Mapping[str, Tensor]:
+        try:
+            return loss(step, batch)
+        except TorchDynamoException as error:
+            print(f"! compile=auto: goes on without, torch.compile said {first_line(error, 150)!r}", file=sys.stderr)
+            for block in blocks:
+                block._compiled_call_impl = None
+            return loss(step, batch)
+
+    return guarded
+
+
+def _average(
+    averaged: Mapping[str, nn.Module], trained: Mapping[str, nn.Module], decay: float
+) -> Callable[[int], None]:
+    """Move averages towards the weights after a step: parameters and running statistics alike; counters are copied.
 
     The decay grows from 0.1 as (1 + step) / (10 + step), so that a short run does not export its initial weights.
     Own code: timm's ModelEmaV3 warms up by another curve, diffusers' EMAModel leaves out buffers, torch's AveragedModel
     copies at the first step.
     Source: Tarvainen & Valpola 2017, Section 2.
     """
-    rate = 1 - min(decay, (1 + step) / (10 + step))
-    with torch.no_grad():
-        for name, module in averaged.items():
-            now = trained[name].state_dict()
-            for key, slow in module.state_dict().items():
-                if slow.is_floating_point():
-                    slow.lerp_(now[key], rate)
-                else:
-                    slow.copy_(now[key])
+    pairs = [
+        pair
+        for name, module in averaged.items()
+        for pair in zip(module.state_dict().values(), trained[name].state_dict().values(), strict=True)
+    ]
+    moving = [pair for pair in pairs if pair[0].is_floating_point()]
+    slow, now = [left for left, _ in moving], [right for _, right in moving]
+    counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    def update(step: int) -> None:
+        torch._foreach_lerp_(slow, now, 1 - min(decay, (1 + step) / (10 + step)))
+        for left, right in counters:
+            left.copy_(right)
+
+    return update
 
 
 def _with_compile_error(loss: Callable[[int, Any], Mapping[str, Tensor]]) -> Callable[[int, Any], Mapping[str, Tensor]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -49,10 +50,10 @@ class BatchLoader:
         """Whole batches in the training set."""
         return self.count // self.batch
 
-    def indices(self, step: int) -> Tensor:
+    def indices(self, step: int, device: str = "cpu") -> Tensor:
         """Positions in the data set of the images of a step."""
         epoch, part = divmod(step, self.steps_per_epoch)
-        order = torch.randperm(self.count, generator=generator("cpu", "order", self.seed, epoch))
+        order = _epoch_order(self.count, self.seed, epoch, device)
         return order[part * self.batch : (part + 1) * self.batch]
 
     def batches(self, step: int) -> Iterator[Batch]:
@@ -84,7 +85,7 @@ class BatchLoader:
         images, labels = images.to(self.device), labels.to(self.device)
         views = batch_views(self.augment) or ()
         while True:
-            chosen = self.indices(step).to(self.device)
+            chosen = self.indices(step, self.device)
             source = generator("cpu", "view", self.seed, step)
             # The whole batch, for its views are one draw; these images are small.
             whole = tuple(view(images[chosen], source) for view in views)
@@ -110,6 +111,12 @@ class BatchLoader:
         for images, labels in loader:
             moved = tuple(view.to(self.device, non_blocking=True) for view in images)
             yield Batch(moved, labels.to(self.device, non_blocking=True))
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(count: int, seed: int, epoch: int, device: str) -> Tensor:
+    """The permutation of an epoch: drawn once, and sent once to the device, where a copy a step would wait for it."""
+    return torch.randperm(count, generator=generator("cpu", "order", seed, epoch)).to(device)
 
 
 def load(dataset: Dataset, count: int, first: int = 0) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -114,6 +114,8 @@ def resolve_settings(kind: type[Settings], request: TrainRequest) -> tuple[Prese
         values[key] = _parse(key, str(text), types[key])
     settings = kind(**values)
     _check(settings)
+    if settings.precision == "auto":
+        settings = replace(settings, precision="bf16" if request.device.startswith("cuda") else "fp32")
     return preset, settings
 
 

@@ -1,7 +1,8 @@
 """rRCM's two stages: pre-training along noise trajectories, fine-tuning at one noise level.
 
 A batch's negatives are the batch, gathered from all processes as the authors did on 8 to 32 GPUs. A paper-scale batch
-(4096 images of 224) does not fit one device; --set batch=... makes it fit, and another method.
+(4096 images of 224) fits them by --set micro_batch=..., which bounds the images in the encoder at once and changes no
+gradient; a smaller batch would be another method.
 Pixels are normalised to [-1, 1] before the noise, which is the certifier's noise at twice its sigma.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,8 +27,10 @@ from methods.training.augment import mix
 from methods.training.distributed import World, gathered
 from methods.training.distributed_setup import compiled
 from methods.training.encoder import load_encoder
+from methods.training.gradient_cache import in_chunks
 from methods.training.loader import Batch
 from methods.training.loop import Task
+from methods.training.memory import contrastive_bytes
 from methods.training.moco import moco_loss
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import resolve_settings
@@ -35,7 +39,7 @@ from methods.training.run_stage import identity, noise_like, prepare, run_stage,
 from methods.training.settings import Finetune, Pretrain
 
 SCALE = 2.0  # from [0, 1] pixels to [-1, 1]
-FINEST = 81  # grid points at the end of pre-training, on which fine-tuning picks its time
+FINEST = 81  # grid points at the end of pre-training, where its file does not say; fine-tuning picks its time on them
 
 
 def pretrain(request: TrainRequest) -> Mapping[str, Any]:
@@ -66,6 +70,7 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
     if settings.consistency_ema > 0:
         goal = modules["consistency_target"] = copy.deepcopy(target)
     half = Normaliser("half", request.dataset).to(request.device)
+    views = 3 if settings.contrastive == "symmetric" else 2
     nets = _Nets(
         online=online,
         target=target,
@@ -104,8 +109,19 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
         clip_from=settings.warmup_steps,
         bf16=settings.precision == "bf16",
         device=request.device,
+        memory=lambda images: contrastive_bytes(
+            online,
+            images,
+            settings.batch,
+            views=views,
+            micro_batch=settings.micro_batch,
+            half=settings.precision == "bf16",
+            checkpoint=settings.checkpoint,
+        ),
+        # A pass forward costs half of one back: of the two networks' `views` passes each, the online ones are repeated.
+        again=1 / 4 if 0 < settings.micro_batch < settings.batch // context.world.size else 0.0,
     )
-    meta = {"size": settings.size, "normaliser": "half"}
+    meta = {"size": settings.size, "normaliser": "half", "levels": str(settings.scales_last + 1)}
     if settings.objective != "rrcm":
         meta["objective"] = settings.objective
     return run_stage(context, task, online.state_dict, logits=None, meta=meta)
@@ -131,13 +147,21 @@ def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: i
     augmented = [a1 + clean * eps, a2 + clean * eps]
     # One pass over all that needs a gradient: the encoder has no batch norm, so the others in a batch change nothing.
     inputs = [x + noisy * eps, *augmented[: 2 if symmetric else 1]]
-    times = torch.tensor([noisy, *[clean] * (len(inputs) - 1)], dtype=torch.float64, device=x.device)
-    features = nets.features(torch.cat(inputs), times.repeat_interleave(len(x)), final_norm=True).chunk(len(inputs))
+    times = torch.tensor([noisy, *[clean] * (len(inputs) - 1)], dtype=torch.float64)
+    times = times.repeat_interleave(len(x)).to(x.device, non_blocking=True)  # a blocking copy waits for the device
+    # The encoder in chunks, the projector on all: its batch norm sees the batch.
+    rows = settings.micro_batch * len(inputs)
+    online = in_chunks(partial(nets.features, final_norm=True), (torch.cat(inputs), times), rows)
+    features = online.chunk(len(inputs))
     projections = [_project(nets.online, view) for view in features[1:]]
     with torch.no_grad():
-        goal = nets.goal_features(x + cleaner * eps, cleaner, final_norm=True)
+        few = settings.micro_batch
+        goal = in_chunks(lambda part: nets.goal_features(part, cleaner, final_norm=True), (x + cleaner * eps,), few)
         others = [augmented[1], augmented[0]][: len(projections)]  # the other view of each
-        goals = [_project(nets.target, nets.target_features(view, clean, final_norm=True)) for view in others]
+        targets = [
+            in_chunks(lambda part: nets.target_features(part, clean, final_norm=True), (view,), few) for view in others
+        ]
+        goals = [_project(nets.target, each) for each in targets]
         # Negatives of all processes. They are targets, which get no gradient, so that none has to travel back.
         goal, *goals = [gathered(rows, nets.world) for rows in (goal, *goals)]
     first = nets.world.rank * len(x)
@@ -183,11 +207,12 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         encoder = _encoder(settings.size, context.dataset.shape, 0, False, projector=False)
         model = TimeTokenClassifier(encoder, num_classes=num_classes, final_norm=settings.final_norm)
         nn.init.trunc_normal_(model.linear_head.weight, std=settings.head_std)
-    digest = load_encoder(encoder, request.init, settings.size)
+    digest, levels = load_encoder(encoder, request.init, settings.size)
     model = model.to(request.device).train()
     model.linear_head.requires_grad_(settings.head == "trainable")
     half = Normaliser("half", request.dataset).to(request.device)
-    time = nearest_time(SCALE * sigma, FINEST)
+    levels = levels or FINEST
+    time = nearest_time(SCALE * sigma, levels)
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
         x, labels = batch.views[0], batch.labels
@@ -221,6 +246,7 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         device=request.device,
     )
     meta = {"size": settings.size, "normaliser": "half", "final_norm": str(settings.final_norm).lower(), "init": digest}
+    meta |= {"grid": str(levels)}
     return run_stage(context, task, model.state_dict, logits=lambda x: model(half(x), time), meta=meta)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from bench.data.class_order import open_source
 from bench.data.installed import dataset_names, installed_dataset
 from bench.types import Dataset, DatasetSource, TrainRequest
 from bench.types.errors import DataError, DeviceError, UsageError
-from methods.training import distributed
+from methods.training import distributed, provenance
 from methods.training.augment import THREE_VIEWS
 from methods.training.distributed import ALONE, World
 from methods.training.distributed_setup import EXECUTION, set_up
+from methods.training.dry_run import cost
 from methods.training.export import export
 from methods.training.loader import BatchLoader, load
 from methods.training.loop import Task, probe, run
@@ -28,6 +30,7 @@ from methods.training.presets import Preset
 from methods.training.rng import generator
 from methods.training.settings import StageSettings
 from methods.training.sharding import Share, current_share
+from methods.training.synthetic_images import in_place_of
 
 EVALUATED = 10_000  # images at most, spread evenly
 BATCH = 500
@@ -45,6 +48,8 @@ class TrainingContext:
     dataset: Dataset  # the training split
     loader: BatchLoader
     world: World = ALONE
+    views: int = 1  # of an image
+    synthetic: bool = False  # random images, for a dry run alone
 
 
 def prepare(request: TrainRequest, preset: Preset, settings: StageSettings, *, views: int = 1) -> TrainingContext:
@@ -62,7 +67,17 @@ def prepare(request: TrainRequest, preset: Preset, settings: StageSettings, *, v
     if request.device.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(f"no CUDA device for device {request.device!r}; give --device cpu")
     world = distributed.join(request.device)
-    dataset = open_split(request, "train")
+    found = None
+    try:
+        dataset = open_split(request, "train")
+    except DataError as error:
+        # A run's cost can be told without its images.
+        found = in_place_of(source_of(request), "train") if request.dry_run and request.data_root is None else None
+        if found is None:
+            raise
+        dataset = found
+        if world.leads:
+            print(f"! random images in their place: {error}", file=sys.stderr)
     count = len(dataset) - settings.hold_out
     loader = BatchLoader(
         dataset=dataset,
@@ -76,7 +91,14 @@ def prepare(request: TrainRequest, preset: Preset, settings: StageSettings, *, v
     )
     loader.check()
     return TrainingContext(
-        request=request, preset=preset, settings=settings, dataset=dataset, loader=loader, world=world
+        request=request,
+        preset=preset,
+        settings=settings,
+        dataset=dataset,
+        loader=loader,
+        world=world,
+        views=views,
+        synthetic=found is not None,
     )
 
 
@@ -153,6 +175,7 @@ def run_stage(
     """
     request, settings, world = context.request, context.settings, context.world
     parameters = sum(p.numel() for group in task.optimiser.param_groups for p in group["params"])
+    meta = {**origin(context), **meta}
     report: dict[str, Any] = {
         "method": request.method,
         "stage": request.stage,
@@ -165,7 +188,9 @@ def run_stage(
         "parameters": parameters,
         "world_size": world.size,
     }
-    with _threads(settings.threads if request.device == "cpu" else 0):
+    with _threads(settings.threads if request.device == "cpu" else 0), _arithmetic(request.device, settings.precision):
+        if request.dry_run and world.size == 1:
+            return {**report, "dry_run": True, **cost(context, task)}
         task, finish = set_up(task, settings, world)
         seen = task.identity.get("batch_norm_sees")
         if seen and world.leads:
@@ -174,7 +199,16 @@ def run_stage(
             seconds = probe(task)
             speed = settings.batch * task.steps / seconds
             return {**report, "dry_run": True, "seconds": seconds, "images_per_second": speed}
-        seconds = run(task, request.out, resume=request.resume)
+
+        def keep(steps: int) -> None:
+            """Export the weights as they are, averaged ones where there are any, and go on from those in training."""
+            trained = {name: copy.deepcopy(module.state_dict()) for name, module in task.modules.items()}
+            finish()
+            export(weights_path(request, steps), tensors(), _with_record(context, meta, steps, task.steps))
+            for name, state in trained.items():
+                task.modules[name].load_state_dict(state)
+
+        seconds = run(replace(task, keep_every=settings.keep_every, keep=keep), request.out, resume=request.resume)
         finish()
         # The first process writes and measures, and sends its record to the others.
         record = _export_and_measure(context, task, tensors, logits, meta) if world.leads else None
@@ -191,7 +225,7 @@ def _export_and_measure(
     request = context.request
     report: dict[str, Any] = {}
     path = weights_path(request)
-    report["sha256"] = export(path, tensors(), {**origin(context), **meta})
+    report["sha256"] = export(path, tensors(), _with_record(context, meta, task.steps, task.steps))
     report["weights"] = str(path)
     if logits is not None:
         for module in task.modules.values():
@@ -200,10 +234,15 @@ def _export_and_measure(
     return report
 
 
-def weights_path(request: TrainRequest) -> Path:
-    """Path of a stage's weights file."""
+def _with_record(context: TrainingContext, meta: Mapping[str, str], steps: int, of_steps: int) -> dict[str, str]:
+    return {**meta, provenance.KEY: provenance.record(context, steps, of_steps, meta)}
+
+
+def weights_path(request: TrainRequest, steps: int | None = None) -> Path:
+    """Path of a stage's weights file; of those after so many steps, where more follow."""
     sigma = "" if request.sigma is None else f"-{request.sigma:.2f}"
-    return request.out / f"{request.method}-{request.stage}{sigma}.safetensors"
+    step = "" if steps is None else f"-step{steps}"
+    return request.out / f"{request.method}-{request.stage}{sigma}{step}.safetensors"
 
 
 def origin(context: TrainingContext) -> dict[str, str]:
@@ -269,6 +308,23 @@ def source_of(request: TrainRequest) -> DatasetSource:
     if source is None:
         raise UsageError(f"no data set named {request.dataset!r}. Known: {', '.join(dataset_names())}")
     return source
+
+
+@contextmanager
+def _arithmetic(device: str, precision: str) -> Iterator[None]:
+    """On CUDA, TF32 for what autocast leaves in float32, and the fastest convolutions; with fp32, plain float32."""
+    if not device.startswith("cuda"):
+        yield
+        return
+    convolution = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), convolution.allow_tf32, convolution.benchmark
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    convolution.allow_tf32, convolution.benchmark = precision != "fp32", True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        _, convolution.allow_tf32, convolution.benchmark = before
 
 
 @contextmanager

@@ -32,14 +32,17 @@ class StageSettings:
     batch: int  # images a step; views and copies come on top
     hold_out: int  # last training images that are left out and evaluated on: to choose settings without the test split
     workers: int  # processes that decode and augment
-    precision: Literal["fp32", "bf16"]  # bf16: autocast
+    precision: Literal["auto", "fp32", "bf16"]  # bf16: autocast; auto: bf16 on CUDA, fp32 elsewhere
     threads: int  # of torch on a CPU; 0: its own choice. One is fastest for tiny networks, and free of the core count
     clip: float  # largest gradient norm; 0: none
     # How steps are executed; no recipe needs to name them.
     accumulate: int = 1  # micro-batches of a step, one after the other; batch norm sees one at a time
-    compile: bool = False  # torch.compile
+    # torch.compile; auto: the blocks of a transformer, on CUDA, where a run is long enough; true, false: always, never
+    compile: Literal["auto", "never", "true", "false"] = "auto"
+    checkpoint: bool = False  # whether the blocks of a transformer are computed again in the backward pass: less memory
     ema: float = 0.0  # decay of the average of the weights that is exported; 0: the last weights
     sync_bn: bool = True  # whether batch norm sees the images of all processes
+    keep_every: int = 0  # steps between two exports of the weights as they are, STEP in their names; 0: the last alone
 
     # Whether a stage's loss may be given part of a batch: all that it draws for images must then go by share.
     can_accumulate: ClassVar[bool] = False  # accumulate > 1
@@ -199,6 +202,8 @@ class Pretrain(StageSettings):
     can_distribute: ClassVar[bool] = True  # negatives are gathered from all processes
 
     size: str
+    # Images, each in all views, that go through the encoder at once; the loss sees the batch. 0: all of a process.
+    micro_batch: int = 0
     projector: int  # hidden width of the projector; 0: the size's own
     lr: float
     weight_decay: float  # on all parameters

@@ -46,6 +46,7 @@ SOUND: dict[str, tuple[tuple[str, ...], int]] = {
     "train": ((*TRAIN, "--out", "made", "--dry-run"), 2),
     "weights list": (("weights", "list"), 1),
     "weights verify": (("weights", "verify", "gaussian/digits/0.50"), 1),
+    "weights show": (("weights", "show", "net.pth"), 1),
     "weights add": (("weights", "add", "mine/x", "net.pth", "--method", "gaussian", "--dataset", "digits"), 3),
     "weights convert": (("weights", "convert", "net.pth", "made.safetensors", "--from", "improved-diffusion"), 1),
     "logs audit": (("logs", "audit", "log.txt"), 1),

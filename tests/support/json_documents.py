@@ -262,9 +262,15 @@ TABLE: dict[str, str] = {
 """,
     "train": """
 / text: .method .stage .dataset .preset .reaches
-/ number: .sigma .steps .parameters .world_size .seconds .images_per_second
+/ number: .sigma .steps .parameters .world_size .seconds .images_per_second .micro_batch .flops_per_image .flops
 /.settings number|text|truth: .*
-/ truth: .dry_run
+/ truth: .dry_run .synthetic
+/ text: .device
+/ null: .share
+/.loader number: .gives .workers .cores
+/.memory[] number: .processes .weights .gradients .optimiser .activations .features .images .total
+/.gpus[] text: .key .name
+/.gpus[] number: .share .images_per_second .gpu_hours
 """,
     "study": """
 / text: .study .tier .out
@@ -284,6 +290,12 @@ TABLE: dict[str, str] = {
 /.weights[].params number|text|truth: .*
 /.weights[] number: .bytes
 /.weights[] null|text: .url .page
+""",
+    "weights show": """
+/ text: .path .sha256
+/ number: .tensors .numbers
+/ null: .training
+/.says text: .method .stage .dataset .preset .sigma .seed .arch .normaliser
 """,
     "weights add": """
 / text: .name .state .path .method .role .dataset .sha256 .licence .source .note

@@ -35,6 +35,7 @@ STAGES: dict[str, tuple[Callable[[TrainRequest], Mapping[str, Any]], dict[str, s
     "smoothmix": (smoothmix.train, {**SHORT, "copies": "2"}),
     "boosting": (boosting.train, {**SHORT, "members": "2"}),
     "pretrain": (rrcm.pretrain, {"steps": "3", "batch": "32", "warmup_steps": "0"}),
+    "pretrain_cached": (rrcm.pretrain, {"steps": "3", "batch": "32", "warmup_steps": "0", "micro_batch": "4"}),
 }
 REFUSED: dict[str, tuple[Callable[[TrainRequest], Mapping[str, Any]], dict[str, str]]] = {
     "indivisible": (classical.gaussian, {**SHORT, "batch": "255"}),
@@ -82,6 +83,29 @@ def run_stage(name: str, out: Path, init: Path, **more: str) -> tuple[Mapping[st
     finally:
         rrcm.adamw, train_classifier.adamw = before
     return report, load_file(report["weights"])
+
+
+def first_gradients(out: Path, **changes: str) -> dict[str, Tensor]:
+    """Gradients of the first step of pre-training, averaged over the processes, by their place."""
+    found: dict[str, Tensor] = {}
+
+    def recording(groups: list[dict[str, Any]], *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        made = plain_descent(groups, lr=lr, weight_decay=weight_decay)
+
+        def record(optimiser: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
+            parameters = [p for group in optimiser.param_groups for p in group["params"]]
+            found.update({str(i): p.grad.clone() for i, p in enumerate(parameters) if p.grad is not None})
+
+        made.register_step_pre_hook(record)
+        return made
+
+    before, rrcm.adamw = rrcm.adamw, recording
+    try:
+        values = {"steps": "1", "batch": "32", "warmup_steps": "0", "clip": "0", **changes}
+        rrcm.pretrain(request(out, None, values, stage="pretrain", sigma=None))
+    finally:
+        rrcm.adamw = before
+    return found
 
 
 class Toy(nn.Sequential):
@@ -136,6 +160,7 @@ def main(folder: Path, init: Path) -> None:
     found["dry_run"] = classical.gaussian(dataclasses.replace(asked("gaussian", folder / "dry", init), dry_run=True))
     for name in REFUSED:
         found[name] = refusal(lambda name=name: REFUSED[name][0](asked(name, folder / name, init)))
+    found["gradients"] = first_gradients(folder / "cached", micro_batch="4")  # 16 images a process: 4 chunks
     spoilt = toy(world, spoilt=5)
     found["spoilt"] = refusal(lambda: run(spoilt, folder / "spoilt", resume=False, intervals=Intervals(save_every=3)))
     stopped = toy(world, stopped=4)

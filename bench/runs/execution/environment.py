@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.runs.execution.memory import keep_memory
+from bench.types.checkout import git_commit
 from bench.types.errors import DeviceError, SpecError
 from bench.types.limits import digits
 
@@ -169,23 +169,3 @@ def package_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-@cache
-def git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, "+" where it has changes; None outside a checkout."""
-    here = Path(__file__).resolve().parents[3]
-    if not (here / ".git").exists():
-        return None
-    try:
-        commit = _git(here, "rev-parse", "HEAD")
-        changed = _git(here, "status", "--porcelain", "-uno")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+" if changed else "")
-
-
-def _git(folder: Path, *words: str) -> str:
-    # git by its name: where it stands is the user's own PATH.
-    run = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603, S607
-    return run.stdout.strip()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.types.errors import TrainingError
+from methods.training import loop
 from methods.training.loop import CHECKPOINT, METRICS, Intervals, Task, probe, run
 from methods.training.rng import generator, seed_of, seeded_globals
 
@@ -119,6 +120,32 @@ def test_metrics_are_means_since_the_line_before(tmp_path: Path) -> None:
 
 
 def test_a_diverged_loss_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="finite, got nan at step 7"):
+        run(toy(bad_step=7), tmp_path, resume=False, intervals=Intervals(save_every=5))
+    record = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert record["step"] == 5
+    assert all(torch.isfinite(v).all() for v in record["modules"]["net"].values())
+
+
+@pytest.mark.parametrize("stop", [None, 5])
+def test_losses_that_are_read_late_are_the_same(
+    stop: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, late = toy(), toy()
+    run(early, tmp_path / "early", resume=False, intervals=Intervals(log_every=4))
+    monkeypatch.setattr(loop, "READ_AT_ONCE", ())  # as on a GPU
+    if stop:
+        with pytest.raises(KeyboardInterrupt):
+            run(toy(), tmp_path / "late", resume=False, intervals=Intervals(log_every=4, stop_after=stop))
+    run(late, tmp_path / "late", resume=True, intervals=Intervals(log_every=4))
+    assert_same(early, late)
+    assert metrics_without_time(tmp_path / "early") == metrics_without_time(tmp_path / "late")
+
+
+def test_a_diverged_loss_that_is_read_late_spoils_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "READ_AT_ONCE", ())
     with pytest.raises(TrainingError, match="finite, got nan at step 7"):
         run(toy(bad_step=7), tmp_path, resume=False, intervals=Intervals(save_every=5))
     record = torch.load(tmp_path / CHECKPOINT, weights_only=True)

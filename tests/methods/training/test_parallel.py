@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import torch
 from few_digits import _few_digits  # noqa: F401 - a fixture of this module
+from four_processes import LONG
 from interrupted import whole_and_parts
 from places import SUPPORT
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from two_processes import BATCH, REFUSED, SHORT, STEPS, alone, asked, request, run_stage, weights
+from two_processes import BATCH, REFUSED, SHORT, STEPS, Toy, alone, asked, first_gradients, request, run_stage, weights
 from typer.testing import CliRunner
 
 from bench.cli import train
@@ -63,7 +64,9 @@ def distance(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
     return max(float((left[key].double() - right[key].double()).abs().max()) for key in left)
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune", "finetune_accumulated", "gaussian", "smoothmix"])
+@pytest.mark.parametrize(
+    "name", ["pretrain", "pretrain_cached", "finetune", "finetune_accumulated", "gaussian", "smoothmix"]
+)
 def test_two_processes_give_the_losses_and_weights_of_one(name: str, pair: Pair, init: Path, tmp_path: Path) -> None:
     folder, (first, second) = pair
     _, ours = run_stage(name, tmp_path, init)
@@ -77,6 +80,51 @@ def test_two_processes_give_the_losses_and_weights_of_one(name: str, pair: Pair,
     assert distance(theirs, second[name][1]) == 0
     assert report["world_size"] == 2
     assert report == second[name][0] | {"seconds": report["seconds"]}
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory, init: Path) -> Path:
+    """The folder of four processes, the last of which was killed in the end."""
+    folder = tmp_path_factory.mktemp("four")
+    command = [sys.executable, str(SUPPORT / "four_processes.py"), str(folder), str(init)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert (folder / "0.txt").exists(), done.stderr
+    return folder
+
+
+def test_four_processes_give_the_loss_of_one_at_step_fifty(four: Path, init: Path, tmp_path: Path) -> None:
+    _, ours = run_stage("finetune", tmp_path, init, **LONG)
+    one, all_four = told(tmp_path), told(four / "finetune")
+    assert one["step"] == all_four["step"] == 50
+    assert all_four["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    (file,) = (four / "finetune").glob("*.safetensors")
+    assert distance(ours, load_file(file)) < 1e-4
+
+
+def test_a_killed_process_ends_the_others_with_one_line(four: Path) -> None:
+    for rank in range(3):
+        line = (four / f"{rank}.txt").read_text()
+        assert line.startswith("TrainingError: another of the 4 processes has ended")
+        assert "\n" not in line
+    assert not (four / "3.txt").exists()
+
+
+def relative(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
+    """Largest difference of two gradients, as a share of the larger's length."""
+    assert left.keys() == right.keys()
+    return max(float((left[k] - right[k]).norm() / right[k].norm().clamp_min(1e-12)) for k in left)
+
+
+def test_chunks_in_two_processes_have_the_loss_and_gradients_of_the_whole_batch(pair: Pair, tmp_path: Path) -> None:
+    folder, (first, second) = pair
+    ours = first_gradients(tmp_path / "whole")
+    chunked = first_gradients(tmp_path / "chunked", micro_batch="8")
+    assert relative(first["gradients"], ours) < 1e-5
+    assert 0 < relative(chunked, ours) < 1e-5
+    assert distance(first["gradients"], second["gradients"]) == 0
+    for other in (folder / "cached", tmp_path / "chunked"):
+        assert told(other)["loss"] == pytest.approx(told(tmp_path / "whole")["loss"], rel=1e-6)
 
 
 def test_the_weights_of_two_processes_have_moved(pair: Pair, init: Path) -> None:
@@ -242,13 +290,14 @@ def test_a_loss_of_the_whole_batch_refuses_micro_batches(tmp_path: Path) -> None
         ({"accumulate": "3"}, "batch must be divisible by the 1 processes times accumulate=3, got batch=64"),
         ({"ema": "1"}, "ema is a decay below 1"),
         ({"ema": "-0.5"}, "ema must be at least 0"),
-        ({"compile": "yes"}, "compile must be true or false"),
+        ({"compile": "yes"}, "compile must be one of auto, never, true, false, got 'yes'"),
+        ({"checkpoint": "true"}, "this network has none; leave --set checkpoint out"),
         ({"can_accumulate": "true"}, "has no setting 'can_accumulate'"),
     ],
 )
 def test_a_wrong_arrangement_is_refused(setting: dict[str, str], words: str, tmp_path: Path) -> None:
     wrong = request(tmp_path / "run", None, {**SHORT, **setting}, method="gaussian", stage="train")
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises((UsageError, TrainingError), match=words):
         classical.gaussian(wrong)
 
 
@@ -327,6 +376,51 @@ def test_a_missing_compiler_is_one_clear_line(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(TrainingError, match="compile=true needs a compiler") as caught:
         run(made, tmp_path, resume=False)
     assert "\n" not in str(caught.value)
+
+
+class Deep(nn.Module):
+    """A network with blocks, as a transformer has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Toy(nn.Linear(4, 4), nn.Tanh()) for _ in range(2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.blocks(x)
+        return made
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at that of a block's input
+@pytest.mark.parametrize("works", [True, False])
+def test_blocks_are_compiled_where_that_pays_and_where_a_compiler_works(
+    works: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked_for: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: object) -> object:
+        asked_for.append(graph)
+        if not works:
+            raise RuntimeError("no compiler found\nand more")
+        return graph.forward
+
+    monkeypatch.setattr(distributed_setup, "BACKEND", backend)
+    with seeded_globals("deep"):
+        net = Deep()
+    task = dataclasses.replace(
+        alone(), modules={"net": net}, loss=lambda _step, x: {"loss": net(x).sum()}, device="cuda"
+    )
+    x = torch.ones(3, 4)
+    expected = net(x).sum()
+    short = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10), settings_of({}))
+    never = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10**6), settings_of({"compile": "never"}))
+    assert short is never is task.loss
+    loss = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10**6), settings_of({}))
+    for step in range(2):
+        assert float(loss(step, x)["loss"].detach()) == pytest.approx(float(expected.detach()))
+    assert asked_for
+    told_so = capsys.readouterr().err
+    assert ("goes on without" in told_so) is not works
+    assert told_so.count("\n") == (0 if works else 1)
 
 
 def test_bf16_computes_in_bf16_on_a_cpu_and_keeps_float32_weights(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.runs.execution import environment
-from bench.runs.execution.environment import check_instructions, git_commit
+from bench.runs.execution.environment import check_instructions
+from bench.types.checkout import git_commit
 from bench.types.errors import DeviceError
 
 OLD = "processor\t: 0\nflags\t\t: fpu sse2 avx2 fma avx512f\n"

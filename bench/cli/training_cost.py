@@ -1,0 +1,72 @@
+"""What `rrcm-bench train --dry-run` says of a run's cost: on this device, on GPUs by name, in bytes, for the loader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.cli.output import listing, remark, stdout
+
+SHARE = 0.35  # of a GPU's bf16 peak: what well-fed training of a transformer reaches; assumed, not measured
+GIB = 2**30
+
+
+def with_gpus(record: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The record of a dry run with hours on GPUs that are known by name, and this one's share of its peak."""
+    from bench.timing.latency.devices import profiles, recognise
+
+    if "flops" not in record:
+        return dict(record)
+    gpus = [
+        {
+            "key": each.key,
+            "name": each.name,
+            "share": SHARE,
+            "images_per_second": SHARE * each.peak["bf16"] / record["flops_per_image"],
+            "gpu_hours": record["flops"] / (SHARE * each.peak["bf16"]) / 3600,
+        }
+        for each in profiles()
+        if each.family == "datacentre" and "bf16" in each.peak
+    ]
+    own = None
+    if device.startswith("cuda"):
+        import torch
+
+        found = recognise(torch.cuda.get_device_name(device))
+        if found and "bf16" in found.peak:
+            own = record["images_per_second"] * record["flops_per_image"] / found.peak["bf16"]
+    return {**record, "gpus": gpus, "device": device, "share": own}
+
+
+def show_cost(record: Mapping[str, Any]) -> None:
+    """The record for people."""
+    from bench.report.units import duration
+
+    screen, loader = stdout(), record["loader"]
+    screen.print(
+        f"{record['method']} {record['stage']}  {record['dataset']}  preset {record['preset']}: "
+        f"{record['steps']} steps of {record['settings']['batch']} images, {record['parameters'] / 1e6:.3g} M weights, "
+        f"{record['flops']:.3g} FLOP"
+    )
+    own = "" if record["share"] is None else f", {100 * record['share']:.1f} % of its bf16 peak"
+    screen.print(
+        f"here ({record['device']}, {record['micro_batch']} images at once): {record['images_per_second']:.4g} images/s"
+        f"{own}; the run takes {duration(record['seconds'])}"
+    )
+    rows = [(each["name"], f"{each['images_per_second']:,.0f}", f"{each['gpu_hours']:,.1f}") for each in record["gpus"]]
+    title = f"on one GPU at {SHARE:.0%} of its bf16 peak (assumed)"
+    screen.print(listing(title, ("GPU", "images/s", "GPU-hours"), rows, words=1, centred=False))
+    columns = ("processes", "weights", "gradients", "moments", "activations", "inputs", "total")
+    kinds = (("weights",), ("gradients",), ("optimiser",), ("activations",), ("features", "images"), ("total",))
+    needed = [
+        (str(row["processes"]), *(f"{sum(row[key] for key in keys) / GIB:.2f}" for keys in kinds))
+        for row in record["memory"]
+    ]
+    screen.print(listing("GiB a process, tensors alone", columns, needed, words=0, centred=False))
+    images = "random images, nothing decoded" if record["synthetic"] else "decoded and augmented"
+    screen.print(
+        f"the loader must give each GPU its images/s above; here {loader['gives']:,.0f}/s ({images}, "
+        f"{loader['workers']} workers, {loader['cores']} cores)"
+    )
+    if not record["synthetic"] and loader["gives"] < record["images_per_second"]:
+        remark("! the loader is slower than the network here: give --set workers=..., or more cores")

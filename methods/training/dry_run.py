@@ -1,0 +1,161 @@
+"""Costs of a training run, from a micro-batch on this device; it stores nothing.
+
+Of one process: several take whole steps together, which tells their speed better than any estimate.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from methods.training.checkpoints import RunState
+from methods.training.distributed_setup import compiled_loss, set_up
+from methods.training.loader import Batch, BatchLoader
+from methods.training.loop import Task, stepper
+from methods.training.memory import Memory, counted, held
+from methods.training.settings import StageSettings
+from methods.training.sharding import Share
+
+if TYPE_CHECKING:
+    from methods.training.run_stage import TrainingContext
+
+Loss = Callable[[int, Any], Mapping[str, Tensor]]
+
+ENOUGH_S = 0.5  # of steps of one size; where one takes longer, it is the only one
+SLOW_S = 4.0  # a first step that takes longer is the one that counts
+LOADED_S = 0.5  # of images that the loader makes
+FEWEST = 2  # images: a batch norm needs two
+PROCESSES = (1, 2, 4, 8, 16, 32)  # whose memory is told
+
+
+def cost(context: TrainingContext, task: Task) -> dict[str, Any]:
+    """Seconds, arithmetic, bytes and images a second of the whole run, as plain values.
+
+    Error: of the micro-batch, where it is smaller than a process's own, for a GPU is then not filled.
+    """
+    settings, loader = context.settings, context.loader
+    most = settings.batch // settings.accumulate
+    most = min(most, getattr(settings, "micro_batch", 0) or most)
+    few = min(FEWEST, most)
+    flops, kept = _counted(task, next(_repeated(loader, few)))
+    # Sizes are tried without compilation, which would take a minute for each.
+    made = set_up(task, replace(settings, compile="never"), context.world)[0]
+    images, seconds, fixed = _measured(made, lambda: compiled_loss(task, settings), loader, most)
+    per_image = (seconds - fixed) / images * (1 + task.again) + fixed / settings.batch
+    total = settings.batch * task.steps
+    memory = [
+        _memory(task, context, n, kept / few) for n in PROCESSES if not settings.batch % (n * settings.accumulate)
+    ]
+    return {
+        "seconds": total * per_image,
+        "images_per_second": 1 / per_image,
+        "micro_batch": images,
+        "flops_per_image": flops / few,
+        "flops": flops / few * total,
+        "synthetic": context.synthetic,
+        "loader": {"gives": _loader_speed(loader), "workers": settings.workers, "cores": os.cpu_count() or 1},
+        "memory": [{**asdict(row), "total": row.total} for row in memory],
+    }
+
+
+def _counted(task: Task, batch: Batch) -> tuple[int, int]:
+    """FLOP, 2 x MAC, of the loss of a batch and its gradients, and bytes that are kept in between."""
+    ignored: list[Tensor] = [p for module in task.modules.values() for p in (*module.parameters(), *module.buffers())]
+    device = torch.device(task.device).type
+    # Kernels for attention on a CPU are in no register of countable operations; the plain one is.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with counted(ignored) as kept, torch.autocast(device, dtype=torch.bfloat16, enabled=task.bf16):
+            loss = task.loss(0, batch)["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
+    return counter.get_total_flops(), kept[-1]
+
+
+def _repeated(loader: BatchLoader, images: int) -> Iterator[Batch]:
+    """The same few images again and again: what is timed is the network."""
+    batch = next(replace(loader, batch=images, workers=0, shares=(Share(),)).batches(0))
+    while True:
+        yield batch
+
+
+def _measured(task: Task, compiled: Callable[[], Loss], loader: BatchLoader, most: int) -> tuple[int, float, float]:
+    """Images of the largest micro-batch that was timed, seconds of its step, and those of them that any step takes."""
+    images, least = min(FEWEST, most), min(FEWEST, most)
+    while True:
+        try:
+            seconds, fixed = _step_seconds(task, _repeated(loader, images), 0.0)
+        except torch.OutOfMemoryError:
+            if images == least:
+                raise
+            torch.cuda.empty_cache()
+            images, seconds = max(least, images // 4), 0.0
+            break
+        if images == most or seconds > ENOUGH_S:
+            break
+        images = min(most, 4 * images)
+    loss = compiled()
+    if seconds < ENOUGH_S or loss is not task.loss:
+        seconds, fixed = _step_seconds(replace(task, loss=loss), _repeated(loader, images), ENOUGH_S)
+    return images, seconds, min(fixed, seconds)
+
+
+def _step_seconds(task: Task, batches: Iterator[Batch], enough: float) -> tuple[float, float]:
+    """Seconds of a step, and of what it does once, whatever its images: the optimiser and averages."""
+    done = 0
+    with stepper(replace(task, accumulate=1), RunState()) as (take, losses):
+        began = time.perf_counter()
+        take(0, batches)  # warms caches and allocators
+        losses.read()  # waits for the device
+        seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        while seconds < SLOW_S and (not done or time.perf_counter() - began < enough):
+            take(done + 1, batches)
+            done += 1
+            if done % 8 == 1:
+                losses.read()
+        losses.read()
+        seconds = (time.perf_counter() - began) / done if done else seconds
+    began = time.perf_counter()
+    task.optimiser.step()
+    task.after(0)
+    if task.device.startswith("cuda"):
+        torch.cuda.synchronize(task.device)
+    return seconds, time.perf_counter() - began
+
+
+def _loader_speed(loader: BatchLoader) -> float:
+    """Images a second of the loader with its workers on this machine's cores, from what one of them makes."""
+    settings = replace(loader, batch=min(loader.batch, 16), workers=0, device="cpu", shares=(Share(),))
+    batches = settings.batches(0)
+    next(batches)
+    began, made = time.perf_counter(), 0
+    while not made or time.perf_counter() - began < LOADED_S:
+        made += len(next(batches).labels)
+    return made / (time.perf_counter() - began) * max(1, min(loader.workers, os.cpu_count() or 1))
+
+
+def _memory(task: Task, context: TrainingContext, processes: int, counted_bytes: float) -> Memory:
+    settings: StageSettings = context.settings
+    images = settings.batch // (processes * settings.accumulate)
+    weights, gradients, moments = held(task.modules.values(), task.optimiser, processes)
+    if settings.ema > 0:
+        weights += sum(t.nbytes for module in task.modules.values() for t in module.state_dict().values())
+    pixels = 4 * int(torch.Size(context.dataset.shape).numel())
+    activations, features = task.memory(images) if task.memory else (round(counted_bytes * images), 0)
+    return Memory(
+        processes=processes,
+        weights=weights,
+        gradients=gradients,
+        optimiser=moments,
+        activations=activations,
+        features=features,
+        # Views, as many noisy ones, and the noise that is drawn for the whole batch.
+        images=pixels * (2 * context.views * images + settings.batch // settings.accumulate * (processes > 1)),
+    )
