@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import sys
 from functools import cache, lru_cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
+from bench.runs.own_code import code_sha256
 from bench.types import ClassOrder, DatasetSource, Method
 from bench.types.errors import BenchError, DataError, MethodError, WeightsError
 from bench.types.plugins import FILE_MODULE, entry_points, unpacked
@@ -115,7 +115,7 @@ def identity(name: str, own: str) -> str:
     """
     if not is_file(name):
         return name
-    return f"{own}@{hashlib.sha256(Path(name.rpartition(':')[0]).read_bytes()).hexdigest()[:10]}"
+    return f"{own}@{code_sha256(Path(name.rpartition(':')[0]))[:10]}"
 
 
 def _find(name: str, group: str, kind: str, error: type[BenchError]) -> Any:
