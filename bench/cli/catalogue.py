@@ -23,7 +23,7 @@ def methods(
     """List the methods, or show one with its parameters, weights and training stages."""
     from bench.runs import registry
 
-    records = [method_record(n, registry.method(n)) for n in ([name] if name else registry.method_names())]
+    records = [method_record(registry.method(n)) for n in ([name] if name else registry.method_names())]
     if json:
         print_json(records[0] if name else {"methods": records})
         return
@@ -39,12 +39,12 @@ def methods(
     show_method(records[0])
 
 
-def method_record(name: str, method: Method) -> dict[str, Any]:
+def method_record(method: Method) -> dict[str, Any]:
     """A method as plain values."""
     from bench.weights.resolve import catalogue
 
     return {
-        "name": name,
+        "name": method.name,
         "title": method.title,
         "cite": method.cite,
         "roles": [{"name": role.name, "help": role.help} for role in method.roles],
@@ -219,7 +219,7 @@ def weights_add(given: AddOptions) -> None:
     from bench.types.errors import UsageError
     from bench.weights.resolve import add, read_checkpoint, said_by
 
-    found, role = registry.method(given.method), given.role
+    found, source, role = registry.method(given.method), registry.dataset(given.dataset), given.role
     if role not in [r.name for r in found.roles]:
         raise UsageError(
             f"{given.method} has no role {role!r}; expected one of: {', '.join(r.name for r in found.roles)}"
@@ -230,16 +230,16 @@ def weights_add(given: AddOptions) -> None:
         key, _, value = word.partition("=")
         if key not in known or not value:
             raise UsageError(f"--set {word!r}: expected KEY=VALUE with KEY one of: {', '.join(known) or 'none'}")
-        values[key] = convert(known[key], value, given.dataset)
+        values[key] = convert(known[key], value, source.name)
     said, notes = said_by(found, role, given.path.name, read_checkpoint(given.path))
     for note in notes:
         remark(f"note  {note}")
     entry = add(
         given.name,
         given.path,
-        method=given.method,
+        method=found.name,
         role=role,
-        dataset=given.dataset,
+        dataset=source.name,
         sigma=given.sigma,
         params=values,
         said=said,

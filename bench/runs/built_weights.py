@@ -94,7 +94,7 @@ def _parts(held: Any, own: str | None) -> Iterator[tuple[Any, Any]]:
 
 def _compiled_state(held: Any) -> Iterator[tuple[Any, Any]]:
     """State of an object of a compiled type, as of a tree of scikit-learn's; nothing of plain Python's own."""
-    kind = type(held)
+    kind: Any = type(held)
     if hasattr(held, "__dict__") or kind.__module__ == "builtins" or kind.__getstate__ is object.__getstate__:
         return
     try:
