@@ -45,11 +45,12 @@ app.command("check")(command(catalogue.check))
 app.command("doctor")(command(doctor.doctor))
 
 weights = typer.Typer(
-    help="Known weights: list them, verify them, add your own, convert published ones.", no_args_is_help=True
+    help="Known weights: list them, verify them, add or remove your own, convert published ones.", no_args_is_help=True
 )
 weights.command("list")(command(catalogue.weights_list))
 weights.command("verify")(command(catalogue.weights_verify))
 weights.command("add")(command(of_record(catalogue.weights_add)))
+weights.command("remove")(command(catalogue.weights_remove))
 weights.command("convert")(command(convert.weights_convert))
 app.add_typer(weights, name="weights")
 

@@ -206,16 +206,26 @@ class AddOptions:
     dataset: Annotated[str, typer.Option(help="Dataset that it was trained on.")]
     role: Annotated[str, typer.Option(help="Role, see `methods NAME`.")] = "network"
     sigma: Annotated[float | None, typer.Option(help="Noise level that it is for.", show_default="any")] = None
+    arch: Annotated[str | None, typer.Option(help="Architecture, as --set arch=NAME.", show_default="as it looks")] = (
+        None
+    )
     params: options.AddSettings = None
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="ROLE=PATH of the other roles, to try them together.", show_default="the catalogue"),
+    ] = None
+    data_root: options.DataRoot = None
+    size: options.Size = None
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = ""
     source: Annotated[str, typer.Option(help="Where they come from: citation or address.")] = ""
     json: options.Json = False
 
 
 def weights_add(given: AddOptions) -> None:
-    """Hash a checkpoint, copy it into the cache and add it to your catalogue."""
+    """Build the method with a checkpoint; if that loads, copy it into the cache and add it to your catalogue."""
     from bench.runs import registry
-    from bench.runs.request import convert
+    from bench.runs.request import assigned_roles, convert
+    from bench.runs.weights_trial import try_weights
     from bench.types.errors import UsageError
     from bench.weights.resolve import add, read_checkpoint, said_by
 
@@ -225,15 +235,25 @@ def weights_add(given: AddOptions) -> None:
             f"{given.method} has no role {role!r}; expected one of: {', '.join(r.name for r in found.roles)}"
         )
     known = {p.name: p for p in found.params}
-    values = {}
-    for word in given.params or ():
+    values, words = {}, {}
+    for word in (*(given.params or ()), *((f"arch={given.arch}",) if given.arch else ())):
         key, _, value = word.partition("=")
         if key not in known or not value:
             raise UsageError(f"--set {word!r}: expected KEY=VALUE with KEY one of: {', '.join(known) or 'none'}")
-        values[key] = convert(known[key], value, source.name)
+        values[key], words[key] = convert(known[key], value, source.name), value
     said, notes = said_by(found, role, given.path.name, read_checkpoint(given.path))
     for note in notes:
         remark(f"note  {note}")
+    others = assigned_roles(tuple(given.weights or ()), {found.name: found})[found.name]
+    try_weights(
+        found,
+        given.dataset,
+        {**others, role: str(given.path)},
+        words,
+        sigma=given.sigma,
+        data_root=given.data_root,
+        size=given.size,
+    )
     entry = add(
         given.name,
         given.path,
@@ -250,6 +270,20 @@ def weights_add(given: AddOptions) -> None:
         print_json(entry_record(entry, "ok", given.path))
     else:
         stdout().print(f"added {entry.name}  sha256 {entry.sha256}")
+
+
+def weights_remove(
+    name: Annotated[str, typer.Argument(help="Name in your own catalogue.")],
+    json: options.Json = False,
+) -> None:
+    """Take weights that you added out of your catalogue, and their copy out of the cache."""
+    from bench.weights.resolve import remove
+
+    copy = remove(name)
+    if json:
+        print_json({"name": name, "removed": str(copy) if copy else None})
+    else:
+        stdout().print(f"removed {name}" + (f" and its copy {copy}" if copy else "; no copy of it was in the cache"))
 
 
 def entry_record(entry: Any, state: str, path: Path | None) -> dict[str, Any]:

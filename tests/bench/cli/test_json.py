@@ -47,6 +47,7 @@ COMMANDS = {
     "weights list": "weights list",
     "weights verify": "weights verify gaussian/digits/0.50",
     "weights add": "weights add mine/x net.safetensors --method gaussian --dataset digits",
+    "weights remove": "weights remove mine/x",
     "logs audit": "logs audit log.txt",
     "logs import": "logs import log.txt --dataset cifar10 --sigma 0.5 --out imported",
 }
