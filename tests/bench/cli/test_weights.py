@@ -1,4 +1,4 @@
-"""`weights add` keeps what the method can load under names that look-ups ask for, and `weights remove` takes it back."""
+"""`weights add` keeps what a method can load, under names that look-ups ask for; `weights remove` takes it back."""
 
 from __future__ import annotations
 
