@@ -136,6 +136,16 @@ def package_version(name: str) -> str | None:
         return None
 
 
+def own_version() -> str:
+    """The version of this package; of a tree that was never installed, what its pyproject.toml says."""
+    import tomllib
+
+    if installed := package_version("rrcm-bench"):
+        return installed
+    project = Path(__file__).resolve().parents[3] / "pyproject.toml"
+    return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]) if project.is_file() else "0"
+
+
 @cache
 def git_commit() -> str | None:
     """The commit of the checkout that this code runs from, "+" where it has changes; None outside a checkout."""
