@@ -88,7 +88,14 @@ def test_the_method_of_the_readme_passes_the_checks_and_is_certified(cli, tmp_pa
 
 @seeded_globals(1)
 def test_the_python_of_the_readme_runs(cli) -> None:
-    made = cli("run", "--methods", "gaussian", "--dataset", "digits", *"--sigma 0.5 --n 100 --limit 1 --json".split())
+    made = cli(
+        "run",
+        "--methods",
+        "gaussian",
+        "--dataset",
+        "digits",
+        *["--sigma", "0.5", "--n", "100", "--limit", "1", "--json"],
+    )
     _, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     block = block.replace("sigma=0.5", "sigma=0.5, n=100")
     block = block.replace("results/runs/NAME", made.json["runs"][0]["path"])
