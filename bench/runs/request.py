@@ -259,6 +259,9 @@ def params_of(
             params[param.name], sources[param.name] = convert(param, settings[param.name], dataset), "as --set says"
         elif param.name in said:
             params[param.name], sources[param.name] = _told(param, dataset, *said[param.name]), "as the weights say"
+        elif method.implied is not None and param.name in (implied := method.implied(params)):
+            params[param.name] = convert(param, str(implied[param.name]), dataset)
+            sources[param.name] = "as the other settings imply"
         else:
             params[param.name], sources[param.name] = _default(method, param, dataset, files)
     remarks = []
