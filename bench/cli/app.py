@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from bench.cli import (
@@ -24,11 +26,32 @@ from bench.cli.output import command
 
 app = typer.Typer(
     name="rrcm-bench",
-    help="Certify randomized-smoothing methods by one Monte Carlo certifier, and print their tables and plots.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(*, asked: bool) -> None:
+    if asked:
+        from bench.runs.execution.environment import own_version
+
+        print(f"rrcm-bench {own_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=lambda asked: _print_version(asked=asked), is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Certify randomized-smoothing methods by one Monte Carlo certifier, and print their tables and plots."""
+    del version  # printed by its callback
+
 
 app.command("run")(command(of_record(run.run)))
 app.command("plan")(command(plan.plan))
