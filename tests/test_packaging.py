@@ -42,15 +42,20 @@ def imported() -> set[str]:
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.partition(".")[0])
-    return found - set(sys.stdlib_module_names) - OURS - BROUGHT
+    return found - set(sys.stdlib_module_names) - BROUGHT
 
 
 def test_every_import_is_declared_and_every_dependency_imported() -> None:
     known = packages_distributions()
-    named = {IMPORTED_AS.get(name) or known.get(name, [name])[0].lower().replace("_", "-") for name in imported()}
+    theirs = imported() - OURS
+    named = {IMPORTED_AS.get(name) or known.get(name, [name])[0].lower().replace("_", "-") for name in theirs}
     tools = {name_of(each) for extra in ("test", "dev") for each in TOML["project"]["optional-dependencies"][extra]}
     assert named - declared() == set()
     assert declared() - named - tools - set(NEVER_IMPORTED) == set()
+
+
+def test_the_public_module_stands_above_all() -> None:
+    assert "rrcm_bench" not in imported()
 
 
 def test_what_a_user_installs_has_no_test_tools() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.types.atomic_file import atomic_write
-from bench.types.errors import WeightsError
+from bench.types.errors import WeightsError, first_line
 from bench.weights.catalogue import KEYS, Entry, check_name, entry_of, own_label, rows_of, user_catalogue
 
 _NEEDED = ("method", "role", "dataset")
@@ -24,7 +24,7 @@ def as_toml(entry: Entry, before: str = "") -> str:
     """The text of a catalogue with the entry as its last `[[weights]]` table."""
     import tomlkit
 
-    document: Any = tomlkit.parse(before)
+    document = _document(before)
     table = tomlkit.table()
     for key in KEYS:
         value = getattr(entry, key)
@@ -93,7 +93,7 @@ def remove_user_entry(name: str) -> None:
 
     own, before = user_catalogue(), _text()
     rows = rows_of(own_label(own), own, before)
-    document: Any = tomlkit.parse(before)
+    document = _document(before)
     places = [i for i, row in enumerate(rows) if row.get("name") == name]
     if not places:
         raise WeightsError(f"weights {name!r}: not in your catalogue {str(own)!r}; only what you added can be removed")
@@ -102,9 +102,25 @@ def remove_user_entry(name: str) -> None:
     if len(places) == len(rows):
         del document["weights"]
     text = tomlkit.dumps(document)
-    if rows_of(own_label(own), own, text) != [row for i, row in enumerate(rows) if i not in places]:
+    # By their text: a broken entry may hold nan, which equals nothing.
+    if repr(rows_of(own_label(own), own, text)) != repr([row for i, row in enumerate(rows) if i not in places]):
         raise WeightsError(f"weights {name!r}: cannot be taken out of {str(own)!r} alone; remove its table by hand")
     _write(text)
+
+
+def _document(text: str) -> Any:
+    """A catalogue with its comments and spacing.
+
+    Raises: WeightsError for what tomlkit cannot read, though it is TOML.
+    """
+    import tomlkit
+
+    try:
+        return tomlkit.parse(text)
+    except ValueError as problem:
+        raise WeightsError(
+            f"{own_label(user_catalogue())}: cannot be edited ({first_line(problem)}); mend or remove it"
+        ) from problem
 
 
 def _text() -> str:

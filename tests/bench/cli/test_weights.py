@@ -84,7 +84,7 @@ def test_removing_leaves_comments_and_other_entries_as_they_are(cli, home: Path)
     shutil.copy(home / "net.pt", home / "other.pt")
     assert cli(*ADD).code == 0
     with user_catalogue().open("a") as file:
-        file.write('# kept for the paper\nnote = "see [1]"\n')
+        file.write('# kept for the paper\nnote = "see [1]"\n\n[[weights]]\nname = "broken"\nsigma = nan\n')
     before = user_catalogue().read_text()
     assert cli("weights", "add", "lab/second", "other.pt", *ADD[4:], "--sigma", "0.3").code == 0
     assert user_catalogue().read_text().startswith(before)
