@@ -11,6 +11,7 @@ timing         seconds a certificate (latency), the engine against its machine (
 testing        the conformance kit for methods, and classifiers of known radius
 report         tables, figures and claims from rows, and the formats they are written in
 cli            one module a command
+api            the Python interface of `rrcm_bench`: certify any callable, runs and reports as frames
 
 docs/architecture.md says what may import what, and where to add things.
 """

@@ -18,6 +18,8 @@ ARCHITECTURES: Mapping[str, Scalar] = {
     "folder": "resnet50",
 }
 
+TIMM = "timm:"  # before the name of an architecture of timm's: "timm:convnext_tiny.fb_in1k"
+
 
 def normaliser_param(by_dataset: Mapping[str, Scalar] | None = None) -> Param:
     """The normaliser, which few checkpoints record: a wrong one costs accuracy, and nothing shows it.
@@ -60,7 +62,8 @@ def noise_trained(
         by_dataset=arch_by_dataset or {} if arch else ARCHITECTURES,
         help="cifar_resnetN or akamaster_resnetN (N = 6n+2), cifar_wrnN_K (N = 6n+4), kuangliu_resnet18, resnet50 and "
         "torchvision's others, vit_base_patch16_224, mae_vit_base_patch16, mae_vit_large_patch16, cifar_small_vit, "
-        "cifar_small_mae_vit, cifar_small_resnet, digits_resnet",
+        "cifar_small_mae_vit, cifar_small_resnet, digits_resnet, timm:NAME for any of timm's",
+        read=read_arch,
     )
     return Method(
         name=name,
@@ -72,6 +75,7 @@ def noise_trained(
         size=crop_side,
         declines=declines or (lambda _dataset, _shape, _classes: None),
         recognise=recognise,
+        implied=released_normaliser,
         train=train or {},
     )
 
@@ -123,6 +127,29 @@ def recognise(role: str, shapes: Shapes, meta: Mapping[str, Scalar]) -> Mapping[
     del role
     arch = classifier_arch(shapes)
     return {} if arch is None else {"arch": arch, **family_normaliser(arch, meta)}
+
+
+def read_arch(text: str, dataset: str, told_on: str) -> str:
+    """An architecture's name; of timm's, one that the installed timm has.
+
+    Raises: MethodError.
+    """
+    del dataset, told_on
+    if text.startswith(TIMM):
+        from methods.nets.timm_models import check_name
+
+        check_name(text.removeprefix(TIMM))
+    return text
+
+
+def released_normaliser(params: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """The normaliser that timm's own weights of an architecture were trained with; nothing for another's."""
+    arch = str(params.get("arch", ""))
+    if not arch.startswith(TIMM):
+        return {}
+    from methods.nets.timm_models import normaliser
+
+    return {"normaliser": normaliser(arch.removeprefix(TIMM))}
 
 
 def family_normaliser(arch: str, meta: Mapping[str, Scalar]) -> Mapping[str, Scalar]:

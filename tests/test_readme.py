@@ -55,7 +55,7 @@ def test_the_table_of_commands_names_them_all_and_no_other() -> None:
     named |= {"weights"} if {"list", "verify"} & named else set()
     known = set(typer.main.get_command(app).commands)
     assert known <= named
-    assert named - known <= {"verify", "add", "convert", "show"}  # of `weights`
+    assert named - known <= {"add", "remove", "convert", "show"}  # of `weights`
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_command_of_the_readme_runs_at_a_small_size(cli, start: str, more: str
 
 @seeded_globals(1)
 def test_the_method_of_the_readme_passes_the_checks_and_is_certified(cli, tmp_path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    block, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "mine.py").write_text(block)
     weights = {"1.weight": torch.randn(10, 64, generator=torch.Generator().manual_seed(6)), "1.bias": torch.zeros(10)}
     torch.save(weights, tmp_path / "FILE")
@@ -84,6 +84,24 @@ def test_the_method_of_the_readme_passes_the_checks_and_is_certified(cli, tmp_pa
     found = cli(*shlex.split(run), "--n", "100", "--limit", "2", "--sigma", "0.5", "--json")
     assert found.code == 0
     assert found.json["runs"][0]["images"] == 2
+
+
+@seeded_globals(1)
+def test_the_python_of_the_readme_runs(cli) -> None:
+    made = cli(
+        "run",
+        "--methods",
+        "gaussian",
+        "--dataset",
+        "digits",
+        *["--sigma", "0.5", "--n", "100", "--limit", "1", "--json"],
+    )
+    _, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    block = block.replace("sigma=0.5", "sigma=0.5, n=100")
+    block = block.replace("results/runs/NAME", made.json["runs"][0]["path"])
+    names = {"model": lambda x: x.flatten(1)[:, :2], "images": torch.zeros(2, 1, 8, 8)}
+    exec(block, names)
+    assert len(names["certificates"]) == 2
 
 
 def told() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from bench.cli import (
@@ -29,11 +31,32 @@ from bench.cli.output import command
 
 app = typer.Typer(
     name="rrcm-bench",
-    help="Certify randomized-smoothing methods by one Monte Carlo certifier, and print their tables and plots.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(*, asked: bool) -> None:
+    if asked:
+        from bench.runs.execution.environment import own_version
+
+        print(f"rrcm-bench {own_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=lambda asked: _print_version(asked=asked), is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Certify randomized-smoothing methods by one Monte Carlo certifier, and print their tables and plots."""
+    del version  # printed by its callback
+
 
 app.command("run")(command(of_record(run.run)))
 app.command("plan")(command(plan.plan))
@@ -60,12 +83,13 @@ app.command("check")(command(catalogue.check))
 app.command("doctor")(command(doctor.doctor))
 
 weights = typer.Typer(
-    help="Known weights: list them, verify them, add your own, convert published ones, show how they were made.",
+    help="Known weights: list, verify, add or remove them, convert published ones, show how they were made.",
     no_args_is_help=True,
 )
 weights.command("list")(command(catalogue.weights_list))
 weights.command("verify")(command(catalogue.weights_verify))
 weights.command("add")(command(of_record(catalogue.weights_add)))
+weights.command("remove")(command(catalogue.weights_remove))
 weights.command("convert")(command(convert.weights_convert))
 weights.command("show")(command(weights_show.weights_show))
 app.add_typer(weights, name="weights")

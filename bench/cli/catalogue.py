@@ -23,7 +23,7 @@ def methods(
     """List the methods, or show one with its parameters, weights and training stages."""
     from bench.runs import registry
 
-    records = [method_record(n, registry.method(n)) for n in ([name] if name else registry.method_names())]
+    records = [method_record(registry.method(n)) for n in ([name] if name else registry.method_names())]
     if json:
         print_json(records[0] if name else {"methods": records})
         return
@@ -39,12 +39,12 @@ def methods(
     show_method(records[0])
 
 
-def method_record(name: str, method: Method) -> dict[str, Any]:
+def method_record(method: Method) -> dict[str, Any]:
     """A method as plain values."""
     from bench.weights.resolve import catalogue
 
     return {
-        "name": name,
+        "name": method.name,
         "title": method.title,
         "cite": method.cite,
         "roles": [{"name": role.name, "help": role.help} for role in method.roles],
@@ -206,40 +206,60 @@ class AddOptions:
     dataset: Annotated[str, typer.Option(help="Dataset that it was trained on.")]
     role: Annotated[str, typer.Option(help="Role, see `methods NAME`.")] = "network"
     sigma: Annotated[float | None, typer.Option(help="Noise level that it is for.", show_default="any")] = None
+    arch: Annotated[str | None, typer.Option(help="Architecture, as --set arch=NAME.", show_default="as it looks")] = (
+        None
+    )
     params: options.AddSettings = None
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="ROLE=PATH of the other roles, to try them together.", show_default="the catalogue"),
+    ] = None
+    data_root: options.DataRoot = None
+    size: options.Size = None
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = ""
     source: Annotated[str, typer.Option(help="Where they come from: citation or address.")] = ""
     json: options.Json = False
 
 
 def weights_add(given: AddOptions) -> None:
-    """Hash a checkpoint, copy it into the cache and add it to your catalogue."""
+    """Build the method with a checkpoint; if that loads, copy it into the cache and add it to your catalogue."""
     from bench.runs import registry
-    from bench.runs.request import convert
+    from bench.runs.request import assigned_roles, convert
+    from bench.runs.weights_trial import try_weights
     from bench.types.errors import UsageError
     from bench.weights.resolve import add, read_checkpoint, said_by
 
-    found, role = registry.method(given.method), given.role
+    found, source, role = registry.method(given.method), registry.dataset(given.dataset), given.role
     if role not in [r.name for r in found.roles]:
         raise UsageError(
             f"{given.method} has no role {role!r}; expected one of: {', '.join(r.name for r in found.roles)}"
         )
     known = {p.name: p for p in found.params}
-    values = {}
-    for word in given.params or ():
+    values, words = {}, {}
+    for word in (*(given.params or ()), *((f"arch={given.arch}",) if given.arch else ())):
         key, _, value = word.partition("=")
         if key not in known or not value:
             raise UsageError(f"--set {word!r}: expected KEY=VALUE with KEY one of: {', '.join(known) or 'none'}")
-        values[key] = convert(known[key], value, given.dataset)
+        values[key], words[key] = convert(known[key], value, source.name), value
     said, notes = said_by(found, role, given.path.name, read_checkpoint(given.path))
     for note in notes:
         remark(f"note  {note}")
+    others = assigned_roles(tuple(given.weights or ()), {found.name: found})[found.name]
+    try_weights(
+        found,
+        given.dataset,
+        {**others, role: str(given.path)},
+        words,
+        sigma=given.sigma,
+        data_root=given.data_root,
+        size=given.size,
+    )
     entry = add(
         given.name,
         given.path,
-        method=given.method,
+        method=found.name,
         role=role,
-        dataset=given.dataset,
+        dataset=source.name,
         sigma=given.sigma,
         params=values,
         said=said,
@@ -250,6 +270,20 @@ def weights_add(given: AddOptions) -> None:
         print_json(entry_record(entry, "ok", given.path))
     else:
         stdout().print(f"added {entry.name}  sha256 {entry.sha256}")
+
+
+def weights_remove(
+    name: Annotated[str, typer.Argument(help="Name in your own catalogue.")],
+    json: options.Json = False,
+) -> None:
+    """Take weights that you added out of your catalogue, and their copy out of the cache."""
+    from bench.weights.resolve import remove
+
+    copy = remove(name)
+    if json:
+        print_json({"name": name, "removed": str(copy) if copy else None})
+    else:
+        stdout().print(f"removed {name}" + (f" and its copy {copy}" if copy else "; no copy of it was in the cache"))
 
 
 def entry_record(entry: Any, state: str, path: Path | None) -> dict[str, Any]:

@@ -13,6 +13,8 @@ OPTIONAL = {
     "xformers": ("xformers", "attention on a GPU, where it is faster there than torch's own"),
     "pynvml": ("gpu", "energy and clocks of NVIDIA GPUs"),
     "jinja2": ("html", "report --html"),
+    "plotly": ("html", "plots of report --html"),
+    "pyarrow": ("parquet", "Parquet and Arrow files of images"),
     "ray": ("ray", "--executor ray"),
     "submitit": ("slurm", "--executor slurm"),
 }

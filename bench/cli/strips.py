@@ -42,11 +42,12 @@ def strips(given: StripsOptions) -> None:
     from bench.report.build import Report, write
     from bench.report.figures.denoised_images import MOST, denoised_strip, strip_figure
     from bench.report.figures.registry import Drawing
+    from bench.report.tables.table import slug
     from bench.report.units import noise_level
     from bench.runs.certify import build, open_dataset
     from bench.runs.execution.environment import parse_devices
     from bench.runs.request import RunRequest, plan
-    from bench.types import Denoising
+    from bench.types import Denoising, family
     from bench.types.errors import UsageError
 
     if not 1 <= given.images <= MOST:
@@ -80,8 +81,9 @@ def strips(given: StripsOptions) -> None:
             denoised_strip(source[index], built, sigma=level, seed=given.seed, device=place)
             for index in some[0].indices
         ]
-        name = f"strips-{given.dataset}-s{noise_level(level)}"
-        title = f"{given.dataset}, sigma {noise_level(level)}: first copy"
+        dataset = family(some[0].spec.dataset)
+        name = f"strips-{slug(dataset)}-s{noise_level(level)}"
+        title = f"{dataset}, sigma {noise_level(level)}: first copy"
         pictures.append(Drawing(name, title, partial(strip_figure, made, title)))
     for path in write(Report((), tuple(pictures)), given.out, ["png", "pdf", "svg"]):
         remark(f"wrote {path}")

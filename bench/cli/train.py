@@ -81,7 +81,7 @@ class TrainOptions:
 def train(given: TrainOptions) -> None:
     """Train a method's networks by its authors' recipe; killed, the same command resumes.
 
-    On several GPUs: torchrun --nproc_per_node N -m bench train ...; the batch is divided among the processes.
+    On several GPUs: torchrun --nproc_per_node N --no-python rrcm-bench train ...; they divide the batch.
     """
     from bench.data.class_order import read_class_order
     from bench.runs import registry
@@ -118,7 +118,7 @@ def train(given: TrainOptions) -> None:
         preset=given.preset or "",
         sigma=given.sigma,
         init=given.init,
-        out=given.out or Path("results/train") / f"{method}-{stage}-{dataset}{suffix}",
+        out=given.out or Path("results/train") / f"{found.name}-{stage}-{dataset}{suffix}",
         overrides=words,
         device=parse_devices(_own(given.device))[0],
         seed=given.seed,

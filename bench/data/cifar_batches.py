@@ -147,9 +147,23 @@ def _contents(path: Path) -> bytes:
 
 
 def _from_pickle(data: bytes, path: Path, stem: str) -> Batch:
+    values, labels = pickled_records(data, path)
+    if any(not 0 <= label <= 255 for label in labels):
+        raise DataError(f"{str(path)!r} has labels that are no integers from 0 to 9; fetch it again")
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    odd = len(values) == BATCH and md5 != OFFICIAL_MD5[stem]
+    note = f"{path.name} is complete but not the official file: md5 {md5}, official {OFFICIAL_MD5[stem]}" if odd else ""
+    return Batch(path, values, np.array(labels, np.uint8), note)
+
+
+def pickled_records(data: bytes, path: Path, key: str = "labels") -> tuple[Octets, list[int]]:
+    """Images (N, 3, 32, 32) and labels of a python batch of CIFAR; `key`: its labels' name, as of CIFAR-100's.
+
+    Raises: DataError for what is none, or asks for more than containers, numbers and arrays of bytes.
+    """
     try:
         content = _Restricted(io.BytesIO(data), encoding="bytes").load()
-        values, labels = (content.get(key.encode(), content.get(key)) for key in ("data", "labels"))
+        values, labels = (content.get(name.encode(), content.get(name)) for name in ("data", key))
         values = values.array()
     except DataError as error:
         raise DataError(f"{str(path)!r} {error}") from None
@@ -158,13 +172,11 @@ def _from_pickle(data: bytes, path: Path, stem: str) -> Batch:
     if values.ndim != 2 or values.shape[1] != PIXELS:
         raise DataError(f"{str(path)!r} has no 'data' of N x {PIXELS} bytes; expected a CIFAR-10 python batch")
     if not isinstance(labels, list) or len(labels) != len(values):
-        raise DataError(f"{str(path)!r} has no 'labels' list as long as its {len(values)} images; fetch it again")
-    if any(type(label) is not int or not 0 <= label <= 255 for label in labels):
-        raise DataError(f"{str(path)!r} has labels that are no integers from 0 to 9; fetch it again")
-    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    odd = len(values) == BATCH and md5 != OFFICIAL_MD5[stem]
-    note = f"{path.name} is complete but not the official file: md5 {md5}, official {OFFICIAL_MD5[stem]}" if odd else ""
-    return Batch(path, values.reshape(-1, 3, 32, 32), np.array(labels, np.uint8), note)
+        raise DataError(f"{str(path)!r} has no {key!r} list as long as its {len(values)} images; fetch it again")
+    if any(type(label) is not int for label in labels):
+        last = 9 if key == "labels" else 99
+        raise DataError(f"{str(path)!r} has labels that are no integers from 0 to {last}; fetch it again")
+    return values.reshape(-1, 3, 32, 32), labels
 
 
 class _Octets:

@@ -7,13 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.data.array_files import Arrays, read_arrays
+from bench.data.arrow_files import MADE_BY_MAP, read_arrow
 from bench.data.parquet import read_parquet
 from bench.data.pictures import SUFFIXES, Labelled, visible, visible_folders
 from bench.data.tars import is_webdataset, read_shards, tar_members
+from bench.data.torchvision_files import read_torchvision
 from bench.types.errors import DataError
 
-FORMS = "Parquet, webdataset shards (.tar), .npz or .npy"
-READERS: dict[str, Callable[[Sequence[Path]], Labelled]] = {".parquet": read_parquet, ".tar": read_shards}
+FORMS = "Parquet or Arrow, webdataset shards (.tar), .npz or .npy, or what torchvision downloads"
+READERS: dict[str, Callable[[Sequence[Path]], Labelled]] = {
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+    ".tar": read_shards,
+}
 ARRAYS = (".npz", ".npy")
 _SPLIT = re.compile(r"(?:^|[-_./])(train|test|valid|validation|val)(?=[-_./]|$)")
 _OF = re.compile(r"-([0-9]+)-of-([0-9]+)$")
@@ -29,6 +35,8 @@ def read_packed(root: Path, split: str) -> Labelled | Arrays | None:
 
     Raises: DataError for files of two kinds, for a part that is missing, and what their readers raise.
     """
+    if (arrays := read_torchvision(root, split)) is not None:
+        return arrays
     files = [root] if root.is_file() else packed_files(root)
     kinds = sorted({path.suffix.lower() for path in files})
     if not kinds or (root.is_file() and kinds[0] not in (*READERS, *ARRAYS)):
@@ -51,7 +59,8 @@ def packed_files(root: Path) -> list[Path]:
     if any(_holds_pictures(folder) for folder in folders):
         return []
     inside = [path for folder in (root, *folders) for path in visible(folder)]
-    return [path for path in inside if path.suffix.lower() in (*READERS, *ARRAYS) and path.is_file()]
+    known = [path for path in inside if path.suffix.lower() in (*READERS, *ARRAYS) and path.is_file()]
+    return [path for path in known if not (path.suffix == ".arrow" and path.name.startswith(MADE_BY_MAP))]
 
 
 def _holds_pictures(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.data.pictures import LARGEST, Labelled
+from bench.data.pictures import LARGEST, Encoded, Labelled
 from bench.types.errors import DataError
 
 IMAGES = ("image", "img", "images", "picture")
@@ -66,9 +66,10 @@ def read_parquet(paths: Sequence[Path]) -> Labelled:
     for path in paths:
         with _file(path) as file:
             _check(file, path)
-            image, label = _one_of(file, IMAGES, path), _one_of(file, LABELS, path)
-            told.add(_names(file, label))
-            encoded, own = _columns(file, image, path)
+            schema = file.schema_arrow
+            image, label = column_of(schema, IMAGES, path), column_of(schema, LABELS, path)
+            told.add(class_names(schema, label))
+            encoded, own = bytes_of(schema, image, path)
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=[label, *own], use_threads=False)
                 labels += table.column(label).to_pylist()
@@ -78,10 +79,14 @@ def read_parquet(paths: Sequence[Path]) -> Labelled:
         raise DataError(f"{str(paths[0])!r} and its other parts name other classes; expected files of one dataset")
     if not cells:
         raise DataError(f"{str(paths[0])!r} has no rows; expected images")
-    return _labelled(cells, labels, told.pop(), paths[0])
+    return labelled(cells, labels, told.pop(), paths[0])
 
 
-def _labelled(cells: Sequence[Cell], labels: Sequence[Any], names: tuple[str, ...], path: Path) -> Labelled:
+def labelled(cells: Sequence[Encoded], labels: Sequence[Any], names: tuple[str, ...], path: Path) -> Labelled:
+    """Images with their labels: numbers, by the names told, or texts, whose order nothing says.
+
+    Raises: DataError for labels that are none.
+    """
     if all(isinstance(label, str) and label for label in labels):
         found = tuple(sorted(set(labels)))
         label_of = {name: label for label, name in enumerate(found)}
@@ -112,19 +117,23 @@ def _check(file: Any, path: Path) -> None:
         )
 
 
-def _one_of(file: Any, known: Sequence[str], path: Path) -> str:
-    there = file.schema_arrow.names
+def column_of(schema: Any, known: Sequence[str], path: Path) -> str:
+    """The column of one of those names.
+
+    Raises: DataError.
+    """
+    there = schema.names
     found = next((name for name in known if name in there), None)
     if found is None or there.count(found) > 1:
         raise DataError(f"{str(path)!r} has the columns {', '.join(there)[:200]}; expected one of {', '.join(known)}")
     return found
 
 
-def _columns(file: Any, image: str, path: Path) -> tuple[str, list[str]]:
+def bytes_of(schema: Any, image: str, path: Path) -> tuple[str, list[str]]:
     """The column of the bytes, and that of the image's own name where there is one."""
     from pyarrow import types
 
-    kind = file.schema_arrow.field(image).type
+    kind = schema.field(image).type
     if types.is_binary(kind) or types.is_large_binary(kind):
         return image, []
     fields = [kind.field(k).name for k in range(kind.num_fields)] if types.is_struct(kind) else []
@@ -133,9 +142,9 @@ def _columns(file: Any, image: str, path: Path) -> tuple[str, list[str]]:
     return f"{image}.bytes", [f"{image}.path"] if "path" in fields else []
 
 
-def _names(file: Any, label: str) -> tuple[str, ...]:
+def class_names(schema: Any, label: str) -> tuple[str, ...]:
     """The classes by number, as Hugging Face's metadata has them; empty where there are none."""
-    text = (file.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+    text = (schema.metadata or {}).get(b"huggingface", b"{}")
     try:
         names = json.loads(text)["info"]["features"][label]["names"]
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -75,6 +75,7 @@ def _parts(held: Any, own: str | None) -> Iterator[tuple[Any, Any]]:
         for name in (slots,) if isinstance(slots, str) else slots:
             yield name, getattr(held, name, None)
     yield "class", type(held)
+    yield from _compiled_state(held)
     if isinstance(held, torch.jit.ScriptModule):  # held by torch, not by its attributes
         yield from (*held.named_parameters(), *held.named_buffers())
     # A bound method, a partial and a closure hold networks too.
@@ -89,6 +90,18 @@ def _parts(held: Any, own: str | None) -> Iterator[tuple[Any, Any]]:
         yield from ((f"cell{k}", _content(cell)) for k, cell in enumerate(held.__closure__ or ()))
         if held.__module__ == own:
             yield from ((name, held.__globals__.get(name)) for name in _names(held.__code__))
+
+
+def _compiled_state(held: Any) -> Iterator[tuple[Any, Any]]:
+    """State of an object of a compiled type, as of a tree of scikit-learn's; nothing of plain Python's own."""
+    kind: Any = type(held)
+    if hasattr(held, "__dict__") or kind.__module__ == "builtins" or kind.__getstate__ is object.__getstate__:
+        return
+    try:
+        state = held.__getstate__()
+    except FAULTS:
+        return
+    yield "state", state
 
 
 def _content(cell: Any) -> Any:

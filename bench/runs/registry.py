@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import sys
 from functools import cache, lru_cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
+from bench.runs.own_code import code_sha256
 from bench.types import ClassOrder, DatasetSource, Method
 from bench.types.errors import BenchError, DataError, MethodError, WeightsError
 from bench.types.plugins import FILE_MODULE, entry_points, unpacked
@@ -47,6 +47,7 @@ def method(name: str) -> Method:
     found = _find(name, METHODS, "method", MethodError)
     if not isinstance(found, Method):
         raise MethodError(f"method {name!r} must be a bench.types.Method, got {type(found).__name__}")
+    _check_name(name, found.name, METHODS, MethodError)
     return found
 
 
@@ -58,6 +59,7 @@ def dataset(name: str) -> DatasetSource:
     found = _find(name, DATASETS, "dataset", DataError)
     if not isinstance(found, DatasetSource):
         raise DataError(f"dataset {name!r} must be a bench.types.DatasetSource, got {type(found).__name__}")
+    _check_name(name, found.name, DATASETS, DataError)
     return found
 
 
@@ -83,16 +85,12 @@ def open_dataset(
 ) -> CheckedDataset:
     """A split of the dataset of that name, images cropped to `size` and checked; the last ones opened are kept.
 
-    It goes by the name that it was asked for, not by the one that it gives itself, but in a stranger's file: there by
-    its own with the hash of the code.
+    It goes by the name of its source, in a stranger's file with the hash of the code; not by what opening it gives.
     Opening ImageNet reads its list of 50 000 files: the plan and each of its runs share one.
     Raises: DataError.
     """
-    opened = open_source(dataset(name), root, size, split, class_order)
-    own: Any = opened.name
-    if not isinstance(own, str) or not own or not own.isprintable():
-        raise DataError(f"dataset {name!r}: expected text as its name, got {own!r}")
-    return CheckedDataset(opened, identity(name, own) if is_file(name) else name)
+    source = dataset(name)
+    return CheckedDataset(open_source(source, root, size, split, class_order), identity(name, source.name))
 
 
 def is_file(name: str) -> bool:
@@ -115,7 +113,21 @@ def identity(name: str, own: str) -> str:
     """
     if not is_file(name):
         return name
-    return f"{own}@{hashlib.sha256(Path(name.rpartition(':')[0]).read_bytes()).hexdigest()[:10]}"
+    return f"{own}@{code_sha256(Path(name.rpartition(':')[0]))[:10]}"
+
+
+def _check_name(name: str, own: Any, group: str, error: type[BenchError]) -> None:
+    """Refuse a name that cannot stand in a spec, and an entry point that calls its value otherwise than it does itself.
+
+    Weights, runs and latencies are looked up by the value's own name.
+    """
+    if not isinstance(own, str) or not own or not own.isprintable():
+        raise error(f"{name!r}: expected text as its name, got {own!r}")
+    if not is_file(name) and own != name:
+        raise error(
+            f"{name!r} ({_points(group)[name].value}) calls itself {own!r}; its entry point must have that name, or "
+            "weights and runs of the one would not be found under the other"
+        )
 
 
 def _find(name: str, group: str, kind: str, error: type[BenchError]) -> Any:

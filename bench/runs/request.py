@@ -263,6 +263,9 @@ def params_of(
             params[param.name], sources[param.name] = convert(param, settings[param.name], dataset), "as --set says"
         elif param.name in said:
             params[param.name], sources[param.name] = _told(param, dataset, *said[param.name]), "as the weights say"
+        elif method.implied is not None and param.name in (implied := method.implied(params)):
+            params[param.name] = convert(param, str(implied[param.name]), dataset)
+            sources[param.name] = "as the other settings imply"
         else:
             params[param.name], sources[param.name] = _default(method, param, dataset, files)
     remarks = []
@@ -398,9 +401,10 @@ def _split(word: str, methods: Mapping[str, Method]) -> tuple[str | None, str, s
     left, equals, value = word.partition("=")
     if not equals or not left or not value:
         raise UsageError(f"{word!r}: expected [METHOD.]KEY=VALUE")
-    for name in methods:
-        if left.startswith(f"{name}."):
-            return name, left[len(name) + 1 :], value
+    for name, method in methods.items():
+        for called in (name, method.name):  # as asked for, `file.py:NAME`, or as it calls itself
+            if left.startswith(f"{called}."):
+                return name, left[len(called) + 1 :], value
     if "." in left:
         raise UsageError(f"{word!r} is for {left.partition('.')[0]!r}, which is not in this run: {', '.join(methods)}")
     return None, left, value

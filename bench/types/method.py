@@ -111,6 +111,8 @@ class Method:
     declines: Callable[[str, tuple[int, int, int], int], str | None] = lambda _dataset, _shape, _classes: None
     # what a checkpoint tells of itself: role, {tensor name: shape}, {"arch": ...} -> params
     recognise: Callable[[str, Mapping[str, tuple[int, ...]], Mapping[str, Scalar]], Mapping[str, Scalar]] | None = None
+    # params that nobody has said, from those before them: "arch" -> {"normaliser": ...}
+    implied: Callable[[Mapping[str, Scalar]], Mapping[str, Scalar]] | None = None
     train: Mapping[str, Callable[[TrainRequest], Mapping[str, Any]]] = field(default_factory=dict)  # stage -> trainer
     # what it tells of itself in a paper's tables: "sizes", "pretraining", "augmentation" -> rows, by column
     paper_tables: Mapping[str, Callable[[], Sequence[Mapping[str, Scalar]]]] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from bench.types.atomic_file import atomic_path
 from bench.types.errors import WeightsError
 from bench.weights.catalogue import Entry, catalogue, config_dir, find, user_catalogue
 from bench.weights.checkpoints import checkpoint_file, exists, read_checkpoint, sha256_of, with_key
-from bench.weights.user_catalogue import check_entry, user_catalogue_lock, write_user_entry
+from bench.weights.user_catalogue import check_entry, remove_user_entry, user_catalogue_lock, write_user_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,6 +104,29 @@ def add(
         entry = replace(entry, default=not any(known.default and _slot(known) == _slot(entry) for known in own))
         write_user_entry(entry)
     return entry
+
+
+def remove(name: str) -> Path | None:
+    """Take weights out of the user's catalogue, and their copy out of the cache where no other entry is of it.
+
+    The copy that was removed, if any. Stored runs stay as they are: they hold its sha256.
+    Raises: WeightsError for weights that the user's catalogue does not have.
+    """
+    with user_catalogue_lock():
+        there = next((known for known in catalogue() if known.name == name and known.folder == config_dir()), None)
+        remove_user_entry(name)
+        if there is None or any(known.sha256 == there.sha256 for known in catalogue()):
+            return None
+        copy = _cached(there)
+        try:
+            copy.unlink()
+        except FileNotFoundError:
+            return None
+        except OSError as problem:
+            raise WeightsError(
+                f"cache {str(copy)!r}: cannot be removed ({problem.strerror}); the catalogue no longer names it"
+            ) from problem
+        return copy
 
 
 def _same(entry: Entry, given: Mapping[str, Scalar]) -> Entry | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.types import Method, WeightsFile
 from bench.types.errors import UsageError, WeightsError
 from bench.types.suggest import IN_BRACKETS, closest
-from bench.weights.cache import State, add, cache_dir, locate, verify
+from bench.weights.cache import State, add, cache_dir, locate, remove, verify
 from bench.weights.catalogue import Entry, catalogue, config_dir, find, user_problems
 from bench.weights.checkpoints import (
     Checkpoint,
@@ -52,6 +52,7 @@ __all__ = [
     "inspect",
     "load_tensors",
     "read_checkpoint",
+    "remove",
     "resolve",
     "said_by",
     "sha256_of",

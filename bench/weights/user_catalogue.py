@@ -1,15 +1,18 @@
-"""The user's own catalogue of weights written: under a lock, whole or not at all, and only what can be read again."""
+"""The user's own catalogue of weights written: under a lock, whole or not at all, and only what can be read again.
+
+Their comments and their spacing stay as they are: tomlkit writes.
+"""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench.types.atomic_file import atomic_write
-from bench.types.errors import WeightsError
+from bench.types.errors import WeightsError, first_line
 from bench.weights.catalogue import KEYS, Entry, check_name, entry_of, own_label, rows_of, user_catalogue
 
 _NEEDED = ("method", "role", "dataset")
@@ -17,14 +20,29 @@ _SHOWN = ("name", *_NEEDED, "basename", "key", "licence", "source", "note")
 _LOCK_SECONDS = 60.0
 
 
-def as_toml(entry: Entry) -> str:
-    """The entry as a `[[weights]]` table, to be appended to a catalogue."""
-    lines = ["[[weights]]"]
+def as_toml(entry: Entry, before: str = "") -> str:
+    """The text of a catalogue with the entry as its last `[[weights]]` table."""
+    import tomlkit
+
+    document = _document(before)
+    table = tomlkit.table()
     for key in KEYS:
         value = getattr(entry, key)
-        if value not in (None, "", (), {}) and not (key == "default" and value):
-            lines.append(f"{key} = {_toml(value)}")
-    return "\n".join(lines) + "\n"
+        if value in (None, "", (), {}) or (key == "default" and value):
+            continue
+        if key == "params":
+            inline = tomlkit.inline_table()
+            inline.update(value)
+            value = inline
+        table.add(key, list(value) if isinstance(value, tuple) else value)
+    if "weights" not in document:
+        if before.strip():
+            document.add(tomlkit.nl())
+        document.add("weights", tomlkit.aot())
+    elif not before.endswith("\n\n"):
+        table.trivia.indent = "\n"
+    document["weights"].append(table)
+    return tomlkit.dumps(document)
 
 
 @contextmanager
@@ -58,18 +76,69 @@ def write_user_entry(entry: Entry) -> None:
 
     Raises: WeightsError for an entry, or a catalogue, that could not be read again.
     """
-    named = user_catalogue()
-    target = named.resolve()  # a link stays one
+    before = _text() or "# weights added by `rrcm-bench weights add`\n"
+    own = user_catalogue()
+    rows_of(own_label(own), own, before)  # refuses what is no catalogue
+    text = as_toml(entry, before if before.endswith("\n") else f"{before}\n")
+    _check_written(own, before, text, entry)
+    _write(text)
+
+
+def remove_user_entry(name: str) -> None:
+    """Take the entry of that name out of the user's catalogue, whose lock is held; all else stays as it was written.
+
+    Raises: WeightsError where it is not there.
+    """
+    import tomlkit
+
+    own, before = user_catalogue(), _text()
+    rows = rows_of(own_label(own), own, before)
+    document = _document(before)
+    places = [i for i, row in enumerate(rows) if row.get("name") == name]
+    if not places:
+        raise WeightsError(f"weights {name!r}: not in your catalogue {str(own)!r}; only what you added can be removed")
+    for i in reversed(places):
+        del document["weights"][i]
+    if len(places) == len(rows):
+        del document["weights"]
+    text = tomlkit.dumps(document)
+    # By their text: a broken entry may hold nan, which equals nothing.
+    if repr(rows_of(own_label(own), own, text)) != repr([row for i, row in enumerate(rows) if i not in places]):
+        raise WeightsError(f"weights {name!r}: cannot be taken out of {str(own)!r} alone; remove its table by hand")
+    _write(text)
+
+
+def _document(text: str) -> Any:
+    """A catalogue with its comments and spacing.
+
+    Raises: WeightsError for what tomlkit cannot read, though it is TOML.
+    """
+    import tomlkit
+
     try:
-        there = target.exists()
-        before = target.read_text(encoding="utf-8") if there else "# weights added by `rrcm-bench weights add`\n"
-        text = before.rstrip("\n") + "\n\n" + as_toml(entry)
-        _check_written(named, before, text, entry)
-        atomic_write(target, text)
-    except OSError as problem:
-        raise _unwritable(named, problem) from problem
+        return tomlkit.parse(text)
+    except ValueError as problem:
+        raise WeightsError(
+            f"{own_label(user_catalogue())}: cannot be edited ({first_line(problem)}); mend or remove it"
+        ) from problem
+
+
+def _text() -> str:
+    """The user's catalogue as written; empty where there is none."""
+    own = user_catalogue()
+    try:
+        return own.read_text(encoding="utf-8") if own.exists() else ""
     except UnicodeError as problem:
-        raise WeightsError(f"catalogue {str(named)!r}: expected UTF-8 ({problem}); mend or remove it") from problem
+        raise WeightsError(f"catalogue {str(own)!r}: expected UTF-8 ({problem}); mend or remove it") from problem
+    except OSError as problem:
+        raise WeightsError(f"catalogue {str(own)!r}: cannot be read ({problem.strerror})") from problem
+
+
+def _write(text: str) -> None:
+    try:
+        atomic_write(user_catalogue().resolve(), text)  # a link stays one
+    except (OSError, UnicodeError) as problem:
+        raise _unwritable(user_catalogue(), problem) from problem
 
 
 def check_entry(entry: Entry) -> None:
@@ -91,7 +160,11 @@ def check_entry(entry: Entry) -> None:
             f"weights {entry.name!r}: expected sigma above 0 and finite, got {entry.sigma!r}; give another, or none "
             "for any"
         )
-    _check_written(user_catalogue(), "", as_toml(entry), entry)
+    try:
+        text = as_toml(entry)
+    except (TypeError, ValueError) as problem:
+        raise WeightsError(f"weights {entry.name!r}: cannot be written as TOML ({problem})") from problem
+    _check_written(user_catalogue(), "", text, entry)
 
 
 def _check_written(target: Path, before: str, text: str, entry: Entry) -> None:
@@ -103,20 +176,8 @@ def _check_written(target: Path, before: str, text: str, entry: Entry) -> None:
         raise WeightsError(f"weights {entry.name!r}: cannot be written so that it reads the same; give plainer values")
 
 
-def _unwritable(target: Path, problem: OSError) -> WeightsError:
+def _unwritable(target: Path, problem: OSError | UnicodeError) -> WeightsError:
+    reason = problem.strerror if isinstance(problem, OSError) else problem
     return WeightsError(
-        f"catalogue {str(target)!r}: cannot be written ({problem.strerror}); set RRCM_BENCH_HOME to a folder of yours"
+        f"catalogue {str(target)!r}: cannot be written ({reason}); set RRCM_BENCH_HOME to a folder of yours"
     )
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_toml(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, int | float):
-        return repr(value)
-    # JSON's strings are TOML's, but for DEL, and for characters past U+FFFF written as surrogate pairs
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -118,7 +118,11 @@ def build_network(arch: str, *, num_classes: int, shape: tuple[int, int, int]) -
             name, pretrained=False, num_classes=num_classes, in_chans=channels, img_size=height, **changes
         )
         return vit
-    raise MethodError(f"no architecture named {arch!r}.{closest(arch, KNOWN)} Known: {', '.join(KNOWN)}")
+    if arch.startswith("timm:"):
+        from methods.nets.timm_models import timm_network
+
+        return timm_network(arch.removeprefix("timm:"), num_classes=num_classes, shape=shape)
+    raise MethodError(f"no architecture named {arch!r}.{closest(arch, KNOWN)} Known: {', '.join(KNOWN)}, or timm:NAME")
 
 
 def _small_vit(arch: str, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:

@@ -64,7 +64,7 @@ def join(device: str) -> World:
     except (ValueError, RuntimeError) as error:
         raise TrainingError(
             f"cannot meet the other {_count('WORLD_SIZE', 1) - 1} processes ({first_line(error, 150)}); start them by "
-            "torchrun --nproc_per_node N -m bench train ..., or unset WORLD_SIZE to train in one"
+            "torchrun --nproc_per_node N --no-python rrcm-bench train ..., or unset WORLD_SIZE to train in one"
         ) from error
     return World(dist.get_rank(), dist.get_world_size())
 

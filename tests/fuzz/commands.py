@@ -48,6 +48,7 @@ SOUND: dict[str, tuple[tuple[str, ...], int]] = {
     "weights verify": (("weights", "verify", "gaussian/digits/0.50"), 1),
     "weights show": (("weights", "show", "net.pth"), 1),
     "weights add": (("weights", "add", "mine/x", "net.pth", "--method", "gaussian", "--dataset", "digits"), 3),
+    "weights remove": (("weights", "remove", "mine/x"), 1),
     "weights convert": (("weights", "convert", "net.pth", "made.safetensors", "--from", "improved-diffusion"), 1),
     "logs audit": (("logs", "audit", "log.txt"), 1),
     "logs import": (("logs", "import", "log.txt", *STATED), 2),

@@ -304,6 +304,10 @@ TABLE: dict[str, str] = {
 / number: .bytes
 / null|text: .url .page
 """,
+    "weights remove": """
+/ text: .name
+/ null|text: .removed
+""",
     "logs audit": """
 / number: .alpha_stated
 /.logs[] text: .path .sha256 .layout[] .split .subset .order .grounds .correct_column

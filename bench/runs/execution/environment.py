@@ -169,3 +169,13 @@ def package_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def own_version() -> str:
+    """The version of this package; of a tree that was never installed, what its pyproject.toml says."""
+    import tomllib
+
+    if installed := package_version("rrcm-bench"):
+        return installed
+    project = Path(__file__).resolve().parents[3] / "pyproject.toml"
+    return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]) if project.is_file() else "0"

@@ -95,20 +95,20 @@ def prepare(
     if source.shape is None or source.num_classes is None:
         known = ", ".join(name for name in registry.dataset_names() if registry.dataset(name).shape is not None)
         raise DataError(f"dataset {request.dataset!r} has no shape of its own to time; expected one of {known}")
-    side = request.size or method.size(request.dataset)
+    side = request.size or method.size(source.name)
     shape = (source.shape[0], side, side) if side else source.shape
-    if declined := method.declines(request.dataset, shape, source.num_classes):
-        raise MethodError(f"{item.method} declines {request.dataset} {shape}: {declined}")
+    if declined := method.declines(source.name, shape, source.num_classes):
+        raise MethodError(f"{item.method} declines {source.name} {shape}: {declined}")
     methods = {item.method: method, **(beside or {})}
-    files = _files(request, method, assigned_roles(request.weights, methods)[item.method])
+    files = _files(request, source.name, method, assigned_roles(request.weights, methods)[item.method])
     fixed = {key: str(value) for key, value in item.params.items()}
     settings = assigned_params(request.params, methods)[item.method] | fixed
-    params, _ = params_of(method, request.dataset, settings, files)
+    params, _ = params_of(method, source.name, settings, files)
     spec = RunSpec(
-        method=item.method,
+        method=registry.identity(item.method, method.name),
         params=params,
         weights={r.name: identity(files[r.name]) if files else "random" for r in method.roles},
-        dataset=request.dataset,
+        dataset=registry.identity(request.dataset, source.name),
         split="none",
         subset="one synthetic image",
         subset_fingerprint=FINGERPRINT,
@@ -125,7 +125,7 @@ def prepare(
         noise=NOISE_VERSION,
     )
     setting = Setting(
-        dataset=request.dataset,
+        dataset=source.name,
         num_classes=source.num_classes,
         shape=shape,
         sigma=request.sigma,
@@ -139,9 +139,9 @@ def prepare(
     return spec, setting
 
 
-def _files(request: LatencyRequest, method: Method, given: Mapping[str, str]) -> dict[str, WeightsFile]:
+def _files(request: LatencyRequest, dataset: str, method: Method, given: Mapping[str, str]) -> dict[str, WeightsFile]:
     try:
-        return weights_of(method, request.dataset, request.sigma, given, random=request.random_weights, download=False)
+        return weights_of(method, dataset, request.sigma, given, random=request.random_weights, download=False)
     except UsageError:
         raise
     except BenchError as error:

@@ -55,6 +55,7 @@ COMMANDS = {
     "weights verify": "weights verify gaussian/digits/0.50",
     "weights show": "weights show net.safetensors",
     "weights add": "weights add mine/x net.safetensors --method gaussian --dataset digits",
+    "weights remove": "weights remove mine/x",
     "logs audit": "logs audit log.txt",
     "logs import": "logs import log.txt --dataset cifar10 --sigma 0.5 --out imported",
 }

@@ -13,6 +13,7 @@ from places import PROJECT, SUPPORT
 from bench.runs.built_weights import leaves
 from bench.runs.certify import certify
 from bench.runs.request import RunRequest, plan
+from bench.runs.store import read_run
 from bench.types import Execution
 from bench.types.errors import MethodError, SpecError
 from methods.training.rng import seeded_globals
@@ -210,3 +211,68 @@ def test_one_changed_bit_of_any_tensor_changes_what_is_held() -> None:
         assert leaves(Holder()) != before
         data[0] ^= 1
     assert leaves(Holder()) == before
+
+
+@seeded_globals(1)
+def test_another_tree_of_a_compiled_type_is_another_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        """\
+import pickle
+from pathlib import Path
+
+import torch
+from bench.types import Method
+
+
+class Tree:
+    num_classes = 10
+
+    def __init__(self, setting):
+        self.tree = pickle.loads((Path(__file__).parent / "tree.pkl").read_bytes())
+
+    def predict(self, x, noise):
+        return torch.from_numpy(self.tree.predict(x.flatten(1).numpy()))
+
+
+MINE = Method(name="tree", title="", cite="", build=Tree)
+"""
+    )
+    import pickle
+
+    from sklearn.tree import DecisionTreeClassifier
+
+    images = torch.rand(40, 64, generator=torch.Generator().manual_seed(1)).numpy()
+    digests = []
+    for shift in (0, 1, 0):
+        made = DecisionTreeClassifier(random_state=0).fit(images, [(i + shift * (i % 3)) % 10 for i in range(40)])
+        (tmp_path / "tree.pkl").write_bytes(pickle.dumps(made))
+        (job,) = plan(replace(request(tmp_path / "..", "attribute"), methods=(f"{tmp_path / 'mine.py'}:MINE",)))
+        digests.append(job.spec.digest())
+    assert digests[0] == digests[2] != digests[1]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@seeded_globals(1)
+def test_a_replaced_checkpoint_of_the_readmes_recipe_is_a_new_run(
+    cli, tmp_path: Path, caplog: pytest.LogCaptureFixture, declared: bool
+) -> None:
+    code = (PROJECT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    words = ["run", "--methods", "mine.py:MINE", "--dataset", "digits", "--sigma", "0.5", "--n", "20", "--limit", "2"]
+    if declared:
+        words += ["--weights", "network=network.pt"]
+    else:  # the recipe without its role: the file is loaded inside `build`
+        code = code.replace('setting.weights["network"].path', '"network.pt"')
+        code = code.replace(', roles=(Role("network", "a linear layer"),)', "")
+    (tmp_path / "mine.py").write_text(code)
+    runs, rows = [], []
+    for label in (3, 7, 3):
+        bias = torch.nn.functional.one_hot(torch.tensor(label), 10) * 100.0
+        torch.save({"1.weight": torch.zeros(10, 64), "1.bias": bias}, tmp_path / "network.pt")
+        found = cli(*words, "--json")
+        assert found.code == 0, found.err
+        (run,) = found.json["runs"]
+        runs.append(run["digest"])
+        rows.append({tuple(vote) for row in read_run(Path(run["path"])).rows for vote in row.estimation.votes})
+    assert runs[0] == runs[2] != runs[1]
+    assert rows == [{(3, 20)}, {(7, 20)}, {(3, 20)}]
+    assert ("declares no role" in caplog.text) != declared
