@@ -80,7 +80,7 @@ def show_method(record: dict[str, Any]) -> None:
     console.print(f"{record['name']}: {record['title']}\n{record['cite']}")
     if record["roles"]:
         roles = [(role["name"], role["help"]) for role in record["roles"]]
-        console.print(listing("roles of weights: --weights ROLE=PATH", ("role", "what"), roles, centred=False))
+        console.print(listing("roles of weights: --weights ROLE=PATH", ("role", "what"), roles))
     if record["params"]:
         rows = []
         for p in record["params"]:
@@ -88,7 +88,7 @@ def show_method(record: dict[str, Any]) -> None:
             default = ", ".join([*known, "others: to be said"] if p["default"] is None else [str(p["default"]), *known])
             rows.append((p["name"], default, " | ".join(p["choices"]), p["help"]))
         columns = ("key", "default", "values", "what")
-        console.print(listing("settings: --set KEY=VALUE", columns, rows, centred=False))
+        console.print(listing("settings: --set KEY=VALUE", columns, rows))
     if record["weights"]:
         entries = []
         for w in record["weights"]:
@@ -96,7 +96,7 @@ def show_method(record: dict[str, Any]) -> None:
             sha256 = (w["sha256"] or "not published")[:13]
             entries.append((w["name"], w["role"], w["dataset"], sigma, sha256, w["source"]))
         fields = ("name", "role", "dataset", "sigma", "sha256", "source")
-        console.print(listing("known weights", fields, entries, centred=False))
+        console.print(listing("known weights", fields, entries))
     if record["trains"]:
         console.print("trained by: " + "; ".join(f"rrcm-bench train {record['name']} {s}" for s in record["trains"]))
 

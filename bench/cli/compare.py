@@ -35,7 +35,7 @@ def compare(
     from bench.published.logs.store import FILE
     from bench.report.compare import compare as compare_runs
     from bench.report.compare import comparison_table
-    from bench.report.formats.markdown import terminal
+    from bench.report.formats.terminal import terminal
     from bench.runs.store import read_run
     from bench.types.errors import ReportError
 
@@ -68,7 +68,7 @@ def compare(
 def claims(json: options.Json = False) -> None:
     """Derive each headline claim of the rRCM paper from its published tables, and say whether it holds."""
     from bench.report.claims.check import as_json, claims_table, findings
-    from bench.report.formats.markdown import terminal
+    from bench.report.formats.terminal import terminal
 
     found = findings()
     if json:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options
-from bench.cli.output import doubt_lengths, print_json, remark, results, resumable, stdout
+from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
-    from bench.report.tables.latency_claims import Grid, Timed
+    from bench.report.tables.latency_claims import Timed
+    from bench.report.tables.table import Table
     from bench.timing.latency.devices import Profile
     from bench.timing.latency.request import Item, LatencyRequest
     from bench.timing.latency.session import Outcome
@@ -205,15 +206,12 @@ def show_published(*, claims: bool, backtest: bool, json: bool) -> None:
             document |= {"pairs": list(map(asdict, pairs)), "leave_one_out": list(map(asdict, left_out))}
         print_json(document)
         return
-    for grid in ((claimed(),) if claims else ()) + (tested(pairs, left_out) if backtest else ()):
-        show(grid)
+    for table in ((claimed(),) if claims else ()) + (tested(pairs, left_out) if backtest else ()):
+        show(table)
 
 
-def show(grid: Grid) -> None:
-    """A table and its notes on stdout."""
-    from rich.text import Text
+def show(table: Table) -> None:
+    """A table on stdout."""
+    from bench.report.formats.terminal import terminal
 
-    console = stdout()
-    console.print(results(Text(grid.title), grid.columns, grid.rows, words=1))
-    for note in grid.notes:
-        console.print(Text(f"  {note}"))
+    stdout().print(terminal(table))

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options
-from bench.cli.output import listing, print_json, remark, stdout
+from bench.cli.output import print_json, remark, stdout
 from bench.cli.paths import at_home
 from bench.types.atomic_file import atomic_write
 from bench.types.errors import StoreError, UsageError
 from bench.types.limits import DEVICES, IMAGES, SAMPLES, SIGMA, check_within, digits
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bench.timing.forecast.forecast import Forecast
 
 GIVEN_BATCH = 256  # copies a pass of a method whose cost is given: small beside a parcel, so that it hardly matters
@@ -63,8 +61,11 @@ def plan(
 
         print_json(record(asked))
         return
-    for table in shown(asked):
-        stdout().print(table)
+    from bench.report.formats.terminal import terminal
+    from bench.report.tables.forecast import forecast_tables
+
+    for table in forecast_tables(asked):
+        stdout().print(terminal(table))
 
 
 def make(
@@ -98,32 +99,22 @@ def make(
     )
 
 
-def shown(forecasts: Sequence[Forecast]) -> list[Table]:
-    """Both tables for a terminal."""
-    from bench.report.figures.forecast import HOURS_COLUMNS, SPLIT_COLUMNS, hours_rows, split_rows
-
-    first = forecasts[0]
-    sigmas = ", ".join(f"{s:g}" for s in sorted({each.sigma for each in forecasts}))
-    title = f"{first.images} images, n = {first.n}, sigma {sigmas} together"
-    return [
-        listing(title, HOURS_COLUMNS, hours_rows(forecasts), words=1),
-        listing("over devices, simulated", SPLIT_COLUMNS, split_rows(forecasts), words=1),
-    ]
-
-
 def write(forecasts: Sequence[Forecast], out: Path) -> Path:
     """JSON, tables and picture in a folder.
 
     Raises: StoreError where it cannot be written.
     """
     from bench.report.figures.accuracy import as_bytes
-    from bench.report.figures.forecast import efficiency_figure, markdown, record
+    from bench.report.figures.forecast import efficiency_figure, record
+    from bench.report.formats.markdown import markdown
+    from bench.report.tables.forecast import forecast_tables
 
     command = shlex.join(["rrcm-bench", *sys.argv[1:]])
     try:
         out.mkdir(parents=True, exist_ok=True)
         atomic_write(out / f"{NAME}.json", json.dumps(record(forecasts), indent=1) + "\n")
-        atomic_write(out / f"{NAME}.md", markdown(forecasts, command))
+        text = f"Made by `{command}`.\n\n{markdown(forecast_tables(forecasts))}"
+        atomic_write(out / f"{NAME}.md", text)
         if any(each.splits for each in forecasts):
             for form in ("png", "svg"):
                 atomic_write(out / f"{NAME}.{form}", as_bytes(efficiency_figure(forecasts), form))

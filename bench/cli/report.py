@@ -150,8 +150,9 @@ def _check(tables: tuple[Table, ...], tolerance: float) -> None:
 
 
 def _print(tables: tuple[Table, ...], chosen: list[str], *, intervals: bool) -> None:
-    from bench.report.formats.markdown import as_csv, as_json, terminal
+    from bench.report.formats.markdown import as_csv, as_json
     from bench.report.formats.markdown import markdown as as_markdown
+    from bench.report.formats.terminal import terminal
 
     match chosen:
         case ["tex"]:

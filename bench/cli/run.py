@@ -206,7 +206,7 @@ def show(runs: list[Run], out: Path, json: bool) -> None:
         print_json({"runs": [run_record(run) for run in runs]})
         return
     from bench.report.build import build
-    from bench.report.formats.markdown import terminal
+    from bench.report.formats.terminal import terminal
 
     console = stdout()
     for table in build(runs).tables:
