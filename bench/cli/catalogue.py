@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from bench.cli.output import doubt_lengths, listing, print_json, remark, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
+    from bench.report.tables.table import Table
     from bench.types import Method
 
 
@@ -21,6 +23,7 @@ def methods(
     json: options.Json = False,
 ) -> None:
     """List the methods, or show one with its parameters, weights and training stages."""
+    from bench.report.formats.terminal import terminal
     from bench.runs import registry
 
     records = [method_record(n, registry.method(n)) for n in ([name] if name else registry.method_names())]
@@ -29,14 +32,20 @@ def methods(
         return
     console = stdout()
     if name is None:
-        rows = []
-        for record in records:
-            usable = sorted({w["dataset"] for w in record["weights"] if w["sha256"]})
-            trains = ", ".join(record["trains"])
-            rows.append((record["name"], record["title"], ", ".join(usable), trains, record["cite"]))
-        console.print(listing("methods", ("name", "title", "weights for", "trains", "source"), rows))
+        console.print(terminal(methods_table(records)))
         return
     show_method(records[0])
+
+
+def methods_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Methods, a row each."""
+    from bench.report.tables.table import stated
+
+    rows = []
+    for record in records:
+        usable = sorted({w["dataset"] for w in record["weights"] if w["sha256"]})
+        rows.append((record["name"], record["title"], ", ".join(usable), ", ".join(record["trains"]), record["cite"]))
+    return stated("methods", ("name", "title", "weights for", "trains", "source"), rows)
 
 
 def method_record(name: str, method: Method) -> dict[str, Any]:
@@ -265,10 +274,19 @@ def entry_record(entry: Any, state: str, path: Path | None) -> dict[str, Any]:
 
 def show_weights(states: list[Any], title: str) -> None:
     """Entries for people."""
+    from bench.report.formats.terminal import terminal
+
+    stdout().print(terminal(weights_table(states, title)))
+
+
+def weights_table(states: Sequence[Any], title: str) -> Table:
+    """Known weights and their states, a row each."""
+    from bench.report.tables.table import stated
+
     columns = ("name", "role", "dataset", "sigma", "state", "sha256", "licence", "source")
     rows = []
     for e, state, _ in states:
         sigma = "any" if e.sigma is None else f"{e.sigma:g}"
         sha256 = (e.sha256 or "not published")[:13]
         rows.append((e.name, e.role, e.dataset, sigma, state, sha256, e.licence, e.source))
-    stdout().print(listing(title, columns, rows))
+    return stated(title, columns, rows)

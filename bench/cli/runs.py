@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options
-from bench.cli.output import left_out, listing, pairs, print_json, stdout
+from bench.cli.output import left_out, pairs, print_json, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.report.tables.table import Table
     from bench.runs.store import Run
 
 
@@ -39,6 +42,15 @@ def runs(
     if json:
         print_json({"runs": [run_record(run) for run in found]})
         return
+    from bench.report.formats.terminal import terminal
+
+    stdout().print(terminal(runs_table(found, str(folder))))
+
+
+def runs_table(found: Sequence[Run], where: str) -> Table:
+    """Runs, a row each."""
+    from bench.report.tables.table import stated
+
     columns = ("digest", "method", "dataset", "subset", "sigma", "n", "images", "samples", "seconds an image")
     rows = []
     for run in found:
@@ -50,7 +62,7 @@ def runs(
             f"{len(run.rows)}/{spec.images}", f"{sum(row.samples for row in run.rows):,}",
             f"{seconds:.3g}",
         ))  # fmt: skip
-    stdout().print(listing(f"{len(found)} runs in {folder}", columns, rows, words=4))
+    return stated(f"{len(found)} runs in {where}", columns, rows, words=4)
 
 
 def pick(found: list[Run], digest: str, folder: Path) -> Run:

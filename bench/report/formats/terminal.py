@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _GAP = 2  # between columns
 _TALL = 3  # lines of a cell of words; rows by name are easier to read than a grid with taller ones
 _WORD = 40  # letters: a longer word may be broken
-_KEYS = 2  # columns that name a row in each of several grids, at most
+_KEYS = 3  # columns that name a row in each of several grids, at most
 _DIM = ("imported", "quoted")
+_RULES = "    \n    \n ── \n    \n ── \n    \n    \n    \n"  # rich's box: below the head, and where the source changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,11 @@ class TerminalTable:
 
         yield Text(neutral(self.table.title), style="bold")
         yield from _Layout(self.table, self.intervals, console, options.max_width).parts()
+        yield ""
         for note in filter(None, (self.table.caption, *self.table.notes)):
             yield Text(neutral(note), style="" if note.startswith("!") else "dim")
-        yield Text("")
+        if self.table.caption or self.table.notes:
+            yield ""
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         from rich.measure import Measurement
@@ -112,22 +115,18 @@ class _Layout:
 
     def _blocks(self) -> list[list[int]] | None:
         """The columns in several grids of about one width; None where words are most of them, or one does not fit."""
-        keys = []
-        for k in range(min(_KEYS, len(self.words))):
-            if not self.words[k]:
-                break
-            keys.append(k)
-        rest = [k for k in range(len(self.titles)) if k not in keys]
-        if not keys or 2 * sum(self.words[k] for k in rest) > len(rest):
-            return None
-        found = self._filled(keys, rest, self.width)
-        if found is None:
-            return None
-        for width in range(self.width // 2, self.width):  # as even as that number of them allows
-            even = self._filled(keys, rest, width)
-            if even is not None and len(even) == len(found):
-                return even
-        return found
+        leading = next((k for k, words in enumerate(self.words) if not words), len(self.words))
+        for count in range(min(_KEYS, leading), 0, -1):
+            keys, rest = list(range(count)), list(range(count, len(self.titles)))
+            found = self._filled(keys, rest, self.width)
+            if found is None or 2 * sum(self.words[k] for k in rest) > len(rest):
+                continue
+            for width in range(self.width // 2, self.width):  # as even as that number of grids allows
+                even = self._filled(keys, rest, width)
+                if even is not None and len(even) == len(found):
+                    return even
+            return found
+        return None
 
     def _filled(self, keys: Sequence[int], rest: Sequence[int], width: int) -> list[list[int]] | None:
         blocks: list[list[int]] = []
@@ -141,21 +140,21 @@ class _Layout:
         return blocks
 
     def _grid(self, columns: Sequence[int]) -> RichTable:
-        from rich.box import SIMPLE_HEAD
+        from rich.box import Box
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        made = RichTable(box=SIMPLE_HEAD, show_edge=False, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
+        made = RichTable(box=Box(_RULES), show_edge=False, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
         for k, width in zip(columns, self._widths(columns), strict=True):
             justify = "left" if self.words[k] else "right"
             made.add_column(Text(self.titles[k]), justify=justify, width=width, overflow="fold")  # type: ignore[arg-type]
-        rows = self.table.rows
-        for row, lines, after in zip(rows, self.cells, (*rows[1:], None), strict=True):
+        following = [row[0].source for row in self.table.rows[1:]]
+        for number, (row, lines) in enumerate(zip(self.table.rows, self.cells, strict=True)):
             made.add_row(
                 # Text, not str: a method's title may hold [brackets], which rich would take for markup.
                 *(_text(row[k], lines[k]) for k in columns),
                 style="dim italic" if row[0].source in _DIM else "",
-                end_section=after is not None and after[0].source != row[0].source,
+                end_section=following[number : number + 1] not in ([], [row[0].source]),
             )
         return made
 

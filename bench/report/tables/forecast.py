@@ -85,7 +85,7 @@ def _split_line(each: Forecast, k: int) -> Line:
     split = each.splits[k]
     return _line(
         (
-            *((each.method.title, "text"), (units.noise_level(each.sigma), "text"), (split.devices, "count")),
+            *((each.method.title, "text"), (units.noise_level(each.sigma), "text"), (str(split.devices), "text")),
             *((split.fixed.seconds, "seconds"), (split.by_look.seconds, "seconds")),
             *((getattr(split, name).efficiency(split.devices), "share") for name in SCHEDULES),
         ),

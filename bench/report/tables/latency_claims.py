@@ -71,7 +71,7 @@ def measured(rows: Sequence[Timed]) -> Table:
             notes.append(f"{row.title}: {r.energy_j:.4g} J a certificate, idle power included")
         notes += [f"! {row.title}: {doubt}" for doubt in r.doubts]
     first = next((row.record for row in rows if row.record), None)
-    where = f" on {first.device.name}, {first.device.threads} threads" if first else ""
+    where = f" on {first.device.name}, {_threads(first)}" if first else ""
     return Table(
         name="latency",
         title=f"seconds of one certificate{where}",
@@ -300,6 +300,10 @@ def _what(record: LatencyRecord) -> str:
     return (
         f"{spec['dataset']} {'x'.join(map(str, spec['shape']))}, n0 + n {record.n0} + {record.n}, {spec['precision']}"
     )
+
+
+def _threads(record: LatencyRecord) -> str:
+    return f"{record.device.threads} thread{'s' * (record.device.threads != 1)}"
 
 
 def _stages(record: LatencyRecord) -> str:
