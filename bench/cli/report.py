@@ -53,6 +53,12 @@ class ReportOptions:
         ),
     ] = None
     latex: Annotated[bool, typer.Option("--latex", help="LaTeX tables (booktabs).")] = False
+    notes: Annotated[
+        str | None,
+        typer.Option(
+            help="Below the LaTeX tables: short (one line) | full | none. Doubts are comments.", show_default="short"
+        ),
+    ] = None
     markdown: Annotated[bool, typer.Option("--markdown", help="Markdown tables.")] = False
     csv: Annotated[bool, typer.Option("--csv", help="One line a cell, full precision.")] = False
     json: Annotated[bool, typer.Option("--json", help="Tables as one JSON document.")] = False
@@ -88,6 +94,7 @@ def report(given: ReportOptions) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
     from bench.published.logs.store import find_imports
     from bench.report.build import build, write
+    from bench.report.formats.latex import NOTES
     from bench.runs.store import find_runs
     from bench.timing.latency.store import read
     from bench.types.errors import UsageError
@@ -107,6 +114,11 @@ def report(given: ReportOptions) -> None:
         raise UsageError("--html is a page with pictures; give --out FOLDER")
     if out is None and figures is not None:
         raise UsageError("--figures are files; give --out FOLDER")
+    notes = given.notes or "short"
+    if notes not in NOTES:
+        raise UsageError(f"--notes must be one of {', '.join(NOTES)}, got {notes!r}")
+    if given.notes and not given.latex and (chosen or out is None):
+        raise UsageError("--notes are those of LaTeX tables; give --latex")
     if given.select not in ("oracle", "disjoint"):
         raise UsageError(f"--select must be oracle or disjoint, got {given.select!r}")
     # Without --runs an absent default folder is no mistake: --table 1 alone shows the published rows.
@@ -126,10 +138,11 @@ def report(given: ReportOptions) -> None:
         roots=None if given.data_root is None else {run.spec.dataset: given.data_root for run in found},
     )
     if out is not None:
-        for path in write(made, out, [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf", "svg"]):
+        forms = [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf", "svg"]
+        for path in write(made, out, forms, notes):
             remark(f"wrote {path}")
     else:
-        _print(made.tables, chosen, intervals=given.intervals)
+        _print(made.tables, chosen, intervals=given.intervals, notes=notes)
     if given.check is not None:
         _check(made.tables, given.check)
 
@@ -149,7 +162,7 @@ def _check(tables: tuple[Table, ...], tolerance: float) -> None:
         raise typer.Exit(3)
 
 
-def _print(tables: tuple[Table, ...], chosen: list[str], *, intervals: bool) -> None:
+def _print(tables: tuple[Table, ...], chosen: list[str], *, intervals: bool, notes: str) -> None:
     from bench.report.formats.markdown import as_csv, as_json
     from bench.report.formats.markdown import markdown as as_markdown
     from bench.report.formats.terminal import terminal
@@ -158,7 +171,7 @@ def _print(tables: tuple[Table, ...], chosen: list[str], *, intervals: bool) -> 
         case ["tex"]:
             from bench.report.formats.latex import latex as as_latex
 
-            sys.stdout.write(as_latex(tables))
+            sys.stdout.write(as_latex(tables, notes))
         case ["md"]:
             sys.stdout.write(as_markdown(tables))
         case ["csv"]:

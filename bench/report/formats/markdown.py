@@ -24,7 +24,11 @@ def markdown(tables: Sequence[Table]) -> str:
 
     parts = []
     for table in tables:
-        body = [[_markdown_cell(cell) for cell in row] for row in table.rows]
+        shown = table.shown_bold()
+        body = [
+            [_markdown_cell(cell, bold=(i, k) in shown) for k, cell in enumerate(row)]
+            for i, row in enumerate(table.rows)
+        ]
         align = ["left" if table.text_column(k) else "right" for k in range(len(table.columns))]
         text = tabulate(
             body,
@@ -70,8 +74,8 @@ def _csv_field(field: str | int | float) -> str:
     return escaping.spreadsheet(field) if isinstance(field, str) else repr(field)
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: Cell, *, bold: bool) -> str:
     first, *rest = (_markdown_text(line) for line in cell.lines())
-    text = f"**{first}**" if cell.bold else first
+    text = f"**{first}**" if bold else first
     text = text if cell.source == "measured" else f"*{text}*"
     return " ".join((text, *(f"<sub>{line}</sub>" for line in rest)))

@@ -148,11 +148,12 @@ class _Layout:
         for k, width in zip(columns, self._widths(columns), strict=True):
             justify = "left" if self.words[k] else "right"
             made.add_column(Text(self.titles[k]), justify=justify, width=width, overflow="fold")  # type: ignore[arg-type]
+        shown = self.table.shown_bold()
         following = [row[0].source for row in self.table.rows[1:]]
         for number, (row, lines) in enumerate(zip(self.table.rows, self.cells, strict=True)):
             made.add_row(
                 # Text, not str: a method's title may hold [brackets], which rich would take for markup.
-                *(_text(row[k], lines[k]) for k in columns),
+                *(_text(lines[k], bold=(number, k) in shown) for k in columns),
                 style="dim italic" if row[0].source in _DIM else "",
                 end_section=following[number : number + 1] not in ([], [row[0].source]),
             )
@@ -179,10 +180,10 @@ def _lines(cell: Cell, intervals: bool) -> list[str]:
     return [neutral(line) for line in made if line] or [""]
 
 
-def _text(cell: Cell, lines: Sequence[str]) -> Text:
+def _text(lines: Sequence[str], *, bold: bool) -> Text:
     from rich.text import Text
 
-    return Text("\n").join(Text(line, style="bold" if cell.bold and k == 0 else "") for k, line in enumerate(lines))
+    return Text("\n").join(Text(line, style="bold" if bold and k == 0 else "") for k, line in enumerate(lines))
 
 
 def _flat(lines: Sequence[str]) -> str:

@@ -101,6 +101,17 @@ class Table:
         """Whether the column holds words, to stand left; numbers stand right."""
         return any(row[k].unit == "text" for row in self.rows)
 
+    def shown_bold(self) -> frozenset[tuple[int, int]]:
+        """Row and column of the cells to be printed bold: none in a column where all rows of a source would be."""
+        shown: set[tuple[int, int]] = set()
+        for k in range(len(self.columns)):
+            for source in {row[0].source for row in self.rows}:
+                own = [i for i, row in enumerate(self.rows) if row[0].source == source and row[k].value is not None]
+                marked = [i for i in own if self.rows[i][k].bold]
+                if len(marked) < len(own):
+                    shown |= {(i, k) for i in marked}
+        return frozenset(shown)
+
     def as_json(self) -> dict[str, Any]:
         """Plain values at full precision."""
         return {
