@@ -16,6 +16,7 @@ from bench.cli.paths import at_home
 if TYPE_CHECKING:
     from bench.report.tables.table import Table
     from bench.types import Method
+    from bench.weights.resolve import Entry
 
 
 def methods(
@@ -25,6 +26,7 @@ def methods(
     """List the methods, or show one with its parameters, weights and training stages."""
     from bench.report.formats.terminal import terminal
     from bench.runs import registry
+    from bench.weights.resolve import catalogue
 
     records = [method_record(n, registry.method(n)) for n in ([name] if name else registry.method_names())]
     if json:
@@ -32,20 +34,38 @@ def methods(
         return
     console = stdout()
     if name is None:
-        console.print(terminal(methods_table(records)))
+        console.print(terminal(methods_table(records, catalogue())))
         return
     show_method(records[0])
 
 
-def methods_table(records: Sequence[Mapping[str, Any]]) -> Table:
-    """Methods, a row each."""
+def methods_table(records: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Table:
+    """Methods, a row each: where each runs as it is, and where known weights are still to be fetched or named."""
     from bench.report.tables.table import stated
 
     rows = []
     for record in records:
-        usable = sorted({w["dataset"] for w in record["weights"] if w["sha256"]})
-        rows.append((record["name"], record["title"], ", ".join(usable), ", ".join(record["trains"]), record["cite"]))
-    return stated("methods", ("name", "title", "weights for", "trains", "source"), rows)
+        ready, known = usable(record, entries)
+        trains = ", ".join(record["trains"])
+        rows.append((record["name"], record["title"], ready, known, trains, record["cite"]))
+    columns = ("name", "title", "runs on", "to be fetched or named for", "trains", "source")
+    return stated("methods", columns, rows)
+
+
+def usable(record: Mapping[str, Any], entries: Sequence[Entry]) -> tuple[str, str]:
+    """Datasets for which each role's weights lie here and are taken unasked; and those for which some are known."""
+    from bench.weights.resolve import lies_here
+
+    roles = [role["name"] for role in record["roles"]]
+    if not roles:
+        return "any dataset", ""
+    own = [entry for entry in entries if entry.method == record["name"] and entry.sha256]
+
+    def filled(some: Sequence[Entry]) -> set[str]:
+        return set.intersection(*({e.dataset for e in some if e.role == role} for role in roles))
+
+    ready = filled([entry for entry in own if entry.default and lies_here(entry)])
+    return ", ".join(sorted(ready)) or "own weights only", ", ".join(sorted(filled(own) - ready))
 
 
 def method_record(name: str, method: Method) -> dict[str, Any]:
@@ -85,6 +105,8 @@ def method_record(name: str, method: Method) -> dict[str, Any]:
 
 def show_method(record: dict[str, Any]) -> None:
     """A method for people."""
+    from bench.weights.resolve import catalogue, whereabouts
+
     console = stdout()
     console.print(f"{record['name']}: {record['title']}\n{record['cite']}")
     if record["roles"]:
@@ -100,11 +122,12 @@ def show_method(record: dict[str, Any]) -> None:
         console.print(listing("settings: --set KEY=VALUE", columns, rows))
     if record["weights"]:
         entries = []
+        where = {entry.name: whereabouts(entry) for entry in catalogue()}
         for w in record["weights"]:
             sigma = "any" if w["sigma"] is None else f"{w['sigma']:g}"
             sha256 = (w["sha256"] or "not published")[:13]
-            entries.append((w["name"], w["role"], w["dataset"], sigma, sha256, w["source"]))
-        fields = ("name", "role", "dataset", "sigma", "sha256", "source")
+            entries.append((w["name"], w["role"], w["dataset"], sigma, where[w["name"]], sha256, w["source"]))
+        fields = ("name", "role", "dataset", "sigma", "where", "sha256", "source")
         console.print(listing("known weights", fields, entries))
     if record["trains"]:
         console.print("trained by: " + "; ".join(f"rrcm-bench train {record['name']} {s}" for s in record["trains"]))

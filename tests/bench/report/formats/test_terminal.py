@@ -77,11 +77,10 @@ def hours() -> list:
 
 
 def records() -> list:
-    names = (("gaussian", "Gaussian augmentation"), ("denoised", "Denoised smoothing"))
+    names = (("consistency", "Consistency regularisation"), ("denoised", "Denoised smoothing"))
     return [
         {"name": name, "title": title, "cite": "Salman, Sun, Yang, Kapoor & Kolter 2020, Denoised Smoothing: A "
-         "Provable Defense", "weights": [{"dataset": d, "sha256": "0" * 64} for d in ("digits", "cifar10")],
-         "trains": ["classifier", "denoiser"], "needs": ""}
+         "Provable Defense",          "trains": ["classifier", "denoiser"], "roles": [{"name": "network"}]}
         for name, title in names
     ]  # fmt: skip
 
@@ -101,7 +100,7 @@ KINDS: dict[str, Callable[[], tuple[Table, ...]]] = {
     "ablation": lambda: (replace((t := paper_tables("table9", [])[0]), rows=t.rows[:4], notes=t.notes[:1]),),
     "claims": lambda: (replace((t := claims_table(findings())), rows=t.rows[:3]),),
     "forecast": lambda: forecast_tables(hours()),
-    "methods": lambda: (methods_table(records()),),
+    "methods": lambda: (methods_table(records(), [e for e, *_ in entries()]),),
     "weights": lambda: (weights_table(entries(), "weights"),),
     "runs": lambda: (runs_table(several(), "results/runs"),),
 }
