@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli import options
-from bench.cli.output import doubt_lengths, remark
+from bench.cli.output import doubt_lengths, print_json, remark
 from bench.cli.paths import at_home, subset_beside
+
+if TYPE_CHECKING:
+    from bench.report.figures.denoised_images import Strip
 
 METHODS = "denoised,dds,densepure,diffsmooth"
 
@@ -33,6 +37,7 @@ class StripsOptions:
     size: options.Size = None
     device: options.Device = "auto"
     seed: Annotated[int, typer.Option(help="Of the noise; 0 gives the first copy that `run` certifies on.")] = 0
+    json: options.Json = False
 
 
 def strips(given: StripsOptions) -> None:
@@ -40,7 +45,7 @@ def strips(given: StripsOptions) -> None:
     from bench.cli.requests import numbers
     from bench.data.class_order import read_class_order
     from bench.report.build import Report, write
-    from bench.report.figures.denoised_images import MOST, denoised_strip, strip_figure
+    from bench.report.figures.denoised_images import MOST, denoised_strip, shown_ranges, strip_figure
     from bench.report.figures.registry import Drawing
     from bench.report.units import noise_level
     from bench.runs.certify import build, open_dataset
@@ -68,7 +73,7 @@ def strips(given: StripsOptions) -> None:
         sides = ", ".join(sorted({str(job.spec.shape[1]) for job in jobs}))
         raise UsageError(f"the methods take images of different sides ({sides}); give --size, one for all")
     place = parse_devices(given.device)[0]
-    pictures = []
+    pictures, records = [], []
     for level in dict.fromkeys(job.spec.sigma for job in jobs):
         some = [job for job in jobs if job.spec.sigma == level]
         source = open_dataset(some[0])
@@ -82,6 +87,34 @@ def strips(given: StripsOptions) -> None:
         ]
         name = f"strips-{given.dataset}-s{noise_level(level)}"
         title = f"{given.dataset}, sigma {noise_level(level)}: first copy"
+        for method, (low, high) in shown_ranges(made).items():
+            remark(
+                f"note  {method} at sigma {noise_level(level)}: pixels {low:.2f} to {high:.2f}, shown by that range; "
+                "what serves its classifier need not be as bright as the image"
+            )
         pictures.append(Drawing(name, title, partial(strip_figure, made, title)))
-    for path in write(Report((), tuple(pictures)), given.out, ["png", "pdf", "svg"]):
+        records.append(strips_record(made, level))
+    paths = write(Report((), tuple(pictures)), given.out, ["png", "pdf", "svg"])
+    for path in paths:
         remark(f"wrote {path}")
+    if given.json:
+        print_json({"dataset": given.dataset, "strips": records, "files": [str(path) for path in paths]})
+
+
+def strips_record(made: Sequence[Strip], sigma: float) -> dict[str, Any]:
+    """What is in a figure, as plain values: of each picture the range of its pixels."""
+    from bench.report.figures.denoised_images import shown_ranges
+
+    own = shown_ranges(made)
+    pictures = [
+        {
+            "image": int(strip.title.removeprefix("image ")),
+            "picture": what,
+            "least": float(pixels.min()),
+            "most": float(pixels.max()),
+            "shown": list(own.get(what, (0.0, 1.0))),
+        }
+        for strip in made
+        for what, pixels in strip.pictures
+    ]
+    return {"sigma": sigma, "pictures": pictures}
