@@ -90,7 +90,7 @@ def strips(given: StripsOptions) -> None:
         for method, (low, high) in shown_ranges(made).items():
             remark(
                 f"note  {method} at sigma {noise_level(level)}: pixels {low:.2f} to {high:.2f}, shown by that range; "
-                "what serves its classifier need not be as bright as the image"
+                "one trained through its classifier need not give back what people see"
             )
         pictures.append(Drawing(name, title, partial(strip_figure, made, title)))
         records.append(strips_record(made, level))

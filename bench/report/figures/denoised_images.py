@@ -67,8 +67,8 @@ def denoised_strip(
 def shown_ranges(strips: Sequence[Strip]) -> dict[str, tuple[float, float]]:
     """Denoisers whose pixels, over all strips, lie otherwise than in [0, 1], and from where to where they do.
 
-    One trained for its classifier, as of the stability objective, need not give back brightness: clipped to [0, 1] its
-    images look black, though the classifier reads them well.
+    One trained through its classifier, by the stability objective, need not give back the image that people see:
+    clipped to [0, 1] it may be black, though the classifier reads it.
     """
     found = {}
     for k, (what, _) in enumerate(strips[0].pictures):
@@ -112,8 +112,8 @@ def strip_figure(strips: Sequence[Strip], title: str) -> Figure:
                 span = f"\n{low:.2f} to {high:.2f}" if what in own else ""
                 axis.set_title(_folded(what) + span, fontsize=8, parse_math=False)
         line[0].set_ylabel(strip.title, fontsize=8)
-    how = ", or black to white by the range below a name" if own else ""
-    figure.suptitle(f"{title}; shown clipped to [0, 1]{how}", fontsize=9, parse_math=False)
+    how = ", or by the range below a name" if own else ""
+    figure.suptitle(f"{title}\nshown clipped to [0, 1]{how}", fontsize=9, parse_math=False)
     return figure
 
 
