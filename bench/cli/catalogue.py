@@ -208,7 +208,7 @@ def weights_list(json: options.Json = False) -> None:
 
 
 def weights_verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Names; none verifies all that are here.")] = None,
+    names: options.WeightsNames = None,
     json: options.Json = False,
 ) -> None:
     """Hash the files of known weights and compare with the catalogue."""

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bench.cli import options
 from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
@@ -30,32 +28,31 @@ class LatencyOptions:
     dataset: options.LatencyDataset = None
     gpu: Annotated[
         str | None,
-        typer.Option(help="Device wanted: a800, h200, ...; projected where it is not here.", show_default="this one"),
+        options.images(help="Device wanted: a800, h200, ...; projected where it is not here.", show_default="this one"),
     ] = None
-    table: Annotated[
-        int | None,
-        typer.Option(help="1 (ImageNet) or 2 (CIFAR-10): the paper's rows, N and batches.", show_default="none"),
-    ] = None
+    table: options.LatencyTable = None
     n: options.N = None
     n0: options.LatencyN0 = 100
     sigma: options.Sigma = 0.5
     alpha: options.LatencyAlpha = 0.001
     precision: options.Precision = "fp32"
     batch: options.LatencyBatch = None
-    repeats: Annotated[int, typer.Option(help="Certificates, or parts of one, on the clock.")] = 6
+    repeats: Annotated[int, options.computing(help="Certificates, or parts of one, on the clock.")] = 6
     budget: Annotated[
-        float, typer.Option(help="Seconds for each method; a part is timed where a whole is too long.")
+        float, options.computing(help="Seconds for each method; a part is timed where a whole is too long.")
     ] = 120.0
     size: options.Size = None
     random_weights: options.LatencyRandomWeights = False
     weights: options.Weights = None
     params: options.Settings = None
     device: options.Device = "auto"
-    shared: Annotated[bool, typer.Option("--shared", help="Go on beside other processes on the GPU.")] = False
-    strict: Annotated[bool, typer.Option("--strict", help="Measure on the --gpu or refuse; project nothing.")] = False
-    claims: Annotated[bool, typer.Option("--claims", help="Only re-derive the paper's claims of speed.")] = False
-    backtest: Annotated[bool, typer.Option("--backtest", help="Only test projections on known rates.")] = False
-    out: Annotated[Path, typer.Option(help="File of records, JSON lines, appended to.", callback=at_home)] = LEDGER
+    shared: Annotated[bool, options.computing("--shared", help="Go on beside other processes on the GPU.")] = False
+    strict: Annotated[bool, options.computing("--strict", help="Measure on the --gpu or refuse; project nothing.")] = (
+        False
+    )
+    claims: Annotated[bool, options.output("--claims", help="Only re-derive the paper's claims of speed.")] = False
+    backtest: Annotated[bool, options.output("--backtest", help="Only test projections on known rates.")] = False
+    out: Annotated[Path, options.output(help="File of records, JSON lines, appended to.", callback=at_home)] = LEDGER
     json: options.Json = False
 
 

@@ -25,50 +25,46 @@ class ReportOptions:
 
     runs: Annotated[
         list[Path] | None,
-        typer.Option(
+        options.tables(
             help="Run folders, imported logs, or folders of them; repeatable.", show_default=str(RUNS), callback=at_home
         ),
     ] = None
-    table: Annotated[
-        str | None,
-        typer.Option(
-            help="The paper's table to stand beside: 1 (ImageNet), 2 (CIFAR-10), 3 to 9, rebuttal1, rebuttal2, raw.",
-            show_default="none",
-        ),
-    ] = None
+    table: options.PaperTable = None
     bound: options.ReportBound = "pa"
     alpha: options.ReportAlpha = None
     select: Annotated[
         str,
-        typer.Option(help="How a best sigma is chosen: oracle (on the reported images) | disjoint (on other images)."),
+        options.tables(
+            help="How a best sigma is chosen: oracle (on the reported images) | disjoint (on other images)."
+        ),
     ] = "oracle"
-    bold: Annotated[str, typer.Option(help="significant (not significantly worse than the best) | best | none.")] = (
+    bold: Annotated[str, options.tables(help="significant (not significantly worse than the best) | best | none.")] = (
         "significant"
     )
     check: Annotated[
         float | None,
-        typer.Option(
+        options.tables(
             help="Exit with 3 where a cell is more than that many points from its published one.",
             show_default="no check",
         ),
     ] = None
-    latex: Annotated[bool, typer.Option("--latex", help="LaTeX tables (booktabs).")] = False
+    latex: Annotated[bool, options.output("--latex", help="LaTeX tables (booktabs).")] = False
     notes: Annotated[
         str | None,
-        typer.Option(
+        options.output(
             help="Below the LaTeX tables: short (one line) | full | none. Doubts are comments.", show_default="short"
         ),
     ] = None
-    markdown: Annotated[bool, typer.Option("--markdown", help="Markdown tables.")] = False
-    csv: Annotated[bool, typer.Option("--csv", help="One line a cell, full precision.")] = False
-    json: Annotated[bool, typer.Option("--json", help="Tables as one JSON document.")] = False
-    html: Annotated[bool, typer.Option("--html", help="One self-contained page, to --out.")] = False
-    intervals: Annotated[bool, typer.Option("--intervals", help="Show 95 % Wilson intervals on the terminal too.")] = (
-        False
-    )
+    markdown: Annotated[bool, options.output("--markdown", help="Markdown tables.")] = False
+    csv: Annotated[bool, options.output("--csv", help="One line a cell, full precision.")] = False
+    json: Annotated[bool, options.output("--json", help="Tables as one JSON document.")] = False
+    html: Annotated[bool, options.output("--html", help="One self-contained page, to --out.")] = False
+    intervals: Annotated[
+        bool, options.output("--intervals", help="Show 95 % Wilson intervals on the terminal too.")
+    ] = False
     figures: Annotated[
         str | None,
-        typer.Option(
+        options.tables(
             help="Comma-separated: accuracy, latency, schedule, scaling, ablation, samples.",
             show_default="those that the runs give",
         ),
@@ -76,7 +72,7 @@ class ReportOptions:
     data_root: options.ReportDataRoot = None
     latency: Annotated[
         list[Path] | None,
-        typer.Option(
+        options.tables(
             help="Records of `rrcm-bench latency`, for the rows that they fit; repeatable.",
             show_default="none",
             callback=at_home,
@@ -84,7 +80,7 @@ class ReportOptions:
     ] = None
     out: Annotated[
         Path | None,
-        typer.Option(
+        options.output(
             help="Folder for files and figures (PNG, PDF, SVG).", show_default="stdout, no figures", callback=at_home
         ),
     ] = None

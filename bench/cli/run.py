@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from bench.cli import options
 from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
@@ -31,7 +29,7 @@ class RunOptions:
     n0: options.RunN0 = None
     n: options.N = None
     alpha: options.RunAlpha = None
-    seed: Annotated[int | None, typer.Option(help="Key of the smoothing noise.", show_default="0")] = None
+    seed: Annotated[int | None, options.certificate(help="Key of the smoothing noise.", show_default="0")] = None
     subset: options.RunSubset = None
     limit: options.RunLimit = None
     data_root: options.DataRoot = None
@@ -41,7 +39,7 @@ class RunOptions:
     random_weights: options.RunRandomWeights = None
     download: Annotated[
         bool | None,
-        typer.Option(
+        options.network(
             "--download", help="Fetch known weights that are not here; sha256 is checked.", show_default="off"
         ),
     ] = None
@@ -50,46 +48,49 @@ class RunOptions:
     certifier: options.RunCertifier = None
     radii: Annotated[
         str | None,
-        typer.Option(
+        options.certificate(
             help="Radii of the verdicts where images may stop, l2, with commas between.",
             show_default="those of the dataset's tables",
         ),
     ] = None
     mode: Annotated[
         str | None,
-        typer.Option(
+        options.certificate(
             help="Where images may stop: table (certified accuracy, from the true label) | deploy (without labels).",
             show_default="table",
         ),
     ] = None
     beta: Annotated[
-        float | None, typer.Option(help="sequential: chance to give up a radius that holds.", show_default="0.001")
+        float | None,
+        options.certificate(help="sequential: chance to give up a radius that holds.", show_default="0.001"),
     ] = None
     early_stop: Annotated[
         bool | None,
-        typer.Option("--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"),
+        options.certificate(
+            "--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"
+        ),
     ] = None
     device: options.RunDevice = "auto"
     batch: options.RunBatch = "auto"
     compile_passes: Annotated[
         bool,
-        typer.Option(
+        options.computing(
             "--compile", help="Full passes by torch.compile, where faster; it rounds otherwise, as another GPU does."
         ),
     ] = False
     executor: options.RunExecutor = "local"
     workers: Annotated[
         int | None,
-        typer.Option(help="How many; none of them moves a vote.", show_default="devices; ray: all; slurm: 1"),
+        options.computing(help="How many; none of them moves a vote.", show_default="devices; ray: all; slurm: 1"),
     ] = None
     slurm: Annotated[
         list[str] | None,
-        typer.Option(help="KEY=VALUE of sbatch or submitit: partition=gpu, timeout_min=240.", show_default="none"),
+        options.computing(help="KEY=VALUE of sbatch or submitit: partition=gpu, timeout_min=240.", show_default="none"),
     ] = None
-    out: Annotated[Path, typer.Option(help="Folder of run folders.", callback=at_home)] = RUNS
+    out: Annotated[Path, options.output(help="Folder of run folders.", callback=at_home)] = RUNS
     plan: Annotated[
         Path | None,
-        typer.Option(help="TOML file of runs; options given here go over it.", show_default="none", callback=at_home),
+        options.images(help="TOML file of runs; options given here go over it.", show_default="none", callback=at_home),
     ] = None
     dry_run: options.DryRun = False
     json: options.Json = False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def runs(
-    digest: Annotated[str | None, typer.Argument(help="First letters of a run's digest; none lists all.")] = None,
+    digest: options.RunDigest = None,
     folder: Annotated[Path, typer.Option("--runs", help="Folder of run folders.", callback=at_home)] = Path(
         "results/runs"
     ),

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from bench.cli import options
 from bench.cli.output import doubt_lengths, print_json, remark
 from bench.cli.paths import at_home, subset_beside
@@ -24,19 +22,19 @@ METHODS = "denoised,dds,densepure,diffsmooth"
 class StripsOptions:
     """The words of `rrcm-bench strips`."""
 
-    out: Annotated[Path, typer.Option(help="Folder for strips-DATASET-sSIGMA.png, .pdf and .svg.", callback=at_home)]
+    out: Annotated[Path, options.output(help="Folder for strips-DATASET-sSIGMA.png, .pdf and .svg.", callback=at_home)]
     methods: options.StripsMethods = METHODS
     dataset: options.StripsDataset = "digits"
     data_root: options.DataRoot = None
     class_order: options.ClassOrder = None
     sigma: options.StripsSigmas = "0.5"
     subset: options.StripsSubset = None
-    images: Annotated[int, typer.Option(help="First so many images of the subset, at most 8.")] = 5
+    images: Annotated[int, options.images(help="First so many images of the subset, at most 8.")] = 5
     weights: options.Weights = None
     params: options.StripsSettings = None
     size: options.Size = None
     device: options.Device = "auto"
-    seed: Annotated[int, typer.Option(help="Of the noise; 0 gives the first copy that `run` certifies on.")] = 0
+    seed: Annotated[int, options.certificate(help="Of the noise; 0 gives the first copy that `run` certifies on.")] = 0
     json: options.Json = False
 
 

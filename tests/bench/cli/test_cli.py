@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import SUPPORT
+from places import PROJECT, SUPPORT
 
 from bench.cli import doctor
 from bench.cli.requests import requests
@@ -310,16 +310,30 @@ class Mischief:
         ("run --dataset ci", ["cifar10"]),
         ("run --methods gaussian,rr", ["gaussian,rrcm"]),
         ("methods deno", ["denoised"]),
+        ("report --table r", ["rebuttal1", "rebuttal2", "raw"]),
+        ("runs 8812", ["8812b104b1"]),
+        ("compare results/runs/digits-g", ["results/runs/digits-gaussian-s0.25-8812b104b1"]),
+        ("weights verify rrcm/digits/0.2", ["rrcm/digits/0.25"]),
     ],
 )
-def test_tab_offers_what_is_installed(typed: str, offered: list[str]) -> None:
+def test_tab_offers_what_is_installed_and_what_was_run(
+    typed: str, offered: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("digits-gaussian-s0.25-8812b104b1", "digits-rrcm-s0.5-e35a2e98b0"):
+        (tmp_path / "results" / "runs" / name).mkdir(parents=True)
+        (tmp_path / "results" / "runs" / name / "run.json").touch()
+    monkeypatch.chdir(tmp_path)
     words = f"rrcm-bench {typed}"
     shell = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_RRCM_BENCH_COMPLETE": "complete_bash"}
-    program = "import sys; sys.argv = ['rrcm-bench']; from bench.cli import main; main()"
+    program = "import atexit, sys; sys.argv = ['rrcm-bench']; from bench.cli import main\n"
+    program += "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); main()"
+    paths = os.pathsep.join((str(PROJECT), os.environ.get("PYTHONPATH", "")))
     found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, **shell}
-    )
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=False, env={**os.environ, **shell, "PYTHONPATH": paths},
+    )  # fmt: skip
     assert found.stdout.split() == offered
+    assert found.stderr.split() == ["False"]  # Tab waits for no torch
 
 
 def test_strips_show_what_denoisers_make_of_an_image(cli, tmp_path: Path) -> None:
