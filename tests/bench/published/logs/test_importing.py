@@ -260,7 +260,7 @@ def test_names_of_files_are_printed_and_not_obeyed(cli: Any, name: str) -> None:
 def test_a_folder_without_logs_is_one_line(cli: Any) -> None:
     made.put(Path("folder/README.md"), "words\n")
     for command in ("import", "audit"):
-        outcome = cli(command, "folder")
+        outcome = cli("logs", command, "folder")
         assert (outcome.code, len(outcome.err.splitlines())) == (1, 1)
         assert "no certification log in" in outcome.err
 
