@@ -144,7 +144,10 @@ class _Layout:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        made = RichTable(box=Box(_RULES), show_edge=False, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
+        named = any(self.titles[k] for k in columns)  # pairs of key and value have no head
+        made = RichTable(
+            box=Box(_RULES), show_header=named, show_edge=False, padding=(0, _GAP - 1, 0, 0), pad_edge=False
+        )
         for k, width in zip(columns, self._widths(columns), strict=True):
             justify = "left" if self.words[k] else "right"
             made.add_column(Text(self.titles[k]), justify=justify, width=width, overflow="fold")  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from places import PROJECT, SUPPORT
 
 from bench.cli import doctor
@@ -137,6 +138,30 @@ def test_all_methods_that_can_be_are_run_and_the_others_named(cli) -> None:
     assert planned >= {"gaussian", "consistency", "rrcm"}
     assert "vit_gaussian" not in planned
     assert "left out  vit_gaussian" in found.err
+
+
+def test_all_methods_left_out_is_a_refusal_and_no_empty_table(cli, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for k in range(2):
+            Image.new("RGB", (40, 40)).save(tmp_path / "pictures" / name / f"{k}.png")
+    for how in ((), ("--dry-run",), ("--json",)):
+        found = cli("run", "--methods", "all", "--dataset", "folder", "--data-root", "pictures", *how)
+        assert (found.code, found.out) == (1, "")
+        assert "left out  gaussian" in found.err
+        assert found.err.splitlines()[-1].startswith("rrcm-bench: no installed method can be run so on folder")
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_list_of_methods_promises_only_what_runs(cli) -> None:
+    from bench.cli.catalogue import usable
+    from bench.weights.catalogue import catalogue
+
+    for record in cli("methods", "--json").json["methods"]:
+        ready, known = usable(record, catalogue())
+        assert "cifar10" not in ready, record["name"]  # the small networks of cifar10 are taken only by name
+        if record["name"] in ("gaussian", "dds"):
+            assert (ready, known.split(", ")[0]) == ("digits", "cifar10")
 
 
 def test_methods_without_a_dataset_are_run_on_the_embedded_images(cli) -> None:
