@@ -56,14 +56,16 @@ class TrainOptions:
     dataset: options.TrainDataset = None
     data_root: options.DataRoot = None
     class_order: options.ClassOrder = None
-    preset: Annotated[str | None, typer.Option(help="Named hyper-parameters.", show_default="the dataset's own")] = None
-    sigma: options.TrainSigma = None
-    init: Annotated[Path | None, typer.Option(help="Weights to start from.", show_default="none", callback=at_home)] = (
+    preset: Annotated[str | None, options.network(help="Named hyper-parameters.", show_default="the dataset's own")] = (
         None
     )
+    sigma: options.TrainSigma = None
+    init: Annotated[
+        Path | None, options.network(help="Weights to start from.", show_default="none", callback=at_home)
+    ] = None
     out: Annotated[
         Path | None,
-        typer.Option(
+        options.output(
             help="Folder of this training run.",
             show_default="results/train/METHOD-STAGE-DATASET[-sSIGMA]",
             callback=at_home,
@@ -71,8 +73,8 @@ class TrainOptions:
     ] = None
     overrides: options.TrainSettings = None
     device: options.TrainDevice = "auto"
-    seed: Annotated[int, typer.Option(help="Seed of initialisation, order, noise and augmentation.")] = 0
-    resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if there is one.")] = True
+    seed: Annotated[int, options.computing(help="Seed of initialisation, order, noise and augmentation.")] = 0
+    resume: Annotated[bool, options.output(help="Go on from the folder's checkpoint, if there is one.")] = True
     dry_run: options.DryRun = False
     json: options.Json = False
 
