@@ -138,7 +138,7 @@ def run(given: RunOptions) -> None:
     asked, source = requests(_asked(given), given.plan)
     execution = _execution(given)
     if given.detach and not given.dry_run:
-        _detach(execution, out)
+        _detach(execution, out, given.plan)
         return
     keep_going = given.plan is not None if given.keep_going is None else given.keep_going
     jobs, failures = plan_all(asked, None if given.dry_run else out, keep_going=keep_going)
@@ -169,12 +169,13 @@ def _with_plan(given: RunOptions) -> RunOptions:
     return replace(given, **{name: value for name, value in whole.items() if getattr(given, name) in (None, [])})
 
 
-def _detach(execution: Execution, out: Path) -> None:
+def _detach(execution: Execution, out: Path, plan: Path | None) -> None:
     from bench.runs.execution.detach import DETACH, detach
 
     job = detach([word for word in sys.argv[1:] if word != DETACH], execution, out)
     remark(f"driver is job {job.number}; it writes {job.log}; it goes on when this terminal is closed")
-    remark(f"how far it is: rrcm-bench status --runs {shlex.quote(str(out))}    to end it: {job.cancel}")
+    look = ["rrcm-bench", "status", *(["--plan", str(plan)] if plan else []), "--runs", str(out)]
+    remark(f"how far it is: {shlex.join(look)}    to end it: {job.cancel}")
 
 
 def _announce(jobs: Sequence[Job], source: str | None) -> None:
