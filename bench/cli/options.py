@@ -143,6 +143,13 @@ ClassOrder = Annotated[
     ),
 ]
 Size = Annotated[int | None, typer.Option(help="Side of the crop, pixels.", show_default="the method's own")]
+Preprocessing = Annotated[
+    str | None,
+    typer.Option(
+        help="imagenet: from files to pixels, as resize256-crop224 | short224-box-bicubic | bicubic256-crop224.",
+        show_default="the method's own",
+    ),
+]
 RunSubset = Annotated[
     str | None,
     typer.Option(help="Images: skip:20 | first:500 | 500:1000 | all | file:PATH.", show_default="the dataset's own"),

@@ -55,6 +55,9 @@ class TrainOptions:
     dataset: options.TrainDataset = "digits"
     data_root: options.DataRoot = None
     class_order: options.ClassOrder = None
+    size: Annotated[
+        int | None, typer.Option(help="Side of the images, pixels.", show_default="the preset's or the dataset's own")
+    ] = None
     preset: Annotated[str | None, typer.Option(help="Named hyper-parameters.", show_default="the dataset's own")] = None
     sigma: options.TrainSigma = None
     init: Annotated[Path | None, typer.Option(help="Weights to start from.", show_default="none", callback=at_home)] = (
@@ -87,8 +90,9 @@ def train(given: TrainOptions) -> None:
     from bench.runs.execution.environment import parse_devices
     from bench.types import TrainRequest
     from bench.types.errors import UsageError
-    from bench.types.limits import SIGMA, check_seed, check_within
+    from bench.types.limits import SIDE, SIGMA, check_seed, check_within
 
+    check_within("--size", given.size, 1, SIDE)
     check_within("--sigma", given.sigma, *SIGMA)
     check_seed(given.seed)
 
@@ -113,6 +117,7 @@ def train(given: TrainOptions) -> None:
         dataset=given.dataset,
         data_root=given.data_root,
         class_order=given.class_order and read_class_order(given.class_order),
+        size=given.size,
         preset=given.preset or "",
         sigma=given.sigma,
         init=given.init,

@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.data.array_files import Arrays
 from bench.data.arrays import ArrayDataset
+from bench.data.centre_crops import CentreCrop
 from bench.data.class_order import ordered_classes
 from bench.data.packed_files import FORMS, read_packed, splits_of
 from bench.data.pictures import Encoded, Labelled, PictureDataset, Stored, class_files, picture_size, visible_folders
@@ -40,9 +41,9 @@ def open_folder(root: Path | None, size: int | None, split: str, class_order: Cl
         split=split,
         stored=tuple(stored),
         class_names=names,
-        resize=size,
+        crop=None if size is None else CentreCrop("resize", size, size),
         side=(size, size) if size is not None else _one_size(stored),
-        preprocessing="none" if size is None else f"resize{size}-crop{size}",
+        preprocessing="none" if size is None else CentreCrop("resize", size, size).name,
         notes=(*found.notes, *notes),
         class_order=word,
     )

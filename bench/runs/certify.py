@@ -58,6 +58,7 @@ class Job:
     indices: tuple[int, ...]
     weights: Mapping[str, WeightsFile]
     class_order: ClassOrder | None = None  # as it was asked for
+    preprocessing: str | None = None  # to open with; images that are cropped already stay as they are
     notes: tuple[str, ...] = ()  # what the user should know of the images, and of the normaliser
     table_radii: tuple[float, ...] = ()  # l2, of a stranger's dataset that states them: no report can ask for its file
 
@@ -68,7 +69,7 @@ def open_dataset(job: Job) -> CheckedDataset:
     Raises: DataError where it is another dataset by now, or on this machine.
     """
     spec = job.spec
-    found = registry.open_dataset(job.dataset, job.data_root, job.size, spec.split, job.class_order)
+    found = registry.open_dataset(job.dataset, job.data_root, job.size, spec.split, job.class_order, job.preprocessing)
     for what in ("name", "split", "shape", "preprocessing", "class_order"):
         now, planned = getattr(found, what), spec.dataset if what == "name" else getattr(spec, what)
         if now != planned:

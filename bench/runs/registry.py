@@ -79,7 +79,12 @@ def converter(name: str) -> Converter:
 
 @lru_cache(maxsize=2)
 def open_dataset(
-    name: str, root: Path | None, size: int | None, split: str, class_order: ClassOrder | None = None
+    name: str,
+    root: Path | None,
+    size: int | None,
+    split: str,
+    class_order: ClassOrder | None = None,
+    preprocessing: str | None = None,
 ) -> CheckedDataset:
     """A split of the dataset of that name, images cropped to `size` and checked; the last ones opened are kept.
 
@@ -88,7 +93,7 @@ def open_dataset(
     Opening ImageNet reads its list of 50 000 files: the plan and each of its runs share one.
     Raises: DataError.
     """
-    opened = open_source(dataset(name), root, size, split, class_order)
+    opened = open_source(dataset(name), root, size, split, class_order, preprocessing)
     own: Any = opened.name
     if not isinstance(own, str) or not own or not own.isprintable():
         raise DataError(f"dataset {name!r}: expected text as its name, got {own!r}")

@@ -46,6 +46,7 @@ class RunRequest:
     download: bool = False
     size: int | None = None  # None: the method's own
     class_order: ClassOrder | None = None  # None: there is nothing to choose
+    preprocessing: str | None = None  # None: the method's own, else the dataset's
     certifier: str = "cohen"  # or "sequential"
     radii: tuple[float, ...] = ()  # l2; where images that may stop get verdicts
     mode: str | None = None  # "table" or "deploy", where images may stop; None: "table"
@@ -61,14 +62,17 @@ def plan(request: RunRequest) -> list[Job]:
     registered = check_request(request)
     methods = {name: registry.method(name) for name in request.methods}
     given, settings = assigned_roles(request.weights, methods), assigned_params(request.params, methods)
-    opened: dict[int | None, _Opened] = {}
+    opened: dict[tuple[int | None, str | None], _Opened] = {}
     source = registry.dataset(request.dataset)
     jobs: list[Job] = []
     for name, method in methods.items():
-        size = _side(request, source, method)
-        if size not in opened:
-            opened[size] = _open(request, source, size)
-        dataset, words, images = opened[size].dataset, opened[size].words, opened[size].images
+        pixels = request.preprocessing or method.preprocessing.get(source.name)
+        # The name of a way has its side in it.
+        size = request.size if pixels else _side(request, source, method)
+        if (size, pixels) not in opened:
+            opened[size, pixels] = _open(request, source, size, pixels)
+        found = opened[size, pixels]
+        dataset, words, images = found.dataset, found.words, found.images
         kind = family(dataset.name)  # whose statistics, networks and settings are these images'
         if any(role.name == BUILT for role in method.roles):
             raise MethodError(f"{name} has a role {BUILT!r}, which stands for weights of no role; name it otherwise")
@@ -87,7 +91,7 @@ def plan(request: RunRequest) -> list[Job]:
                 dataset=dataset.name,
                 split=dataset.split,
                 subset=words,
-                subset_fingerprint=opened[size].fingerprint,
+                subset_fingerprint=found.fingerprint,
                 images=len(images),
                 shape=dataset.shape,
                 preprocessing=dataset.preprocessing,
@@ -113,6 +117,7 @@ def plan(request: RunRequest) -> list[Job]:
                 indices=tuple(images),
                 weights=files,
                 class_order=request.class_order,
+                preprocessing=pixels,
                 table_radii=source.radii if registry.is_file(request.dataset) and source.radii != RADII else (),
                 notes=(*dataset.notes, *(note for file in files.values() for note in file.notes), *remarks),
             )
@@ -219,8 +224,14 @@ class _Opened:
     fingerprint: str
 
 
-def _open(request: RunRequest, source: DatasetSource, size: int | None) -> _Opened:
-    dataset = registry.open_dataset(request.dataset, request.data_root, size, "test", request.class_order)
+def _open(request: RunRequest, source: DatasetSource, size: int | None, pixels: str | None) -> _Opened:
+    dataset = registry.open_dataset(request.dataset, request.data_root, size, "test", request.class_order, pixels)
+    if request.preprocessing not in (None, dataset.preprocessing):
+        sized = f" at size {size}" if size else ""
+        raise UsageError(
+            f"--preprocessing {request.preprocessing} cannot be had of these images{sized}, which are "
+            f"{dataset.preprocessing!r}; leave one of the two out, or give the original files"
+        )
     words, indices = parse_subset(request.subset or source.default_subset, len(dataset))
     if request.limit is not None and request.limit < len(indices):
         words, indices = f"{words},limit:{request.limit}", take(indices, request.limit)

@@ -62,7 +62,7 @@ def prepare(request: TrainRequest, preset: Preset, settings: StageSettings, *, v
     if request.device.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(f"no CUDA device for device {request.device!r}; give --device cpu")
     world = distributed.join(request.device)
-    dataset = open_split(request, "train")
+    dataset = open_split(request, "train", settings.preprocessing)
     count = len(dataset) - settings.hold_out
     loader = BatchLoader(
         dataset=dataset,
@@ -73,6 +73,7 @@ def prepare(request: TrainRequest, preset: Preset, settings: StageSettings, *, v
         workers=settings.workers,
         device=request.device,
         shares=_shares(request, settings, world),
+        on_device=settings.augment_on == "device" or (settings.augment_on == "auto" and request.device != "cpu"),
     )
     loader.check()
     return TrainingContext(
@@ -110,6 +111,12 @@ def identity(context: TrainingContext, **more: Any) -> dict[str, Any]:
         del chosen["ema"]  # checkpoints that are older than the setting go on
     if order := getattr(context.dataset, "class_order", ""):
         words["class_order"] = order
+    # Left out where it was always so, as above.
+    del chosen["preprocessing"], chosen["augment_on"]
+    if context.dataset.preprocessing != "none":
+        words["preprocessing"] = context.dataset.preprocessing
+    if context.loader.makes_views_on_device:
+        words["augment_on"] = "device"
     return {**words, "seed": request.seed, "images": context.loader.count, **chosen, **more}
 
 
@@ -212,6 +219,8 @@ def origin(context: TrainingContext) -> dict[str, str]:
     words |= {"method": request.method, "stage": request.stage}
     if order := getattr(context.dataset, "class_order", ""):
         words["class_order"] = order
+    if context.dataset.preprocessing != "none":
+        words["preprocessing"] = context.dataset.preprocessing
     return words if request.sigma is None else {**words, "sigma": str(request.sigma)}
 
 
@@ -246,15 +255,19 @@ def accuracies(context: TrainingContext, logits: Logits) -> dict[str, float | No
         # Settings are being chosen: the test split stays out of sight.
         return {**report, "hold_out_accuracy": measured(context.dataset, range(count, total)), "test_accuracy": None}
     try:
-        test = open_split(request, "test")
+        test = open_split(request, "test", context.settings.preprocessing)
         return {**report, "test_accuracy": measured(test, range(len(test)))}
     except DataError:  # a folder of training images alone is fine to train on
         return {**report, "test_accuracy": None}
 
 
-def open_split(request: TrainRequest, split: str) -> Dataset:
-    """A split of the request's data set."""
-    opened = open_source(source_of(request), request.data_root, None, split, request.class_order)
+def open_split(request: TrainRequest, split: str, preprocessing: str = "") -> Dataset:
+    """A split of the request's data set; photographs in the crops of that name, where it has a choice of them."""
+    source = source_of(request)
+    # A preset may be used on other images than its own; what a user asks for is not left out.
+    wanted = source.preprocessings or "preprocessing" in request.overrides
+    pixels = preprocessing or None if wanted else None
+    opened = open_source(source, request.data_root, request.size, split, request.class_order, pixels)
     # Training needs no fingerprints, which would cost a hash of each image in each epoch.
     return CheckedDataset(opened, request.dataset, fingerprints=False)
 
