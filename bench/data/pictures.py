@@ -6,7 +6,7 @@ import hashlib
 import io
 import operator
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,7 +52,7 @@ class Encoded(Protocol):
 class Labelled:
     """The images of a split, and the classes that their labels count."""
 
-    stored: tuple[Encoded, ...]
+    stored: Sequence[Encoded]
     names: tuple[str, ...]  # by label; empty where only numbers are known
     sorted: bool = False  # the names stand in text order, because nothing says in which order they should
     notes: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class PictureDataset:
 
     name: str
     split: str
-    stored: tuple[Encoded, ...]
+    stored: Sequence[Encoded]
     class_names: tuple[str, ...]
     crop: CentreCrop | None  # None: the images are taken as they are
     side: tuple[int, int]  # (H, W), of the centre crop where there is one
