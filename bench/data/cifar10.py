@@ -93,9 +93,7 @@ def _from_pictures(place: Path, split: str) -> ArrayDataset:
     length = len(STEMS[split]) * BATCH
     values, labels = read_pictures(place, split, length)
     if hashlib.sha256(labels.tobytes()).hexdigest() != LABELS_SHA256[split]:
-        raise DataError(
-            f"{str(place)!r} does not have CIFAR-10's official {split} labels in their order; fetch it again"
-        )
+        raise DataError(f"{str(place)!r} does not have CIFAR-10's official {split} labels in order; fetch it again")
     return ArrayDataset(
         name="cifar10",
         split=split,

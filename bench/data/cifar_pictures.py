@@ -1,4 +1,4 @@
-"""CIFAR-10 as one JPEG a picture, in a folder or a tar, in official order: good to train on, other pixels than the set's.
+"""CIFAR-10 as one JPEG a picture, in a folder or a tar: good to train on, but not the exact pixels of the set.
 
 Pictures are named INDEX_LABEL.jpg, or INDEX.jpg with their labels in labels_train.u8, one byte each, beside the tar or
 the folder; a name and that file may not contradict each other.
@@ -100,9 +100,7 @@ def read_pictures(place: Path, split: str, count: int) -> tuple[Octets, Octets]:
             raise DataError(f"{picture} is {image.width}x{image.height}; expected 32x32")
         values[index], labels[index] = np.asarray(image).transpose(2, 0, 1), label
     if missing := np.flatnonzero(labels == 255).tolist():
-        raise DataError(
-            f"{str(place)!r} lacks {len(missing)} of {count} images, the first {missing[0]}; fetch it again"
-        )
+        raise DataError(f"{str(place)!r} lacks {len(missing)} of {count} images, first {missing[0]}; fetch it again")
     return values, labels
 
 
@@ -120,8 +118,8 @@ def _pictures(place: Path) -> Iterator[tuple[str, Encoded]]:
     if place.is_dir():
         for path in visible(place):
             try:
-                with path.open("rb") as file:
-                    yield path.name, _small(file.read(LARGEST + 1), str(path))
+                with path.open("rb") as stored:
+                    yield path.name, _small(stored.read(LARGEST + 1), str(path))
             except OSError as error:
                 raise DataError(f"{str(path)!r} cannot be read: {error.strerror}; expected a picture") from None
         return

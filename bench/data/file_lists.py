@@ -87,10 +87,10 @@ def list_classes(top: Path, folders: Sequence[str], suffixes: Iterable[str] = SU
         return found
     started = time.time_ns()
     made = _listed(top, tuple(folders), suffixes)
-    settled = before is not None and all(started - changed > SETTLED * 1e9 for _, *times in before for changed in times)
-    if len(made) >= LEAST and settled and before == _states(top, folders):
-        return _keep(made, place, before) or made
-    return made
+    if before is None or len(made) < LEAST or before != _states(top, folders):
+        return made
+    settled = all(started - changed > SETTLED * 1e9 for _, *times in before for changed in times)
+    return (_keep(made, place, before) if settled else None) or made
 
 
 def _listed(top: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> FileList:
@@ -112,7 +112,7 @@ _State = tuple[int, int, int]  # inode, time of the last change of content, and 
 
 def _states(top: Path, folders: Sequence[str]) -> list[_State] | None:
     try:
-        found = [os.stat(top / folder) for folder in folders]
+        found = [(top / folder).stat() for folder in folders]
     except OSError:  # class_files says it better
         return None
     return [(one.st_ino, one.st_mtime_ns, one.st_ctime_ns) for one in found]
