@@ -21,9 +21,10 @@ from bench.types import Dataset
 from bench.types.errors import TrainingError
 from methods.training.augment import Name, batch_views
 from methods.training.device_views import make_views
-from methods.training.rng import generator, seeded_globals
+from methods.training.pieces import Items, Packer, collate_views, shared_buffers
+from methods.training.rng import generator
 from methods.training.sharding import Share
-from methods.training.views import Recipe, pil_view, rand_augment, recipe
+from methods.training.views import Recipe, recipe
 
 IN_MEMORY = 2**28  # values; CIFAR-10 fits (0.6 GiB), ImageNet does not
 PIECE = 64  # pictures that a worker sends together: 36 MB of 500x375, so that little shared memory is in use
@@ -115,31 +116,46 @@ class BatchLoader:
                 f"augment={self.augment!r} works in memory only, got {self.count} images of shape "
                 f"{self.dataset.shape}; give --set augment=none"
             )
-        items = Items(self.dataset, self.augment, self.seed, packed=self.makes_views_on_device)
-        loader: Any = torch.utils.data.DataLoader(
-            cast("Any", items),  # a data set by its methods, not by descent
-            batch_sampler=_Slots(self, step),
-            num_workers=min(self.workers, os.cpu_count() or 1),  # torch warns of more, and their number changes nothing
-            collate_fn=collate_pictures if self.makes_views_on_device else _collate,
-            pin_memory=self.device.startswith("cuda"),
-            generator=generator("cpu", "loader", self.seed),  # else it draws from the global one
-        )
-        pieces = iter(loader)
+        packer = self.packer()
+        pieces = iter(self.pieces(step, packer))
         pieces_of = [-(-(self.batch // share.of) // PIECE) for share in self.shares]
         while True:
             for count in pieces_of:
-                yield self._whole([self._piece(piece, made) for piece in islice(pieces, count)])
+                yield self._whole([self._piece(piece, made, packer) for piece in islice(pieces, count)])
 
-    def _piece(self, piece: Any, made: Recipe | None) -> tuple[list[Tensor], Tensor]:
+    @property
+    def processes(self) -> int:
+        """Workers that are started: torch warns of more than there are cores, and their number changes nothing."""
+        return min(self.workers, os.cpu_count() or 1)
+
+    def packer(self) -> Packer:
+        """The one that workers send pictures by; none of its buffers is written to while its piece is in use."""
+        # Asked for ahead are two pieces a worker (torch's prefetch_factor), beside the one that is in use.
+        ahead = 2 * self.processes + 2 if self.makes_views_on_device and self.processes else 0
+        return Packer(shared_buffers(ahead, min(PIECE, self.batch)))
+
+    def pieces(self, step: int, packer: Packer) -> Any:
+        """A torch DataLoader of what workers send, from a step on, endlessly: `PIECE` pictures of a share at most."""
+        items = Items(self.dataset, self.augment, self.seed, packed=self.makes_views_on_device)
+        return torch.utils.data.DataLoader(
+            cast("Any", items),  # a data set by its methods, not by descent
+            batch_sampler=_Slots(self, step),
+            num_workers=self.processes,
+            collate_fn=packer.pack if self.makes_views_on_device else collate_views,
+            pin_memory=self.device.startswith("cuda"),
+            generator=generator("cpu", "loader", self.seed),  # else it draws from the global one
+        )
+
+    def _piece(self, piece: Any, made: Recipe | None, packer: Packer) -> tuple[list[Tensor], Tensor]:
         """Views as they were sent, or of what was sent; on the device."""
         sent, labels = piece
-        labels = labels.to(self.device, non_blocking=True)
+        labels = torch.from_numpy(labels).to(self.device, non_blocking=True)
         if not self.makes_views_on_device or made is None:
             return [view.to(self.device, non_blocking=True) for view in sent], labels
-        flat, sizes, draws = sent
-        crop, side = getattr(self.dataset, "crop", None), self.dataset.shape[1]
-        flat = flat.to(self.device, non_blocking=True)
-        return make_views(flat, sizes, draws, side, crop, bicubic=made.bicubic), labels
+        bytes_, sizes, draws = sent
+        flat, crop, side = packer.flat(bytes_, self.device), getattr(self.dataset, "crop", None), self.dataset.shape[1]
+        views = make_views(flat, torch.from_numpy(sizes), torch.from_numpy(draws), side, crop, bicubic=made.bicubic)
+        return views, labels
 
     def _whole(self, pieces: list[tuple[list[Tensor], Tensor]]) -> Batch:
         views = tuple(_unit(torch.cat(list(parts))) for parts in zip(*(views for views, _ in pieces), strict=True))
@@ -160,72 +176,21 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Slots:
-    """Endless lists of (step, slot, index), for a loader; each is a piece of a share."""
+    """Endless lists of (step, slot, index, piece), for a loader; each is a piece of a share, counted from 0."""
 
     loader: BatchLoader
     first: int
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        step = self.first
+    def __iter__(self) -> Iterator[list[tuple[int, int, int, int]]]:
+        step, piece = self.first, 0
         while True:
             indices = self.loader.indices(step).tolist()
             for share in self.loader.shares:
                 slots = share.slots(len(indices)).tolist()
                 for first in range(0, len(slots), PIECE):
-                    yield [(step, slot, indices[slot]) for slot in slots[first : first + PIECE]]
+                    yield [(step, slot, indices[slot], piece) for slot in slots[first : first + PIECE]]
+                    piece += 1
             step += 1
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """Single pictures in their views, keyed by step and slot, so that the number of workers changes nothing."""
-
-    dataset: Dataset
-    augment: Name
-    seed: int
-    packed: bool  # the decoded picture and what was drawn for its views, instead of these
-
-    def __getitem__(self, key: tuple[int, int, int]) -> Any:
-        from PIL import Image
-
-        step, slot, index = key
-        label = self.dataset.label(index)
-        if self.dataset.shape[0] != 3:
-            return (torch.from_numpy(self.dataset[index].pixels.copy()),), label
-        stored, side = decoded(self.dataset, index), self.dataset.shape[1]
-        made = recipe(self.augment, side)
-        if made is None:
-            with seeded_globals("view", self.seed, step, slot):
-                return (_bytes(rand_augment(side)(Image.fromarray(stored))),), label
-        height, width = stored.shape[:2]
-        draws = made.draw(height, width, generator("cpu", "view", self.seed, step, slot))
-        if self.packed:
-            return stored, [draw.as_numbers() for draw in draws], label
-        crop, picture = getattr(self.dataset, "crop", None), Image.fromarray(stored)
-        return tuple(_bytes(pil_view(picture, draw, side, crop, bicubic=made.bicubic)) for draw in draws), label
-
-
-def decoded(dataset: Dataset, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The whole picture of a colour image, (H, W, 3), where the data set has it; else its pixels."""
-    whole = getattr(dataset, "decoded", None)
-    if whole is not None:
-        found: np.ndarray[Any, np.dtype[np.uint8]] = whole(index)
-        return found
-    pixels = dataset[index].pixels.transpose(1, 2, 0)
-    stored: np.ndarray[Any, np.dtype[np.uint8]] = np.rint(pixels * 255).astype(np.uint8)  # exact: bytes over 255
-    return stored
-
-
-def collate_pictures(items: list[Any]) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """Decoded pictures one after the other, their sizes, and what was drawn for their views; and their labels."""
-    pictures, draws, labels = zip(*items, strict=True)
-    flat = torch.from_numpy(np.concatenate([picture.reshape(-1) for picture in pictures]))
-    sizes = torch.tensor([picture.shape[:2] for picture in pictures])
-    return (flat, sizes, torch.tensor(draws, dtype=torch.float64)), torch.tensor(labels)
-
-
-def _bytes(picture: Any) -> Tensor:
-    return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)
 
 
 def _unit(view: Tensor) -> Tensor:
@@ -234,8 +199,3 @@ def _unit(view: Tensor) -> Tensor:
         return view
     # By a tensor: CUDA multiplies by the inverse of a number, which is another pixel in the last bit.
     return view.float() / torch.full((), 255.0, device=view.device)
-
-
-def _collate(items: list[Any]) -> tuple[tuple[Tensor, ...], Tensor]:
-    views = tuple(torch.stack(list(view)) for view in zip(*(item[0] for item in items), strict=True))
-    return views, torch.tensor([item[1] for item in items], dtype=torch.int64)

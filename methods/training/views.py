@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ def _shifted(most: int, source: torch.Generator) -> ViewDraw:
 
 def _box(height: int, width: int, least: float, source: torch.Generator) -> tuple[int, int, int, int]:
     """Top, left, height and width of a region of `least` to all of the area (Szegedy et al. 2015)."""
-    logs = torch.log(torch.tensor(RATIOS)).tolist()
+    logs = _log_ratios()
     for _ in range(10):
         area = height * width * _uniform(least, 1.0, source)
         ratio = float(torch.exp(torch.empty(1).uniform_(*logs, generator=source)))
@@ -132,6 +133,12 @@ def _box(height: int, width: int, least: float, source: torch.Generator) -> tupl
     elif width / height > wide:
         w = round(height * wide)
     return (height - h) // 2, (width - w) // 2, h, w
+
+
+@cache
+def _log_ratios() -> tuple[float, float]:
+    low, high = torch.log(torch.tensor(RATIOS)).tolist()  # in single precision, as torchvision has them
+    return low, high
 
 
 def _chance(p: float, source: torch.Generator) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 from bench.data.centre_crops import CentreCrop
 from methods.training.augment import Name
 from methods.training.device_views import make_views, unpack
-from methods.training.loader import collate_pictures
+from methods.training.pieces import Packer
 from methods.training.rng import generator
 from methods.training.views import ViewDraw, pil_view, recipe
 
@@ -37,9 +37,9 @@ def both(
     draws: list[tuple[ViewDraw, ...]], crop: CentreCrop | None, pictures: list[np.ndarray], *, bicubic: bool = False
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The device's and Pillow's views, (B, views, 3, side, side) as whole numbers, view by view."""
-    items = [(image, [draw.as_numbers() for draw in own], 0) for image, own in zip(pictures, draws, strict=True)]
-    (flat, sizes, drawn), _ = collate_pictures(items)
-    ours = make_views(flat, sizes, drawn, SIDE, crop, bicubic=bicubic)
+    items = [(image, [draw.as_numbers() for draw in own], 0, 0) for image, own in zip(pictures, draws, strict=True)]
+    (flat, sizes, drawn), _ = Packer().pack(items)
+    ours = make_views(flat, torch.from_numpy(sizes), torch.from_numpy(drawn), SIDE, crop, bicubic=bicubic)
     made = []
     for k, view in enumerate(ours):
         pil = [
@@ -118,8 +118,8 @@ def test_contrasted_views_are_pillows_but_for_roundings() -> None:
 
 
 def test_pictures_of_any_size_are_unpacked_as_they_were() -> None:
-    (flat, sizes, _), labels = collate_pictures([(image, [[0.0]], k) for k, image in enumerate(PICTURES)])
-    whole = unpack(flat, sizes)
+    (flat, sizes, _), labels = Packer().pack([(image, [[0.0]], k, 0) for k, image in enumerate(PICTURES)])
+    whole = unpack(flat, torch.from_numpy(sizes))
     assert labels.tolist() == list(range(len(PICTURES)))
     for image, shown in zip(PICTURES, whole, strict=True):
         height, width = image.shape[:2]
@@ -137,9 +137,15 @@ def test_large_pictures_are_resized_apart_and_come_out_the_same(monkeypatch: pyt
 
 def test_views_on_a_device_leave_what_was_sent_as_it_was() -> None:
     draws, _ = drawn("moco", 0)
-    items = [(image, [draw.as_numbers() for draw in own], 0) for image, own in zip(PICTURES, draws, strict=True)]
-    (flat, sizes, rows), _ = collate_pictures(items)
+    items = [(image, [draw.as_numbers() for draw in own], 0, 0) for image, own in zip(PICTURES, draws, strict=True)]
+    (flat, sizes, rows), _ = Packer().pack(items)
     before = flat.clone()
-    first = make_views(flat, sizes, rows, SIDE, CROPS[2], bicubic=False)
+    first = make_views(flat, torch.from_numpy(sizes), torch.from_numpy(rows), SIDE, CROPS[2], bicubic=False)
     assert torch.equal(flat, before)
-    assert all(map(torch.equal, first, make_views(flat, sizes, rows, SIDE, CROPS[2], bicubic=False)))
+    assert all(
+        map(
+            torch.equal,
+            first,
+            make_views(flat, torch.from_numpy(sizes), torch.from_numpy(rows), SIDE, CROPS[2], bicubic=False),
+        )
+    )
