@@ -66,7 +66,8 @@ def plan(request: RunRequest) -> list[Job]:
     source = registry.dataset(request.dataset)
     jobs: list[Job] = []
     for name, method in methods.items():
-        pixels = request.preprocessing or method.preprocessing.get(source.name)
+        own = method.preprocessing.get(source.name)  # a stranger's dataset of that name has no choice
+        pixels = request.preprocessing or (own if own in source.preprocessings else None)
         # The name of a way has its side in it.
         size = request.size if pixels else _side(request, source, method)
         if (size, pixels) not in opened:
