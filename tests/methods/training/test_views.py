@@ -92,12 +92,22 @@ def test_contrasted_views_are_cut_from_the_whole_picture_and_the_plain_one_from_
 
 
 def test_rand_augment_is_timms_with_bicubic_interpolation() -> None:
-    changes = rand_augment(SIDE)
-    text = repr(changes.__closure__)
-    del text
-    with seeded_globals("a", 1):
-        first = np.asarray(changes(picture(50, 40)))
-    with seeded_globals("a", 1):
-        again = np.asarray(changes(picture(50, 40)))
-    assert first.shape == (SIDE, SIDE, 3)
-    assert np.array_equal(first, again)
+    from timm.data.auto_augment import rand_augment_transform
+    from timm.data.transforms import RandomResizedCropAndInterpolation
+    from torchvision.transforms import Compose, RandomHorizontalFlip
+
+    bicubic = Image.Resampling.BICUBIC
+    options = {"translate_const": int(SIDE * 0.45), "img_mean": (128, 128, 128), "interpolation": bicubic}
+    expected = Compose(
+        [
+            RandomResizedCropAndInterpolation(SIDE, interpolation="bicubic"),
+            RandomHorizontalFlip(),
+            rand_augment_transform("rand-m9-mstd0.5-inc1", options),
+        ]
+    )
+    for number in range(20):
+        shown = []
+        for changes in (rand_augment(SIDE), expected):
+            with seeded_globals("a", number):
+                shown.append(np.asarray(changes(picture(50, 40, number))))
+        assert np.array_equal(*shown)
