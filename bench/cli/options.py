@@ -214,6 +214,13 @@ ClassOrder = Annotated[
     images(help="Labels of class folders: natural | text | FILE with a class a line.", show_default="where both agree"),
 ]
 Size = Annotated[int | None, images(help="Side of the crop, pixels.", show_default="the method's own")]
+Preprocessing = Annotated[
+    str | None,
+    images(
+        help="imagenet: from files to pixels, as resize256-crop224 | short224-box-bicubic | bicubic256-crop224.",
+        show_default="the method's own",
+    ),
+]
 RunSubset = Annotated[
     str | None,
     images(help="Images: skip:20 | first:500 | 500:1000 | all | file:PATH.", show_default="the dataset's own"),

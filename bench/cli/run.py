@@ -42,6 +42,7 @@ class RunOptions:
     data_root: options.DataRoot = None
     class_order: options.ClassOrder = None
     size: options.Size = None
+    preprocessing: options.Preprocessing = None
     weights: options.RunWeights = None
     random_weights: options.RunRandomWeights = None
     download: Annotated[

@@ -33,6 +33,7 @@ class StripsOptions:
     weights: options.Weights = None
     params: options.StripsSettings = None
     size: options.Size = None
+    preprocessing: options.Preprocessing = None
     device: options.Device = "auto"
     seed: Annotated[int, options.certificate(help="Of the noise; 0 gives the first copy that `run` certifies on.")] = 0
     json: options.Json = False
@@ -61,7 +62,7 @@ def strips(given: StripsOptions) -> None:
             data_root=given.data_root, weights=tuple(given.weights or ()), params=tuple(given.params or ()),
             subset=given.subset and subset_beside(given.subset, None),
             class_order=given.class_order and read_class_order(given.class_order), limit=given.images,
-            size=given.size, seed=given.seed,
+            size=given.size, preprocessing=given.preprocessing, seed=given.seed,
         )
     )  # fmt: skip
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
@@ -69,8 +70,11 @@ def strips(given: StripsOptions) -> None:
     doubt_lengths(job.spec.sigma for job in jobs)
     shapes = {(job.spec.shape, job.spec.preprocessing) for job in jobs}
     if len(shapes) > 1:
-        sides = ", ".join(sorted({str(job.spec.shape[1]) for job in jobs}))
-        raise UsageError(f"the methods take images of different sides ({sides}); give --size, one for all")
+        pixels = ", ".join(sorted({f"{job.spec.shape[1]}, {job.spec.preprocessing}" for job in jobs}))
+        raise UsageError(
+            f"the methods take images of different sides or pixels ({pixels}); give --size or --preprocessing, one "
+            "for all"
+        )
     place = parse_devices(given.device)[0]
     pictures, records = [], []
     for level in dict.fromkeys(job.spec.sigma for job in jobs):

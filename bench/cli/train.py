@@ -56,6 +56,9 @@ class TrainOptions:
     dataset: options.TrainDataset = None
     data_root: options.DataRoot = None
     class_order: options.ClassOrder = None
+    size: Annotated[
+        int | None, options.images(help="Side of the images, pixels.", show_default="the preset's or the dataset's own")
+    ] = None
     preset: Annotated[str | None, options.network(help="Named hyper-parameters.", show_default="the dataset's own")] = (
         None
     )
@@ -90,8 +93,9 @@ def train(given: TrainOptions) -> None:
     from bench.runs.execution.environment import parse_devices
     from bench.types import TrainRequest
     from bench.types.errors import UsageError
-    from bench.types.limits import SIGMA, check_seed, check_within
+    from bench.types.limits import SIDE, SIGMA, check_seed, check_within
 
+    check_within("--size", given.size, 1, SIDE)
     check_within("--sigma", given.sigma, *SIGMA)
     check_seed(given.seed)
 
@@ -117,6 +121,7 @@ def train(given: TrainOptions) -> None:
         dataset=dataset,
         data_root=given.data_root,
         class_order=given.class_order and read_class_order(given.class_order),
+        size=given.size,
         preset=given.preset or "",
         sigma=given.sigma,
         init=given.init,
