@@ -131,7 +131,7 @@ def _scatter(drawn: Sequence[_Mark], what: str, title: str, remarks: Sequence[st
     if style.titled:
         axis.set_title(folded(title, width - 0.6, style.text), fontsize=style.text)
     lines = ["seconds per certified image (log scale)", *remarks]
-    axis.set_xlabel("\n".join(folded(line, width - 0.6, style.text) for line in lines), fontsize=style.text)
+    axis.set_xlabel("\n".join(folded(line, width, style.text) for line in lines), fontsize=style.text)
     kinds = {mark.measured for mark in drawn}
     keys = {
         ("measured here" if full else "as published"): _key(None, full=full)
