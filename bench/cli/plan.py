@@ -102,7 +102,7 @@ def write(forecasts: Sequence[Forecast], out: Path) -> Path:
 
     Raises: StoreError where it cannot be written.
     """
-    from bench.report.figures.accuracy import as_bytes
+    from bench.report.figures.canvas import as_bytes
     from bench.report.figures.forecast import efficiency_figure, record
     from bench.report.formats.markdown import markdown
     from bench.report.tables.forecast import forecast_tables

@@ -69,6 +69,12 @@ class ReportOptions:
             show_default="those that the runs give",
         ),
     ] = None
+    style: Annotated[str, options.output(help="Of figures: screen | paper (8 point letters at --width, no title).")] = (
+        "screen"
+    )
+    width: Annotated[
+        float | None, options.output(help="Of figures in a paper, in inches.", show_default="5.5, the text's width")
+    ] = None
     data_root: options.ReportDataRoot = None
     latency: Annotated[
         list[Path] | None,
@@ -90,6 +96,7 @@ def report(given: ReportOptions) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
     from bench.published.logs.store import find_imports
     from bench.report.build import build, write
+    from bench.report.figures.canvas import SCREEN, style_of
     from bench.report.formats.latex import NOTES
     from bench.runs.store import find_runs
     from bench.timing.latency.store import read
@@ -110,6 +117,9 @@ def report(given: ReportOptions) -> None:
         raise UsageError("--html is a page with pictures; give --out FOLDER")
     if out is None and figures is not None:
         raise UsageError("--figures are files; give --out FOLDER")
+    style = style_of(given.style, given.width)
+    if out is None and style != SCREEN:
+        raise UsageError("--style is that of figures, which are files; give --out FOLDER")
     notes = given.notes or "short"
     if notes not in NOTES:
         raise UsageError(f"--notes must be one of {', '.join(NOTES)}, got {notes!r}")
@@ -132,6 +142,7 @@ def report(given: ReportOptions) -> None:
         figures=None if figures is None else figures.split(","),
         latencies=[record for path in given.latency or () for record in read(path, remark)],
         roots=None if given.data_root is None else {run.spec.dataset: given.data_root for run in found},
+        style=style,
     )
     if out is not None:
         forms = [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf", "svg"]

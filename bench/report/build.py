@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bench.certification.bounds import BOUNDS
 from bench.published.tables import PublishedTable
 from bench.report.envelope import chooses
+from bench.report.figures.canvas import SCREEN, Style
 from bench.report.figures.registry import Drawing, drawings
 from bench.report.formats.markdown import as_csv, as_json, markdown
 from bench.report.grouping import Group, groups, variants
@@ -58,6 +59,7 @@ def build(
     figures: Sequence[str] | None = None,
     roots: Mapping[str, Path] | None = None,
     latencies: Sequence[LatencyRecord] = (),
+    style: Style = SCREEN,
 ) -> Report:
     """The report of some runs: best sigma per radius, each sigma by itself, and the figures.
 
@@ -68,6 +70,7 @@ def build(
     images than reported on. `paths`: folders of feature probes, for Table 6.
     `figures`: by name, see bench.report.figures.registry; None draws those that the runs give. `roots`: each dataset's
     folder, for the pictures of the page. `latencies`: records of `rrcm-bench latency`, for the rows that they fit.
+    `style`: of the figures, see bench.report.figures.canvas.
     `bound`: "pa", "papb", or "both", in tables of their own. `alpha`: other than the runs' own, from the same votes.
     Raises: ReportError for nothing to report, or runs that cannot stand in a table.
     """
@@ -124,7 +127,7 @@ def build(
     first = "pa" if bound == "both" else bound
     return Report(
         numbered(tables),
-        drawings(found, published, figures, timed),
+        drawings(found, published, figures, timed, latencies, style),
         partial(_page_data, own, first, alpha, published, roots),
     )
 
@@ -177,7 +180,7 @@ def _text(report: Report, form: str, notes: str) -> str:
 
 
 def _drawn(picture: Drawing, form: str) -> bytes:
-    from bench.report.figures.accuracy import as_bytes
+    from bench.report.figures.canvas import as_bytes
 
     return as_bytes(picture.draw(), form)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.published.tables import PublishedRow, load
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest
-from bench.report.figures.accuracy import ACCURACY, blank, style
+from bench.report.figures.canvas import ACCURACY, RADIUS, SCREEN, Style, blank, dress, line_style
 from bench.report.grouping import Group
 from bench.report.statistics import CONFIDENCE, wilson
 from bench.report.tables.table import Source
@@ -114,7 +114,7 @@ def published_sizes() -> tuple[Series, ...]:
     return tuple(made)
 
 
-def ablation_figure(panels: Sequence[Panel], title: str) -> Figure:
+def ablation_figure(panels: Sequence[Panel], title: str, style: Style = SCREEN) -> Figure:
     """One panel a setting: certified accuracy over the radius, one line a value.
 
     Source: the form of Lei et al., ICLR 2025, Figures 9 to 11.
@@ -127,20 +127,22 @@ def ablation_figure(panels: Sequence[Panel], title: str) -> Figure:
         )
     columns = min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
-    figure = blank(max(3.3 * columns, 4.8), 3.0 * lines + 0.7)
+    figure = blank(max(3.3 * columns, 4.8), 3.0 * lines + 0.7, style)
     axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axis, panel in zip(axes, panels, strict=False):
-        _over_radius(axis, panel.series)
-        axis.set_title(panel.title, fontsize=9, parse_math=False)
-        _inside(axis, 1)
+        _over_radius(axis, panel.series, style)
+        axis.set_title(panel.title, fontsize=style.text, parse_math=False)
+        _inside(axis, 1, style)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    figure.supylabel(ACCURACY, fontsize=9)
-    figure.suptitle(f"{title}; bars: {units.percent(CONFIDENCE, 0)} Wilson", fontsize=9, parse_math=False)
+    figure.supylabel(ACCURACY, fontsize=style.text)
+    if style.titled:
+        words = f"{title}; bars: {units.percent(CONFIDENCE, 0)} Wilson"
+        figure.suptitle(words, fontsize=style.text, parse_math=False)
     return figure
 
 
-def scaling_figure(series: Sequence[Series], what: str, title: str) -> Figure:
+def scaling_figure(series: Sequence[Series], what: str, title: str, style: Style = SCREEN) -> Figure:
     """Two panels: certified accuracy over the radius, one line a size; and over the size, one line a radius.
 
     `what`: the size, with its unit, such as "parameters (millions)". Hollow markers are quoted.
@@ -152,11 +154,11 @@ def scaling_figure(series: Sequence[Series], what: str, title: str) -> Figure:
         raise ReportError(f"expected at least two sizes to draw a scaling over, got {len(sizes - {None})}")
     if len({one.radii for one in series}) > 1:
         raise ReportError("expected series at the same radii, got others; certify them on one data set")
-    figure = blank(7.4, 4.1)
+    figure = blank(7.4, 4.1, style)
     left, right = figure.subplots(1, 2, sharey=True)
     ordered = sorted(series, key=lambda one: one.size or 0.0)
-    _over_radius(left, ordered)
-    left.set_title("one line a size", fontsize=9)
+    _over_radius(left, ordered, style)
+    left.set_title("one line a size", fontsize=style.text)
     radii = units.grid(ordered[0].radii)
     for k, radius in enumerate(radii):
         points = [(one.size, one.values[k]) for one in ordered if one.values[k] is not None]
@@ -168,31 +170,31 @@ def scaling_figure(series: Sequence[Series], what: str, title: str) -> Figure:
             markersize=5,
             linewidth=1.2,
             label=f"r={radius}",
-            **style(k),
+            **line_style(k),
         )
     right.set_xscale("log")
     right.set_xticks(sorted(size for size in sizes if size is not None), minor=False)
     right.minorticks_off()
     right.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    right.set_xlabel(what, fontsize=8.5)
-    right.set_title("one line a radius", fontsize=9)
-    right.grid(color="0.9", linewidth=0.6)
-    right.tick_params(labelsize=8)
-    figure.supylabel(ACCURACY, fontsize=9)
-    figure.suptitle(title, fontsize=9, parse_math=False)
-    for axis, columns in ((left, 1), (right, 3)):
-        _inside(axis, columns)
+    right.set_xlabel(what, fontsize=style.text)
+    right.set_title("one line a radius", fontsize=style.text)
+    dress(right, style)
+    figure.supylabel(ACCURACY, fontsize=style.text)
+    if style.titled:
+        figure.suptitle(title, fontsize=style.text, parse_math=False)
+    for axis, columns in ((left, 1), (right, 2 if style.width is not None else 3)):
+        _inside(axis, columns, style)
     return figure
 
 
-def _over_radius(axis: Axes, series: Sequence[Series]) -> None:
+def _over_radius(axis: Axes, series: Sequence[Series], style: Style) -> None:
     step = min((b - a for one in series for a, b in zip(one.radii, one.radii[1:], strict=False)), default=1.0)
     for k, one in enumerate(series):
         # Side by side, or the bars of equal accuracies would hide each other.
         shift = 0.08 * step * (k - (len(series) - 1) / 2)
         known = [(r, v) for r, v in zip(one.radii, one.values, strict=True) if v is not None]
         xs, ys = [r + shift for r, _ in known], [100 * v for _, v in known]
-        look = style(k)
+        look = line_style(k)
         # No steps: between two radii nothing was read off here.
         axis.plot(
             xs, ys, marker=_MARKERS[k % len(_MARKERS)], markersize=5, linewidth=1.3, label=_label(one),
@@ -207,14 +209,13 @@ def _over_radius(axis: Axes, series: Sequence[Series]) -> None:
                 capsize=2,
             )  # fmt: skip
     axis.set_ylim(-2, 103)
-    axis.grid(color="0.9", linewidth=0.6)
-    axis.tick_params(labelsize=8)
-    axis.set_xlabel("l2 radius r (pixels in [0, 1])", fontsize=8.5)
+    dress(axis, style)
+    axis.set_xlabel(RADIUS, fontsize=style.text)
 
 
-def _inside(axis: Axes, columns: int) -> None:
+def _inside(axis: Axes, columns: int, style: Style) -> None:
     """A panel's own legend; the upper right corner is the emptiest: accuracies fall."""
-    legend = axis.legend(fontsize=7.5, loc="upper right", handlelength=3.5, framealpha=0.9, ncols=columns)
+    legend = axis.legend(fontsize=style.small, loc="upper right", handlelength=2.5, framealpha=0.9, ncols=columns)
     for text in legend.get_texts():
         text.set_parse_math(False)
 

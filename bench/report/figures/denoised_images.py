@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.report import units
-from bench.report.figures.accuracy import blank
+from bench.report.figures.canvas import blank
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import normals
 from bench.types import BaseClassifier, Denoising, Image

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.figures.accuracy import blank, put_legend, style
+from bench.report.figures.canvas import SCREEN, Style, blank, dress, line_style, put_legend
 from bench.types.errors import ReportError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def target_rate(share: float, slope: float, first: float = FIRST, last: float = 
     return weight * last + (1 - weight) * first
 
 
-def schedule_figure(slopes: Sequence[float] = SLOPES) -> Figure:
+def schedule_figure(slopes: Sequence[float] = SLOPES, style: Style = SCREEN) -> Figure:
     """The EMA rate over the training, one line a slope m; the larger m, the earlier it rises.
 
     Source: the form of Lei et al., ICLR 2025, Figure 6.
@@ -39,19 +39,19 @@ def schedule_figure(slopes: Sequence[float] = SLOPES) -> Figure:
     """
     if not slopes or not all(math.isfinite(m) and m > 0 for m in slopes):
         raise ReportError(f"expected positive slopes m such as 5, 10 and 15, got {tuple(slopes)!r}")
-    figure = blank(4.8, 3.8)
+    figure = blank(4.8, 3.8, style)
     axis = figure.subplots()
     shares = [k / (_POINTS - 1) for k in range(_POINTS)]
     lines = [
-        axis.plot(shares, [target_rate(x, m) for x in shares], linewidth=1.6, **style(k))[0]
+        axis.plot(shares, [target_rate(x, m) for x in shares], linewidth=1.6, **line_style(k))[0]
         for k, m in enumerate(slopes)
     ]
     axis.set_xlim(0, 1)
     axis.ticklabel_format(axis="y", useOffset=False)
-    axis.grid(color="0.9", linewidth=0.6)
-    axis.tick_params(labelsize=8)
-    axis.set_xlabel("share of the pre-training steps k / K", fontsize=8.5)
-    axis.set_ylabel("EMA rate of the target network", fontsize=9)
-    axis.set_title("EMA schedule, Lei et al., ICLR 2025, Eq. 13-15 (computed)", fontsize=9)
-    put_legend(figure, lines, [f"m = {m:g}" for m in slopes])
+    dress(axis, style)
+    axis.set_xlabel("share of the pre-training steps k / K", fontsize=style.text)
+    axis.set_ylabel("EMA rate of the target network", fontsize=style.text)
+    if style.titled:
+        axis.set_title("EMA schedule, Lei et al., ICLR 2025, Eq. 13-15 (computed)", fontsize=style.text)
+    put_legend(figure, lines, [f"m = {m:g}" for m in slopes], style)
     return figure

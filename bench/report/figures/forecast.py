@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bench.report import units
-from bench.report.figures.accuracy import blank, put_legend, style
+from bench.report.figures.canvas import DASHES, blank, put_legend
+from bench.report.figures.method_looks import looks
 from bench.report.tables.forecast import NOTES, SCHEDULES
 from bench.timing.forecast.forecast import Forecast, Split
 from bench.timing.forecast.simulate import Costs
@@ -70,14 +71,20 @@ def efficiency_figure(forecasts: Sequence[Forecast]) -> Figure:
     figure = blank(3.2 * len(sigmas) + 0.6, 4.4)
     axes = figure.subplots(1, len(sigmas), sharey=True, squeeze=False).ravel()
     keys = list(dict.fromkeys(each.method.key for each in drawn))
+    drawn_as = looks(map(_method, keys))
     handles: dict[str, Any] = {}
     for axis, sigma in zip(axes, sigmas, strict=True):
         own = [each for each in drawn if each.sigma == sigma]
         counts = [split.devices for split in own[0].splits]
         for each in own:
             values = [100 * split.by_look.efficiency(split.devices) for split in each.splits]
-            look = style(keys.index(each.method.key))
-            handles[f"{each.method.title}, {SCHEDULES['by_look']}"] = axis.plot(counts, values, **look, **MARKED)[0]
+            method = _method(each.method.key)
+            # Rows of one method, such as its sizes, have its colour and marker, and dashes of their own.
+            number = [key for key in keys if _method(key) == method].index(each.method.key)
+            look = {"color": drawn_as[method].colour, "linestyle": DASHES[number % len(DASHES)]}
+            handles[f"{each.method.title}, {SCHEDULES['by_look']}"] = axis.plot(
+                counts, values, linewidth=1.4, marker=drawn_as[method].marker, markersize=5, **look
+            )[0]
         for name, grey in (("by_image", "0.35"), ("by_share", "0.65")):
             # Equal for all methods: without a driver a sample's seconds are but the unit of time.
             values = [100 * getattr(split, name).efficiency(split.devices) for split in own[0].splits]
@@ -100,3 +107,8 @@ def efficiency_figure(forecasts: Sequence[Forecast]) -> Figure:
     )
     put_legend(figure, list(handles.values()), list(handles))
     return figure
+
+
+def _method(key: str) -> str:
+    """The method of a published row by the row's key: "densepure" of "densepure-k5"."""
+    return key.partition("-")[0]

@@ -57,7 +57,8 @@ def place(points: Sequence[Point], frame: Box) -> tuple[Box, ...]:
         for box, distance in _candidates(points[k]):
             covered = sum(box.overlap(other) for other in taken) + 4 * box.outside(frame)
             crossed = sum(_crosses(points[k], box, q, other) for q, other in leaders)
-            costs.append((covered + crossed * points[k].height ** 2 + distance, len(costs), box))
+            beside = sum(_closeness(box, q, points[k].height) for j, q in enumerate(points) if j != k)
+            costs.append((covered + (crossed + beside) * points[k].height ** 2 + distance, len(costs), box))
         boxes[k] = min(costs)[2]  # of equal cost the first
     return tuple(boxes[k] for k in range(len(points)))
 
@@ -65,6 +66,12 @@ def place(points: Sequence[Point], frame: Box) -> tuple[Box, ...]:
 def nearest(point: Point, box: Box) -> tuple[float, float]:
     """The place on the box's rim that is nearest to the point: where a leader line ends."""
     return min(max(point.x, box.left), box.right), min(max(point.y, box.bottom), box.top)
+
+
+def _closeness(box: Box, other: Point, height: float) -> float:
+    """From 0 to 1, how much a label seems to be that of another point than its own."""
+    x, y = nearest(other, box)
+    return max(0.0, 1 - max(0.0, math.hypot(x - other.x, y - other.y) - other.radius) / height)
 
 
 def _candidates(point: Point) -> list[tuple[Box, float]]:

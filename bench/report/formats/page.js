@@ -10,6 +10,22 @@
     return node;
   };
 
+  // ---- light and dark: as the system has it, until the reader chooses ----
+  const dark = () => (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  let recolour = () => {};
+  const themed = () => {
+    byId("theme").textContent = dark() ? "Light" : "Dark";
+    byId("theme").setAttribute("aria-label", dark() ? "Show the page in light colours" : "Show the page in dark colours");
+    recolour();
+  };
+  byId("theme").hidden = false;
+  byId("theme").addEventListener("click", () => {
+    document.documentElement.dataset.theme = dark() ? "light" : "dark";
+    themed();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => themed());
+  themed();
+
   // ---- tables: sorting, and where a number comes from ----
   for (const table of document.querySelectorAll("table.report")) {
     const headings = [...table.tHead.rows[0].cells];
@@ -65,8 +81,6 @@
 
   // ---- what is explored ----
   const pageData = JSON.parse(byId("page-data").textContent);
-  const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07A00", "#2A8FCC", "#000000"];
-  const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down", "pentagon", "hourglass"];
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const ABSTAIN = -1;
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -94,18 +108,12 @@
     const [m, s] = [checked("methods"), checked("sigmas")];
     return group.runs.filter((run) => m.has(run.method) && s.has(run.sigma));
   };
-  const look = (run) => {
-    const k = methods.indexOf(run.method);
-    return {
-      color: COLOURS[k % COLOURS.length],
-      symbol: SYMBOLS[k % SYMBOLS.length],
-      dash: DASHES[sigmas.indexOf(run.sigma) % DASHES.length],
-    };
-  };
+  // Colours and markers are those of the figures; dashes tell noise levels apart.
+  const look = (run) => ({ color: run.colour, symbol: run.symbol, dash: DASHES[sigmas.indexOf(run.sigma) % DASHES.length] });
   const count_of = (n) => n === null ? "not stated" : String(n).replace(/\B(?=(\d{3})+$)/g, "\u00a0");
   const name = (run) => `${run.method}, sigma ${run.sigma}`;
   const fill = (table, caption, lines, numeric) => {
-    byId(table).caption.textContent = caption;
+    byId(table).caption.firstElementChild.textContent = caption;
     byId(table).tBodies[0].replaceChildren(...lines.map((line) => {
       const row = make("tr");
       line.forEach((entry, k) => {
@@ -118,30 +126,67 @@
     }));
   };
 
-  const FRAME = { margin: { l: 60, r: 20, t: 20, b: 55 }, hovermode: "closest", font: { size: 13, color: "#1d1d1f" } };
+  const narrow = () => window.innerWidth < 640;
+  const frame = () => {
+    const of = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    const axis = { gridcolor: of("--line"), zeroline: false, linecolor: of("--soft"), showline: true, ticks: "outside", ticklen: 4, tickcolor: of("--soft"), automargin: true, tickangle: 0, nticks: narrow() ? 6 : 10 };
+    return {
+      margin: narrow() ? { l: 46, r: 10, t: 10, b: 44 } : { l: 60, r: 16, t: 14, b: 52 }, hovermode: "closest", showlegend: false,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", axis,
+      font: { size: narrow() ? 11 : 13, color: of("--ink"), family: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif" },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: of("--line"), activecolor: of("--soft") },
+      hoverlabel: { bgcolor: of("--ground"), bordercolor: of("--soft"), font: { color: of("--ink") }, align: "left" },
+    };
+  };
   // The library also has buttons that send the plot elsewhere: only those that stay on the page are named.
   const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
 
   // The tables say what the plots show; of these a screen reader hears the name and the buttons.
-  const draw = (id, traces, layout) => Plotly.react(id, traces, { ...FRAME, ...layout }, CONFIG)
-    .then(() => document.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true")));
+  const draw = (id, traces, { xaxis, yaxis }) => {
+    const { axis, ...rest } = frame();
+    return Plotly.react(id, traces, { ...rest, xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis } }, CONFIG).then(() => document.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true")));
+  };
+
+  // The methods' boxes are the legend: each has its colour and marker beside it, each sigma its dashes.
+  const PATHS = {
+    circle: "M6 0a6 6 0 1 0 .01 0z", square: "M0 0h12v12h-12z", diamond: "M6-1L13 6L6 13L-1 6z", "diamond-tall": "M6-2L11 6L6 14L1 6z",
+    "triangle-up": "M6 0L12.5 11.5H-.5z", "triangle-down": "M6 12L12.5 .5H-.5z", "triangle-left": "M0 6L11.5-.5V12.5z", "triangle-right": "M12 6L.5-.5V12.5z",
+    cross: "M4 0h4v4h4v4h-4v4h-4v-4h-4v-4h4z", x: "M3 0L6 3L9 0L12 3L9 6L12 9L9 12L6 9L3 12L0 9L3 6L0 3z",
+    star: "M6-1.5L7.9 3.9L13.6 4L9 7.5L10.7 13L6 9.7L1.3 13L3 7.5L-1.6 4L4.1 3.9z", pentagon: "M6-.5L12.3 4.1L9.9 11.5H2.1L-.3 4.1z",
+    hexagon: "M6-.5L11.7 2.8V9.2L6 12.5L.3 9.2V2.8z", hexagon2: "M-.5 6L2.8 .3H9.2L12.5 6L9.2 11.7H2.8z", octagon: "M3.5 0h5L12 3.5v5L8.5 12h-5L0 8.5v-5z",
+  };
+  const drawing = (width, attributes) => {
+    const space = "http://www.w3.org/2000/svg";
+    const svg = document.createElementNS(space, "svg");
+    for (const [key, value] of Object.entries({ class: "swatch", width, height: 12, viewBox: `0 0 ${width} 12`, "aria-hidden": "true" })) svg.setAttribute(key, value);
+    const path = document.createElementNS(space, "path");
+    for (const [key, value] of Object.entries(attributes)) path.setAttribute(key, value);
+    svg.append(path);
+    return svg;
+  };
+  const swatch = (run) => drawing(12, {
+    d: PATHS[run.symbol.replace("-open", "")], fill: run.symbol.endsWith("-open") ? "none" : run.colour, stroke: run.colour, "stroke-width": 1.4,
+  });
+  const STROKES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" };
+  const stroke = (k) => drawing(26, { d: "M0 6H26", fill: "none", stroke: "currentColor", "stroke-width": 1.6, "stroke-dasharray": STROKES[DASHES[k % DASHES.length]] });
 
   function drawCurves() {
     const traces = [];
     let last = 0;
-    for (const run of shown()) {
+    // The emphasised method is drawn last, above the others.
+    for (const run of [...shown()].sort((a, b) => a.emphasised - b.emphasised)) {
       const { color, symbol, dash } = look(run);
       const xs = [...new Set([0, ...steps(run)])].sort((a, b) => a - b);
       const counts = xs.map((x) => certified(run, x));
       last = Math.max(last, xs.at(-1));
       xs.push(xs.at(-1));
       counts.push(0);
-      const line = { color, dash, width: 1.8, shape: "vh" }; // on (r_k, r_k+1] it is what it is at r_k+1
-      const common = { x: xs, mode: "lines", legendgroup: run.id, showlegend: false };
+      const line = { color, dash, width: run.emphasised ? 3 : 1.6, shape: "vh" }; // on (r_k, r_k+1] it is what it is at r_k+1
+      const common = { x: xs, mode: "lines", legendgroup: run.id };
       if (byId("bands").checked) {
         const edge = { ...line, width: 0 };
         traces.push({ ...common, y: counts.map((k) => 100 * interval(run, k)[0]), line: edge, hoverinfo: "skip" });
-        traces.push({ ...common, y: counts.map((k) => 100 * interval(run, k)[1]), line: edge, hoverinfo: "skip", fill: "tonexty", fillcolor: color + "22" });
+        traces.push({ ...common, y: counts.map((k) => 100 * interval(run, k)[1]), line: edge, hoverinfo: "skip", fill: "tonexty", fillcolor: color + "2b" });
       }
       traces.push({
         ...common, y: counts.map((k) => 100 * k / run.rows.length), line, hoverinfo: "text",
@@ -151,12 +196,12 @@
       const marks = group.radii.map(([radius]) => radius).filter((radius) => radius <= xs.at(-1));
       traces.push({
         x: marks, y: marks.map((radius) => 100 * certified(run, radius) / run.rows.length), mode: "markers",
-        marker: { color, symbol, size: 9 }, name: plain(name(run)), legendgroup: run.id, hoverinfo: "text",
+        marker: { color, symbol, size: symbol.startsWith("star") ? 12 : 8 }, name: plain(name(run)), legendgroup: run.id, hoverinfo: "text",
         text: marks.map((radius) => plain(name(run)) + `<br>r = ${radius}: ${words(run, radius)}`),
       });
     }
     draw("curve-plot", traces, {
-      xaxis: { title: { text: "l2 radius r (pixels in [0, 1])" }, range: [-0.01 * last, 1.04 * last || 1] },
+      xaxis: { title: { text: "l2 radius r (pixels in [0, 1])" }, range: [-0.012 * last, 1.03 * last || 1] },
       yaxis: { title: { text: "certified accuracy (%)" }, range: [-1, 101] },
     });
     drawValues();
@@ -179,13 +224,34 @@
   }
 
   // ---- accuracy over seconds ----
+  const around = (heights) => { // no narrower than 10 points: small differences are not made to look large
+    const [low, high] = [Math.min(...heights, 100), Math.max(...heights, 0)];
+    const room = Math.max(2, 0.15 * (high - low), 5 - (high - low) / 2);
+    return [Math.max(-1, low - room), Math.min(103, high + room)];
+  };
+  // The first side of each marker on which its label meets neither a marker nor a label that stands already.
+  const placed = (spots) => {
+    const boxes = spots.map(({ x, y, rim }) => [x - rim, y - rim, x + rim, y + rim]);
+    return spots.map(({ x, y, rim, letters }) => {
+      const [width, tall] = [6.5 * letters, 7];
+      const sides = {
+        "middle right": [x + rim, y - tall, x + rim + width, y + tall], "middle left": [x - rim - width, y - tall, x - rim, y + tall],
+        "top center": [x - width / 2, y + rim, x + width / 2, y + rim + 2 * tall], "bottom center": [x - width / 2, y - rim - 2 * tall, x + width / 2, y - rim],
+      };
+      const meets = ([a, b, c, d]) => boxes.some(([e, f, g, h]) => a < g - 1 && e < c - 1 && b < h - 1 && f < d - 1);
+      const side = letters ? Object.keys(sides).find((each) => !meets(sides[each])) ?? "middle right" : "middle right";
+      if (letters) boxes.push(sides[side]);
+      return side;
+    });
+  };
+
   function drawLatency() {
     const radius = Number(byId("latency-radius").value);
     const text = byId("latency-radius").selectedOptions[0].textContent;
     const marks = shown().map((run) => ({
       method: run.method, sigma: run.sigma, n: group.n, source: `measured here (${run.device})`, seconds: run.seconds,
       height: 100 * certified(run, radius) / run.rows.length,
-      marker: { ...look(run), size: 11 }, label: name(run),
+      marker: { color: run.colour, symbol: run.symbol, size: run.emphasised ? 16 : 11 }, label: name(run), text: "",
     }));
     const table = pageData.published;
     const k = table && table.dataset === group.dataset ? table.radii.findIndex(([r]) => r === radius) : -1;
@@ -194,19 +260,27 @@
         if (row.seconds === null || row.values[k] === null) continue;
         marks.push({
           method: row.method, sigma: "best", n: row.n, source: `quoted: ${table.source} (${table.hardware})`, seconds: row.seconds,
-          height: 100 * row.values[k], label: `${row.method} (quoted)`,
-          marker: { color: "#55585c", symbol: "diamond-open", size: row.millions ? 7 + Math.sqrt(row.millions) : 9 },
+          height: 100 * row.values[k], label: `${row.method} (quoted)`, text: row.emphasised ? `<b>${plain(row.method)}</b>` : plain(row.method),
+          marker: { color: row.colour, symbol: row.symbol, size: row.millions ? 6 + 0.8 * Math.sqrt(row.millions) : 9 },
         });
       }
     }
-    draw("latency-plot", marks.map((mark) => ({
-      x: [mark.seconds], y: [mark.height], mode: "markers+text", name: plain(mark.label), hoverinfo: "text",
-      marker: { ...mark.marker, line: { width: 1 } },
-      text: [mark.sigma === "best" ? "" : `σ=${mark.sigma}`], textposition: "top center", textfont: { size: 10 },
+    const logs = marks.map((mark) => Math.log10(mark.seconds));
+    const wide = Math.max(...logs, -9) - Math.min(...logs, 9);
+    const span = marks.length ? [Math.min(...logs) - 0.06 * wide - 0.1, Math.max(...logs) + (narrow() ? 0.06 : 0.13) * wide + 0.1] : [-1, 1];
+    const heights = around(marks.map((mark) => mark.height));
+    const sides = placed(marks.map((mark, j) => ({ // in pixels, near enough to tell which labels would meet
+      x: (logs[j] - span[0]) / (span[1] - span[0]) * (byId("latency-plot").clientWidth - 76), letters: mark.text.replace(/<[^>]*>/g, "").length,
+      y: (mark.height - heights[0]) / (heights[1] - heights[0]) * (byId("latency-plot").clientHeight - 66), rim: mark.marker.size / 2,
+    })));
+    draw("latency-plot", marks.map((mark, j) => ({
+      x: [mark.seconds], y: [mark.height], mode: narrow() ? "markers" : "markers+text", name: plain(mark.label), hoverinfo: "text",
+      marker: { ...mark.marker, line: { width: 1.5, color: mark.marker.color } },
+      text: [mark.text], textposition: sides[j], textfont: { size: 11 }, cliponaxis: false,
       hovertext: [`${plain(mark.label)}<br>${mark.seconds.toPrecision(3)} s, ${mark.height.toFixed(1)} %, N=${count_of(mark.n)}<br>${plain(mark.source)}`],
     })), {
-      xaxis: { title: { text: "seconds per image (log scale)" }, type: "log" },
-      yaxis: { title: { text: `certified accuracy at r = ${text} (%)` }, rangemode: "tozero" },
+      xaxis: { title: { text: "seconds per image (log scale)" }, type: "log", range: span, dtick: span[1] - span[0] > 1.7 ? 1 : "D2" },
+      yaxis: { title: { text: `certified accuracy at r = ${text} (%)` }, range: heights },
     });
     fill("latency-table", `Certified accuracy at r = ${text} over seconds per image; measured: median over the images of a run`,
       marks.map((m) => [m.method, m.sigma, m.source, count_of(m.n), m.seconds.toPrecision(3), m.height.toFixed(1)]), [3, 4, 5]);
@@ -286,14 +360,25 @@
         const box = make("input", undefined, { type: "checkbox", value });
         box.checked = on(value, k);
         box.addEventListener("change", redraw);
-        label.append(box, ` ${value}`);
+        if (id === "methods") {
+          const run = group.runs.find((each) => each.method === value);
+          label.append(box, swatch(run), value);
+          if (run.emphasised) label.className = "loud";
+        } else label.append(box, stroke(k), value);
         byId(id).append(label);
       });
     }
     byId("latency-radius").replaceChildren(...group.radii.map(([radius, text]) => make("option", text, { value: radius })));
+    byId("latency-radius").selectedIndex = Math.min(1, group.radii.length - 1); // at 0 nothing is robust yet
     redraw();
   }
 
+  recolour = () => { drawCurves(); drawLatency(); };
+  let width = window.innerWidth;
+  window.addEventListener("resize", () => { // letters and labels fit the width
+    if ((width < 640) !== narrow()) recolour();
+    width = window.innerWidth;
+  });
   byId("group").addEventListener("change", choose);
   byId("bands").addEventListener("change", drawCurves);
   byId("radius").addEventListener("input", drawValues);

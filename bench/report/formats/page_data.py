@@ -14,8 +14,11 @@ from typing import Any
 from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import curve, digest, name, promise
+from bench.report.figures.method_looks import EMPHASISED, looks
+from bench.report.formats.page_summary import summary
 from bench.report.formats.thumbnails import Thumbnails, thumbnails
 from bench.report.grouping import Group, Variant, groups, variants
+from bench.report.method_titles import printed
 from bench.report.statistics import CONFIDENCE, wilson
 from bench.runs.store import Run
 from bench.types import Row
@@ -41,6 +44,7 @@ class PageData:
     record: Mapping[str, Any]  # what its script reads
     provenance: tuple[Provenance, ...]
     doubts: tuple[str, ...]
+    summary: tuple[tuple[str, tuple[str, ...]], ...] = ()  # sentences by the title of their group
 
 
 def page_data(
@@ -85,6 +89,7 @@ def page_data(
         },
         provenance=tuple(_provenance(variant, run) for g in found for variant in variants(g) for run in variant.runs),
         doubts=tuple(dict.fromkeys(doubts)),
+        summary=tuple((own["title"], said) for group, own in zip(found, made, strict=True) if (said := summary(group))),
     )
 
 
@@ -111,15 +116,35 @@ def _group(group: Group, pictures: Thumbnails) -> dict[str, Any]:
             str(size): [[round(end, 6) for end in wilson(k, size)] for k in range(size + 1)]
             for size in sorted({len(run.rows) for run in group.runs})
         },
-        "runs": [_run(group, variant, run, position) for variant in variants(group) for run in variant.runs],
+        "runs": [
+            _run(group, variant, run, position, _appearance(group, variant))
+            for variant in sorted(variants(group), key=lambda each: each.runs[0].spec.method != EMPHASISED)
+            for run in variant.runs
+        ],
     }
 
 
-def _run(group: Group, variant: Variant, run: Run, position: Mapping[int, int]) -> dict[str, Any]:
+def _appearance(group: Group, variant: Variant) -> dict[str, Any]:
+    """The colour and marker of every figure; of a method's variants all but the first are hollow."""
+    method = variant.runs[0].spec.method
+    look = looks(run.spec.method for run in group.runs)[method]
+    first = next(each for each in variants(group) if each.runs[0].spec.method == method)
+    return {
+        "colour": look.colour,
+        "symbol": look.symbol + ("" if first.title == variant.title else "-open"),
+        "emphasised": method == EMPHASISED,
+    }
+
+
+def _run(
+    group: Group, variant: Variant, run: Run, position: Mapping[int, int], appearance: Mapping[str, Any]
+) -> dict[str, Any]:
     twins = sum(other.spec.sigma == run.spec.sigma for other in variant.runs) > 1
+    title = printed(variant.title, run.spec.method)
     return {
         "id": digest(run),
-        "method": f"{variant.title} [{digest(run)}]" if twins else variant.title,
+        "method": f"{title} [{digest(run)}]" if twins else title,
+        **appearance,
         "sigma": units.noise_level(run.spec.sigma),
         "expected": run.spec.images,
         "seconds": median(row.seconds for row in run.rows),
@@ -198,6 +223,7 @@ def _provenance(variant: Variant, run: Run) -> Provenance:
 
 def _published(published: PublishedTable) -> dict[str, Any]:
     texts = units.grid(published.radii)
+    drawn_as = looks(row.method for row in published.rows)
     return {
         "title": published.title,
         "source": published.source,
@@ -207,6 +233,9 @@ def _published(published: PublishedTable) -> dict[str, Any]:
         "rows": [
             {
                 "method": row.title,
+                "colour": drawn_as[row.method].colour,
+                "symbol": f"{drawn_as[row.method].symbol}-open",
+                "emphasised": row.method == EMPHASISED,
                 "values": list(row.values),
                 "seconds": row.latency_s,
                 "millions": row.params_millions,

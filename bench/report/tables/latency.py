@@ -102,6 +102,7 @@ def timed_methods(
                     params_millions=None,
                     device=found.record.device.name,
                     n=variant.runs[0].spec.n,
+                    method=variant.runs[0].spec.method,
                 )
             )
     return tuple(made)
@@ -118,6 +119,7 @@ def timed_rows(published: PublishedTable, records: Sequence[LatencyRecord]) -> t
             params_millions=row.params_millions,
             device=f"{found[row.title].record.device.name}, {found[row.title].record.spec['precision']}",
             n=row.n,
+            method=row.method,
             quoted=True,
         )
         for row in published.rows

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from report_runs import row, run
 from scipy.stats import binom
 
@@ -13,10 +16,13 @@ from bench.data.digits import open_digits
 from bench.published.tables import load
 from bench.report.accuracy import certified_accuracy
 from bench.report.figures.ablation import ablation_figure, ablations, published_sizes, scaling_figure
-from bench.report.figures.accuracy import as_bytes, bounds, curve_figure
+from bench.report.figures.accuracy import bounds, curve_figure
+from bench.report.figures.canvas import as_bytes, style_of
 from bench.report.figures.denoised_images import denoised_strip, shown_ranges, strip_figure
 from bench.report.figures.ema_schedule import schedule_figure, target_rate
-from bench.report.figures.label_placement import Box, Point, place
+from bench.report.figures.label_placement import Box, Point, nearest, place
+from bench.report.figures.method_looks import LOOKS
+from bench.report.figures.own_latency import timed_here
 from bench.report.figures.registry import drawings
 from bench.report.figures.sample_size import samples_figure, varies
 from bench.report.figures.tradeoff import Timed, latency_figure
@@ -40,16 +46,144 @@ def test_a_drawn_curve_is_the_certified_accuracy() -> None:
     assert line.get_drawstyle() == "steps-pre"
 
 
-def test_methods_differ_in_colour_and_in_dashes() -> None:
-    methods = [run([1000, 900], method=f"m{k}") for k in range(5)]
-    lines = curve_figure(groups(methods, "pa")[0]).axes[0].get_lines()
-    assert len({line.get_color() for line in lines}) == len({str(line._dash_pattern) for line in lines}) == 5
+def test_methods_differ_in_colour_and_in_marker() -> None:
+    names = [*LOOKS, "mine", "yours"]
+    lines = curve_figure(groups([run([1000, 900], method=name) for name in names], "pa")[0]).axes[0].get_lines()
+    assert len({line.get_marker() for line in lines}) == len(names)
+    few = [*list(LOOKS)[:6], "mine", "yours", "theirs"]
+    lines = curve_figure(groups([run([1000, 900], method=name) for name in few], "pa")[0]).axes[0].get_lines()
+    assert len({line.get_color() for line in lines}) == len(few)
+
+
+# Machado, Oliveira & Fernandes 2009, Table 1, severity 1.0: what dichromats see, in linear RGB.
+DICHROMATS = {
+    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+    "normal": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(colour: str) -> np.ndarray:
+    levels = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+    return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+
+
+def lab(light: np.ndarray) -> np.ndarray:
+    ratio = XYZ @ light.clip(0, 1) / XYZ.sum(axis=1)
+    x, y, z = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_no_two_methods_look_alike_to_colour_blind_readers_nor_vanish_on_either_ground() -> None:
+    colours = [linear(look.colour) for look in LOOKS.values()]
+    for kind, seen in DICHROMATS.items():
+        for a, b in itertools.combinations(colours, 2):
+            assert np.linalg.norm(lab(np.array(seen) @ a) - lab(np.array(seen) @ b)) >= 16, kind
+    dark = float(XYZ[1] @ linear("#14171b")) + 0.05
+    for light in (float(XYZ[1] @ each) + 0.05 for each in colours):
+        assert min(1.05 / light, light / dark) >= 2.6
+
+
+def test_each_panel_ends_where_all_its_curves_are_0() -> None:
+    runs = [run([1000, 900, 0], sigma=0.25), run([1000, 900], sigma=1.0), run([600, 900], sigma=1.0, method="rrcm")]
+    figure = curve_figure(groups(runs, "pa")[0])
+    for axis in figure.axes:
+        last = max(float(line.get_xdata()[-1]) for line in axis.get_lines())
+        assert last <= axis.get_xlim()[1] <= 1.05 * last
+    assert figure.axes[0].get_xlim()[1] < figure.axes[1].get_xlim()[1]
+
+
+def test_bands_are_drawn_of_three_curves_and_of_no_more() -> None:
+    for count, bands in ((3, 3), (4, 0)):
+        figure = curve_figure(groups([run([1000, 900], method=f"m{k}") for k in range(count)], "pa")[0])
+        assert len(figure.axes[0].collections) == bands
+        assert ("bands" in figure.get_suptitle()) == bool(bands)
+
+
+def paper_figures() -> dict[str, Figure]:
+    some = [run([1000, 950, 900 - k], method=name, sigma=s) for k, name in enumerate(LOOKS) for s in (0.25, 0.5, 1.0)]
+    named = ("accuracy", "latency", "schedule", "scaling", "samples")
+    uneven = replace(run([1000] * 3), rows=tuple(row(k, n, n) for k, n in enumerate((100, 200, 1000))))
+    style = style_of("paper", 5.5)
+    found = groups(some, "pa")
+    made = {d.name: d.draw() for d in drawings(found, None, named[:4], style=style)}
+    made["published"] = latency_figure(load("table1"), style=style)
+    made["samples"] = samples_figure([uneven], style)
+    return made
+
+
+def test_a_figure_for_a_paper_has_its_width_letters_of_8_points_and_no_title() -> None:
+    for name, figure in paper_figures().items():
+        figure.draw_without_rendering()
+        assert figure.get_figwidth() == 5.5, name
+        texts = [t for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+        assert {t.get_fontsize() for t in texts} == {8.0}, name
+        assert not figure.get_suptitle()
+        if "scaling" not in name:  # whose panels are told apart by theirs
+            assert not any(axis.get_title() for axis in figure.axes)
+
+
+def test_no_letter_of_a_pdf_is_of_type_3_and_its_fonts_are_embedded() -> None:
+    figures = paper_figures()
+    for name in ("accuracy-digits-pa", "published"):
+        made = as_bytes(figures[name], "pdf")
+        assert b"/Subtype /Type3" not in made, name
+        assert b"/Subtype /CIDFontType2" in made, name  # composite TrueType: what "Type 42" is in a PDF
+        assert b"/FontFile2" in made, name
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "words"),
+    [("poster", None, "screen, paper"), ("screen", 5.0, "--style paper"), ("paper", 0.5, "2.5 to 20")],
+)
+def test_a_style_or_width_that_there_is_not_is_refused(name: str, width: float | None, words: str) -> None:
+    with pytest.raises(ReportError, match=words):
+        style_of(name, width)
+
+
+def test_rrcm_lies_above_the_others_and_its_name_is_bold() -> None:
+    figure = curve_figure(groups([run([1000, 900], method=name) for name in ("macer", "rrcm", "smoothadv")], "pa")[0])
+    top = max(figure.axes[0].get_lines(), key=lambda line: line.get_zorder())
+    assert top.get_color() == LOOKS["rrcm"].colour
+    assert top.get_linewidth() > 1.5 * min(line.get_linewidth() for line in figure.axes[0].get_lines())
+    assert [t.get_text() for t in figure.legends[0].get_texts() if t.get_fontweight() == "bold"] == ["rRCM"]
+    bold = {t.get_text() for t in latency_figure(load("table1")).axes[0].texts if t.get_fontweight() == "bold"}
+    assert bold == {"rRCM-B", "rRCM-B (N=10k)", "rRCM-B-Deep"}
+
+
+def test_runs_alone_have_a_latency_figure_at_their_best_sigma() -> None:
+    runs = [run([1000, 900], sigma=0.25), run([1000, 900], sigma=1.0), run([900, 900], method="rrcm")]
+    (group,) = groups(runs, "pa")
+    timed, how, missing = timed_here(group)
+    assert [one.title for one in timed] == ["Gaussian", "rRCM"]
+    assert [one.seconds for one in timed] == [0.5, 0.5]
+    assert "no latency measurement" in how
+    assert missing == ()
+    for one, own in zip(timed, (runs[:2], runs[2:]), strict=True):
+        best = [max(certified_accuracy(each, (r,)).fractions[0] for each in own) for r in group.radii]
+        assert list(one.values) == best
+    assert [d.name for d in drawings([group])] == ["accuracy-digits-pa", "latency-digits-pa"]
+    (axis,) = drawings([group], None, ["latency"])[0].draw().axes
+    # Averaged over the radii at which anything is certified.
+    kept = [k for k in range(len(group.radii)) if any(one.values[k] for one in timed)]
+    heights = [100 * sum(one.values[k] for k in kept) / len(kept) for one in timed]
+    assert [float(c.get_offsets()[0][1]) for c in axis.collections] == pytest.approx(heights)
+
+
+def test_every_published_size_that_is_known_is_drawn() -> None:
+    legend = latency_figure(load("table1")).legends[0]
+    assert "642M" in {t.get_text() for t in legend.get_texts()}
+    assert not any("not stated" in t.get_text() for t in legend.get_texts())
 
 
 def test_two_trainings_at_one_sigma_are_two_lines() -> None:
     twins = [run([1000, 900], weights={"network": w}) for w in ("aa", "bb")]
     figure = curve_figure(groups(twins, "pa")[0])
-    assert len({line.get_color() for line in figure.axes[0].get_lines()}) == 2
+    lines = figure.axes[0].get_lines()
+    assert {line.get_color() for line in lines} == {LOOKS["gaussian"].colour}
+    assert len({str(line._dash_pattern) for line in lines}) == len({line.get_markerfacecolor() for line in lines}) == 2
     assert len(figure.legends[0].get_texts()) == 2
 
 
@@ -57,7 +191,7 @@ def test_the_picture_says_what_it_shows() -> None:
     figure = curve_figure(groups([run([1000], sigma=0.25), run([900], sigma=0.5, images=4)], "pa")[0])
     assert [axis.get_title() for axis in figure.axes] == ["sigma 0.25", "sigma 0.50"]
     assert "N=1 000, alpha=0.001, bound pa" in figure.get_suptitle()
-    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"gaussian", "gaussian, 1 of 4 images"}
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"Gaussian", "Gaussian, 1 of 4 images"}
 
 
 @pytest.mark.parametrize("name", ["$x$", "$\\nosuch{$", "_hidden", "two words"])
@@ -96,8 +230,8 @@ def test_no_label_of_the_latency_figure_covers_another(table: str) -> None:
 def test_the_latency_figure_names_what_it_leaves_out_and_that_it_is_quoted() -> None:
     (axis,) = latency_figure(load("table1")).axes
     assert "Denoised" in axis.get_xlabel()
-    assert "not measured here" in axis.get_title()
-    assert "A800" in axis.get_title()
+    assert "not measured here" in " ".join(axis.get_xlabel().split())
+    assert "A800" in axis.get_xlabel()
 
 
 def test_one_radius_is_drawn_at_its_own_values() -> None:
@@ -122,6 +256,13 @@ def test_labels_of_one_crowded_place_do_not_overlap() -> None:
     boxes = place(points, Box(0, 0, 600, 400))
     assert all(a.overlap(b) == 0 for a, b in itertools.combinations(boxes, 2))
     assert all(box.outside(Box(0, 0, 600, 400)) == 0 for box in boxes)
+
+
+def test_a_label_does_not_stand_beside_another_point_than_its_own() -> None:
+    own, other = Point(300, 200, 5, 80, 12), Point(390, 200, 5, 80, 12)
+    first, second = place([own, other], Box(0, 0, 600, 400))
+    assert math.dist(nearest(other, first), (other.x, other.y)) > 15
+    assert math.dist(nearest(own, second), (own.x, own.y)) > 15
 
 
 def test_exact_bands_are_never_narrower_than_they_promise() -> None:
@@ -152,14 +293,24 @@ def test_every_figure_is_written_as_png_pdf_and_svg() -> None:
 def test_what_was_timed_here_looks_other_than_what_is_quoted() -> None:
     published = load("table2")
     own = Timed(
-        title="Gaussian here", seconds=40.0, values=(0.7, 0.6, 0.5, 0.4, 0.3), params_millions=1.7, device="TPU", n=1000
+        title="Gaussian here",
+        seconds=40.0,
+        values=(0.7, 0.6, 0.5, 0.4, 0.3),
+        params_millions=1.7,
+        device="TPU",
+        n=1000,
+        method="gaussian",
     )
     figure = latency_figure(published, measured=[own])
     (axis,) = figure.axes
-    shapes = [str(c.get_paths()[0].vertices.shape) for c in axis.collections]
-    assert shapes.count(shapes[-1]) == 1
+    faces = [tuple(map(float, c.get_facecolor()[0])) for c in axis.collections]
+    assert faces[-1][3] == 1.0
+    assert all(face[3] < 0.5 or face[:3] == (1.0, 1.0, 1.0) for face in faces[:-1])
+    unsized = latency_figure(published, measured=[replace(own, params_millions=None)]).axes[0]
+    assert tuple(map(float, unsized.collections[-1].get_facecolor()[0])) == faces[-1]
+    assert axis.collections[-1].get_edgecolor().tolist() == axis.collections[0].get_edgecolor().tolist()
     assert tuple(axis.collections[-1].get_offsets()[0]) == pytest.approx((40.0, 50.0))
-    assert "squares: measured here (TPU)" in axis.get_title()
+    assert "full: measured here (TPU)" in " ".join(axis.get_xlabel().split())
     assert "1 000, 100 000" in axis.get_xlabel()
     assert "measured here" in {text.get_text() for text in figure.legends[0].get_texts()}
     with pytest.raises(ReportError, match="each of 5 radii, got 1"):
@@ -227,7 +378,7 @@ def test_the_samples_of_each_image_are_drawn() -> None:
     assert list(zip(map(float, xs[1:]), map(float, ys[1:]), strict=True)) == [
         (200, 75.0), (200, 50.0), (300, 25.0), (1100, 0.0)
     ]  # fmt: skip
-    assert "gaussian, rrcm: every image 1 100" in {text.get_text() for text in figure.legends[0].get_texts()}
+    assert "Gaussian, rRCM: every image 1 100" in {text.get_text() for text in figure.legends[0].get_texts()}
 
 
 class Doubling:
@@ -293,6 +444,6 @@ def test_figures_are_found_by_name_or_the_reason_why_not() -> None:
     with pytest.raises(ReportError, match="got 'fig9'"):
         drawings(found, None, ["fig9"])
     with pytest.raises(ReportError, match=r"no figure 'latency' from these runs: .* give --table 1 or 2"):
-        drawings(found, None, ["latency"])
+        drawings([], None, ["latency"])
     with pytest.raises(ReportError, match="no figure 'samples'"):
         drawings(found, None, ["samples"])

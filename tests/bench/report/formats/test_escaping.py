@@ -11,7 +11,7 @@ from report_runs import run
 
 from bench.cli.output import Screen
 from bench.report.build import build
-from bench.report.figures.accuracy import as_bytes
+from bench.report.figures.canvas import as_bytes
 from bench.report.figures.registry import drawings
 from bench.report.formats.escaping import latex, markdown, one_line, spreadsheet, terminal
 from bench.report.formats.html import page

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,9 +18,15 @@ from bench.certification.stopping_rule import register, stop
 from bench.data.digits import open_digits
 from bench.report.accuracy import certified_accuracy, natural_radii
 from bench.report.build import build
+from bench.report.envelope import envelope
+from bench.report.figures.accuracy import curve_figure
+from bench.report.figures.method_looks import looks
 from bench.report.formats.html import page
 from bench.report.formats.page_data import page_data
+from bench.report.formats.page_summary import summary
 from bench.report.formats.thumbnails import data_uri, thumbnails
+from bench.report.grouping import groups
+from bench.report.method_titles import title_of
 from bench.report.statistics import wilson
 from bench.runs.store import Run
 from bench.types import Counts
@@ -111,7 +118,7 @@ def test_a_run_that_cannot_be_read_as_asked_is_named_and_not_drawn() -> None:
     some = run([1000, 900])
     cut = replace(run([1000], method="rrcm"), rows=(row(0, 300, 300),))
     made = page_data([some, cut])
-    assert [r["method"] for r in made.record["groups"][0]["runs"]] == ["gaussian"]
+    assert [r["method"] for r in made.record["groups"][0]["runs"]] == ["Gaussian"]
     assert any("rrcm" in doubt and "expected n=1000" in doubt for doubt in made.doubts)
 
 
@@ -180,6 +187,88 @@ def test_a_page_without_runs_has_tables_and_no_plots() -> None:
     assert len(text) < 50_000
 
 
+# ---- the summary -----------------------------------------------------------------------------------------------------
+
+
+def binomial_p(only_a: int, only_b: int) -> float:
+    """Two-sided exact McNemar from the definition: both tails of Binomial(n, 1/2) beyond the rarer kind."""
+    n = only_a + only_b
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n) if n else 1.0
+
+
+def test_the_summary_is_what_the_rows_say_counted_another_way() -> None:
+    # Radii at sigma 0.5 and n = 1 000: 1000 votes reach 0.75, 900 more than 0.5, 300 are wrong.
+    first = [1000] * 40 + [900] * 20 + [300] * 10
+    other = [1000] * 40 + [300] * 20 + [1000] * 3 + [300] * 7
+    runs = [run(first, method="rrcm"), run(other)]
+    (group,) = groups(runs, "pa")
+    expected = {}
+    for radius in group.radii:
+        right = [
+            [certified_accuracy(replace(each, rows=(r,)), (radius,)).certified[0] for r in each.rows] for each in runs
+        ]
+        a = sum(x > y for x, y in zip(*right, strict=True))
+        b = sum(x < y for x, y in zip(*right, strict=True))
+        if any(map(any, right)):
+            expected[radius] = (100 * (a - b) / 70, binomial_p(a, b))
+    # Holm from its definition: the k-th smallest of m times m - k + 1, never falling.
+    worst, corrected = 0.0, {}
+    for k, radius in enumerate(sorted(expected, key=lambda r: expected[r][1])):
+        worst = max(worst, min(1.0, (len(expected) - k) * expected[radius][1]))
+        corrected[radius] = worst
+    ahead = [r for r in expected if corrected[r] <= 0.05]
+    assert ahead == [0.0, 0.25, 0.5]
+    assert max(corrected[r] for r in ahead) < 0.01
+    assert len({round(expected[r][0], 1) for r in ahead}) == 1
+    assert list(expected) == [*ahead, 0.75, 1.0]
+    (said,) = summary(group)
+    assert said == (
+        f"rRCM is ahead of Gaussian at r = 0.00..0.50 by {expected[0.0][0]:.1f} points (p < 0.01); "
+        "no significant difference at r = 0.75..1.00"
+    )
+
+
+def test_the_summary_says_who_is_behind_and_compares_no_random_weights() -> None:
+    good, bad = [1000] * 30, [300] * 15 + [1000] * 15
+    assert summary(groups([run(bad, method="rrcm"), run(good)], "pa")[0])[0].startswith("rRCM is behind Gaussian at")
+    random = run(good, weights={"network": "random"})
+    assert summary(groups([run(bad, method="rrcm"), random], "pa")[0]) == ()
+    assert summary(groups([run(good)], "pa")[0]) == ()
+    alike = summary(groups([run(good), run(good, method="macer")], "pa")[0])
+    assert alike == ("Gaussian and MACER: no significant difference at r = 0.00..1.00 (+0.0 to +0.0 points)",)
+
+
+def test_the_summary_pairs_each_method_at_its_best_sigma_of_a_radius() -> None:
+    runs = [run([1000] * 16, sigma=0.25), run([1000] * 14 + [0] * 2, sigma=1.0), run([300] * 16, method="rrcm")]
+    (group,) = groups(runs, "pa")
+    best = envelope(runs[:2], group.radii)
+    assert {each.run.spec.sigma for each in best.best} == {0.25, 1.0}
+    (said,) = summary(group)
+    spans = re.search(r"behind Gaussian at r = (\S+) by ([\d. to]+) points", said)
+    assert spans
+    assert spans[2] == "87.5 to 100.0"  # 14 of 16 at the radii of sigma 1.0, all at those of 0.25
+
+
+def test_curves_and_latency_come_first_and_tables_after() -> None:
+    text = made_page(some_runs())
+    order = [text.index(f'id="{name}"') for name in ("summary", "curves", "latency", "tables", "images", "provenance")]
+    assert order == sorted(order)
+    plain = page("a report", build([run([1000])]).tables, {"a picture": b""})
+    assert plain.index('id="figures"') < plain.index('id="tables"')
+
+
+def test_a_method_has_one_colour_in_the_figures_and_on_the_page() -> None:
+    runs = [run([1000, 900], method=name) for name in ("gaussian", "rrcm", "mine", "yours")]
+    (group,) = groups(runs, "pa")
+    figure = curve_figure(group)
+    handles = figure.legends[0].legend_handles
+    drawn = {text.get_text(): (handle.get_color(), handle.get_marker()) for text, handle in zip(
+        figure.legends[0].get_texts(), handles, strict=True)}  # fmt: skip
+    shown = {r["method"]: r["colour"] for r in page_data(runs).record["groups"][0]["runs"]}
+    assert {title: colour for title, (colour, _) in drawn.items()} == shown
+    assert len(set(shown.values())) == len({marker for _, marker in drawn.values()}) == 4
+
+
 # ---- in a browser ----------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +331,7 @@ def test_toggles_choose_the_curves(browser: Chromium) -> None:
     assert browser.value(count) == 2 * 4
     browser.click("#methods label:nth-of-type(1) input")
     names = browser.value("document.getElementById('curve-plot').data.map(t => t.legendgroup)")
-    (hidden,) = (r.spec.digest()[:10] for r in some_runs() if r.spec.method == NASTY)  # the first in the alphabet
+    (hidden,) = (r.spec.digest()[:10] for r in some_runs() if r.spec.method == "rrcm")  # emphasised, so the first
     assert len(names) == 2 * 3
     assert hidden not in names
     browser.click("#methods label:nth-of-type(1) input")
@@ -266,7 +355,7 @@ def test_a_value_at_a_radius_is_the_certified_accuracy(browser: Chromium) -> Non
         found = {line[0]: line[4] for line in table(browser, "#curve-table")}
         for each in some_runs()[:3]:
             count = certified_accuracy(each, (radius,)).certified[0]
-            assert found[each.spec.method] == f"{count} of 6"
+            assert found[title_of(each.spec.method)] == f"{count} of 6"
 
 
 def test_the_mouse_over_a_curve_tells_its_value(browser: Chromium) -> None:
@@ -290,12 +379,12 @@ def test_images_are_looked_at_one_by_one(browser: Chromium) -> None:
     assert "image 1 of digits" in browser.value("document.querySelector('#image-figure img').alt")
     assert browser.value("document.querySelector('#image-figure img').naturalWidth") == 8
     verdicts = {line[0]: line for line in table(browser, "#verdicts")}
-    assert verdicts["gaussian"][2:4] == ["✓ right, certified", "3"]
-    assert verdicts["gaussian"][6] == "3: 990, 5: 10"
+    assert verdicts["Gaussian"][2:4] == ["✓ right, certified", "3"]
+    assert verdicts["Gaussian"][6] == "3: 990, 5: 10"
     for _ in range(4):
         browser.click("#next")
     assert browser.value("document.getElementById('next').disabled")
-    assert {line[0]: line[2] for line in table(browser, "#verdicts")}["gaussian"] == "– abstains"
+    assert {line[0]: line[2] for line in table(browser, "#verdicts")}["Gaussian"] == "– abstains"
 
 
 def test_images_on_which_methods_disagree_can_be_chosen(browser: Chromium) -> None:
@@ -315,6 +404,7 @@ def test_seconds_stand_beside_their_source(browser: Chromium) -> None:
 
 def test_a_screen_reader_finds_landmarks_and_a_name_for_each_control(browser: Chromium) -> None:
     browser.value("document.querySelector('table.report tbody [tabindex=\"0\"]').focus()")  # the status speaks
+    browser.value("document.querySelectorAll('details').forEach(each => { each.open = true })")
     nodes = browser.ask("Accessibility.getFullAXTree")["nodes"]
     roles = [n["role"]["value"] for n in nodes if not n.get("ignored")]
     assert {"banner", "navigation", "main", "status"} <= set(roles)
@@ -335,4 +425,46 @@ def test_a_screenshot_shows_the_curves(browser: Chromium) -> None:
     browser.value("document.getElementById('curves').scrollIntoView()")
     picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
     colours = {colour for _, colour in picture.getcolors(1 << 24) or []}
-    assert {(0, 114, 178), (213, 94, 0), (0, 158, 115)} <= colours
+    for method, look in looks(["gaussian", "rrcm", NASTY]).items():
+        assert tuple(bytes.fromhex(look.colour[1:])) in colours, method
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_360_pixels_wide_scrolls_in_no_other_way_than_down(chromium: tuple[Chromium, Path], scheme: str) -> None:
+    browser, made = chromium
+    browser.ask("Emulation.setDeviceMetricsOverride", width=360, height=800, deviceScaleFactor=1, mobile=True)
+    browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    try:
+        browser.open(made)
+        browser.value("document.querySelectorAll('details').forEach(each => { each.open = true })")
+        assert browser.value("document.documentElement.scrollWidth") <= 360
+        for plot in ("curve-plot", "latency-plot"):
+            # Nothing of the plot's ink lies outside of its frame.
+            inside = browser.value(
+                f"(() => {{ const frame = document.getElementById('{plot}').getBoundingClientRect();"
+                f"return [...document.querySelectorAll('#{plot} .main-svg text, #{plot} .main-svg path.point')]"
+                ".map(e => e.getBoundingClientRect()).filter(b => b.width)"
+                ".every(b => b.left >= frame.left - 1 && b.right <= frame.right + 1"
+                " && b.top >= frame.top - 1 && b.bottom <= frame.bottom + 1) })()"
+            )
+            assert inside, plot
+    finally:
+        browser.ask("Emulation.clearDeviceMetricsOverride")
+        browser.ask("Emulation.setEmulatedMedia", features=[])
+
+
+def test_dark_follows_the_system_until_the_button_says_otherwise(chromium: tuple[Chromium, Path]) -> None:
+    browser, made = chromium
+    ground = "getComputedStyle(document.body).backgroundColor"
+    ink = "document.getElementById('curve-plot').layout.font.color"
+    browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    try:
+        browser.open(made)
+        assert browser.value(ground) == "rgb(20, 23, 27)"
+        dark_ink = browser.value(ink)
+        browser.click("#theme")
+        assert browser.value(ground) == "rgb(255, 255, 255)"
+        assert browser.value(ink) != dark_ink
+        assert browser.value("document.getElementById('theme').textContent") == "Dark"
+    finally:
+        browser.ask("Emulation.setEmulatedMedia", features=[])
