@@ -111,7 +111,7 @@ def _from_pictures(place: Path, split: str) -> ArrayDataset:
 
 
 def _batches(root: Path, stems: tuple[str, ...], split: str, *, complete: bool) -> list[Batch]:
-    """The split's batches, from the first form that is there; where all must be `complete`, up to the first that is not."""
+    """The split's batches, from the first form that is there; where all must be `complete`, up to one that is not."""
     if root.is_file() and root.name.endswith((".tar.gz", ".tgz")):
         return read_archived(root, stems)
     for folder in (root, *(root / name for name in FOLDERS)):

@@ -17,7 +17,17 @@ import torch
 
 from methods.training.augment import Name
 from methods.training.views import (
-    AREA, BLUR_AND_SOLARISE, FLIPPED, GREY, JITTER, JITTERED, RADII, RATIOS, STRONG_AREA, ViewDraw, log_ratios,
+    AREA,
+    BLUR_AND_SOLARISE,
+    FLIPPED,
+    GREY,
+    JITTER,
+    JITTERED,
+    RADII,
+    RATIOS,
+    STRONG_AREA,
+    ViewDraw,
+    log_ratios,
 )  # fmt: skip
 
 Words = np.ndarray[Any, np.dtype[np.uint32]]
