@@ -25,11 +25,10 @@ def name_of(archive: Path, *more: bytes) -> str:
 
     Raises: OSError where it cannot be read.
     """
-    from PIL import Image, features
+    import PIL
+    from PIL import features
 
-    digest = hashlib.sha256(
-        f"{Image.__version__} {features.version('jpg')} {features.version('libjpeg_turbo')}".encode()
-    )
+    digest = hashlib.sha256(f"{PIL.__version__} {features.version('jpg')} {features.version('libjpeg_turbo')}".encode())
     with archive.open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
     for part in more:
@@ -47,7 +46,7 @@ def recall(name: str, shape: tuple[int, int]) -> Octets | None:
     except OSError:
         return None
     body = content[_DIGEST:]
-    if hashlib.sha256(memoryview(body)).digest() != content[:_DIGEST].tobytes():
+    if hashlib.sha256(body.data).digest() != content[:_DIGEST].tobytes():
         return None
     records: Octets = body.reshape(shape)
     return records

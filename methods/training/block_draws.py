@@ -9,7 +9,7 @@ times as fast.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def draw_views(name: Name, side: int, size: tuple[int, int], seed: int, steps: r
     count = len(steps) * batch
     front = f"{'view'!r}\x1f{seed!r}\x1f"
     keys = [f"{front}{step}\x1f{slot}" for step in steps for slot in range(batch)]
-    source = _Sources(_states(keys if MOST[name] else []), MOST[name])
+    source = _Sources(_outputs(keys, MOST[name]))
     height, width = size
     if name == "moco":
         plain = _columns(count, flip=source.chance(FLIPPED))
@@ -128,10 +128,10 @@ def _columns(count: int, **given: np.ndarray[Any, Any]) -> Numbers:
 class _Sources:
     """Generators side by side, each at a place of its own in its numbers."""
 
-    def __init__(self, outputs_of: Callable[[int], Words], most: int) -> None:
-        self._outputs = outputs_of(most)
-        self._at = np.zeros(self._outputs.shape[1], dtype=np.int64)
-        self._every = np.arange(self._outputs.shape[1])
+    def __init__(self, outputs: Words) -> None:
+        self._outputs = outputs
+        self._at = np.zeros(outputs.shape[1], dtype=np.int64)
+        self._every = np.arange(outputs.shape[1])
 
     def below(self, n: int | Whole, where: Mask | None = None) -> Whole:
         """Whole numbers below n, as torch.randint's."""
@@ -164,28 +164,22 @@ class _Sources:
         return found
 
 
-def _states(keys: Sequence[str]) -> Callable[[int], Words]:
-    """A function that gives the first outputs of the generators that `rng.generator` seeds by these texts."""
-
-    def outputs(most: int) -> Words:
-        if not most:
-            return np.zeros((0, len(keys)), dtype=np.uint32)
-        hashed = b"".join([hashlib.sha256(key.encode()).digest()[:8] for key in keys])
-        state = np.empty((SHIFT + most, len(keys)), dtype=np.uint32)
-        state[0] = (np.frombuffer(hashed, dtype=">u8") >> np.uint64(1)).astype(np.uint32)  # as torch, the low half
-        mixed = np.empty(len(keys), dtype=np.uint32)
-        for i in range(1, len(state)):
-            np.right_shift(state[i - 1], np.uint32(30), out=mixed)
-            mixed ^= state[i - 1]
-            np.multiply(mixed, np.uint32(1812433253), out=mixed)
-            np.add(mixed, np.uint32(i), out=state[i])
-        low = state[1 : most + 1]
-        y = (state[:most] & np.uint32(0x80000000)) | (low & np.uint32(0x7FFFFFFF))
-        y = state[SHIFT:] ^ (y >> np.uint32(1)) ^ ((low & np.uint32(1)) * np.uint32(0x9908B0DF))
-        y ^= y >> np.uint32(11)
-        y ^= (y << np.uint32(7)) & np.uint32(0x9D2C5680)
-        y ^= (y << np.uint32(15)) & np.uint32(0xEFC60000)
-        y ^= y >> np.uint32(18)
-        return y
-
-    return outputs
+def _outputs(keys: Sequence[str], most: int) -> Words:
+    """The first outputs of the generators that `rng.generator` seeds by these texts, (most, texts)."""
+    hashed = b"".join([hashlib.sha256(key.encode()).digest()[:8] for key in keys])
+    state = np.empty((SHIFT + most, len(keys)), dtype=np.uint32)
+    state[0] = (np.frombuffer(hashed, dtype=">u8") >> np.uint64(1)).astype(np.uint32)  # as torch, the low half
+    mixed = np.empty(len(keys), dtype=np.uint32)
+    for i in range(1, len(state)):
+        np.right_shift(state[i - 1], np.uint32(30), out=mixed)
+        mixed ^= state[i - 1]
+        np.multiply(mixed, np.uint32(1812433253), out=mixed)
+        np.add(mixed, np.uint32(i), out=state[i])
+    low = state[1 : most + 1]
+    y: Words = (state[:most] & np.uint32(0x80000000)) | (low & np.uint32(0x7FFFFFFF))
+    y = state[SHIFT:] ^ (y >> np.uint32(1)) ^ ((low & np.uint32(1)) * np.uint32(0x9908B0DF))
+    y ^= y >> np.uint32(11)
+    y ^= (y << np.uint32(7)) & np.uint32(0x9D2C5680)
+    y ^= (y << np.uint32(15)) & np.uint32(0xEFC60000)
+    y ^= y >> np.uint32(18)
+    return y

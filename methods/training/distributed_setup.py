@@ -175,12 +175,13 @@ def _average(
     ]
     moving = [pair for pair in pairs if pair[0].is_floating_point()]
     slow, now = [left for left, _ in moving], [right for _, right in moving]
-    counters = [[pair[side] for pair in pairs if not pair[side].is_floating_point()] for side in range(2)]
+    counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+    counted, counting = [left for left, _ in counters], [right for _, right in counters]
 
     def update(step: int) -> None:
         torch._foreach_lerp_(slow, now, 1 - min(decay, (1 + step) / (10 + step)))
-        if counters[0]:
-            torch._foreach_copy_(*counters)
+        if counted:
+            torch._foreach_copy_(counted, counting)
 
     return update
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bench.types import Dataset
 from methods.training.block_draws import draw_views
 from methods.training.device_views import make_even_views
 from methods.training.views import recipe
@@ -33,7 +32,8 @@ def block_steps(batch: int) -> int:
 
 def resident_batches(loader: BatchLoader, step: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
     """Views and labels of the whole batch of each step from one on, as the loader's workers and device make them."""
-    pictures, labels = _resident(loader.dataset, loader.count, loader.device)
+    dataset: Any = loader.dataset
+    pictures, labels = _resident(dataset, loader.count, loader.device)
     H, W = pictures.shape[2:]
     made, batch = recipe(loader.augment, H), loader.batch
     assert made is not None  # noqa: S101 - the loader asks for those augmentations alone
@@ -51,12 +51,11 @@ def resident_batches(loader: BatchLoader, step: int) -> Iterator[tuple[tuple[Ten
 
 
 @lru_cache(maxsize=1)
-def _resident(dataset: Dataset, count: int, device: str) -> tuple[Tensor, Tensor]:
+def _resident(dataset: Any, count: int, device: str) -> tuple[Tensor, Tensor]:
     """Images (N, 3, H, W) uint8 and labels (N,) on the device."""
-    source: Any = dataset
     pictures, labels = [], []
     for first in range(0, count, PART):
-        pixels, classes = source.block(first, min(PART, count - first))
+        pixels, classes = dataset.block(first, min(PART, count - first))
         # Rounded there: bytes over 255 are whole again.
         pictures.append(torch.from_numpy(pixels).to(device).mul_(255).round_().to(torch.uint8))
         labels.append(torch.from_numpy(classes).to(device))

@@ -16,7 +16,8 @@ class Waits(TorchDispatchMode):
         if func is torch.ops.aten._to_copy.default:
             self._check(func, args[0].device, kwargs.get("device"), kwargs.get("non_blocking"))
         elif func is torch.ops.aten.copy_.default:
-            self._check(func, args[1].device, args[0].device, kwargs.get("non_blocking") or len(args) > 2 and args[2])
+            told = args[2] if len(args) > 2 else kwargs.get("non_blocking")
+            self._check(func, args[1].device, args[0].device, told)
         return func(*args, **kwargs)
 
     def _check(self, func: Any, source: torch.device, target: Any, non_blocking: Any) -> None:

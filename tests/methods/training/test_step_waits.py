@@ -57,14 +57,14 @@ WITHOUT_SIGMA = ("classifier", "diffusion", "pretrain", "moco")
 USERS = (train_classifier, denoising, diffusion, dmae, rrcm, denoised_finetune)
 
 
-class _Caught(Exception):
+class _CaughtError(Exception):
     def __init__(self, context: run_stage.TrainingContext, task: Task) -> None:
         super().__init__()
         self.context, self.task = context, task
 
 
 def _catch(context: run_stage.TrainingContext, task: Task, *_words: object, **_more: object) -> None:
-    raise _Caught(context, task)
+    raise _CaughtError(context, task)
 
 
 def _generator(device: str, *words: int | str | float) -> torch.Generator | None:
@@ -85,13 +85,14 @@ def test_a_step_neither_waits_for_the_device_nor_reads_from_it(
     for module in (run_stage, smoothadv):
         monkeypatch.setattr(module, "generator", _generator)
     monkeypatch.setattr(torch, "autocast", _autocast)
+    preset = "cifar10-small" if method == "dmae" else ""  # which has none for digits
     request = TrainRequest(
-        method=method, stage=stage, dataset="digits", data_root=None, preset="cifar10-small" if method == "dmae" else "",
+        method=method, stage=stage, dataset="digits", data_root=None, preset=preset,
         sigma=None if name in WITHOUT_SIGMA else 0.25, init=None, out=tmp_path,
         overrides={"batch": "4", "steps": "20", "clip": "1.0", **chosen}, device="meta", seed=0, resume=False,
         dry_run=False,
     )  # fmt: skip
-    with pytest.raises(_Caught) as caught:
+    with pytest.raises(_CaughtError) as caught:
         train(request)
     context = caught.value.context
     task, _ = set_up(caught.value.task, replace(context.settings, ema=0.99), ALONE)
