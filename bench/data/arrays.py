@@ -14,6 +14,7 @@ from bench.types import Image
 from bench.types.errors import DataError
 
 Octets = np.ndarray[Any, np.dtype[np.uint8]]
+Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -54,6 +55,18 @@ class ArrayDataset:
         if self.top != 255 or stored.dtype != np.uint8:
             stored = np.rint(stored.astype(np.float32) / np.float32(self.top) * 255).astype(np.uint8)
         return np.ascontiguousarray(stored.transpose(1, 2, 0))
+
+    def block(self, first: int, count: int) -> tuple[np.ndarray[Any, np.dtype[np.float32]], Labels]:
+        """Pixels (count, C, H, W) and labels (count,) of successive images, as those of single ones, sooner."""
+        if count <= 0:
+            raise ValueError(f"a block has at least one image, got {count}")
+        start, last = self._position(first), self._position(first + count - 1)
+        if last - start != count - 1:  # some in between are missing
+            for index in range(first, first + count):
+                self._position(index)
+        values = self.values[start : last + 1]
+        pixels = np.ascontiguousarray(values, dtype=np.float32)
+        return pixels / np.float32(self.top), self.labels[start : last + 1].astype(np.int64)
 
     def label(self, index: int) -> int:
         """The true class."""

@@ -76,6 +76,28 @@ class CheckedDataset:
                 )
         return replace(image, index=index, pixels=pixels, label=label)
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether successive images can be had at once: of those in memory, where none is compared with a plan."""
+        from bench.data.arrays import ArrayDataset
+
+        return isinstance(self.source, ArrayDataset) and not self.fingerprints and not self.planned
+
+    def block(
+        self, first: int, count: int
+    ) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.int64]]]:
+        """Pixels (count, C, H, W) and labels (count,) of successive images; of those that have blocks alone."""
+        from bench.data.arrays import ArrayDataset
+
+        assert isinstance(self.source, ArrayDataset)  # noqa: S101 - has_blocks says so
+        pixels, labels = self.source.block(first, count)
+        if pixels.shape[1:] != self.shape or not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
+            for index in range(first, first + count):  # which refuses the first that is wrong
+                self[index]
+        for index, label in enumerate(labels.tolist(), first):
+            self._label(index, label)
+        return pixels, labels
+
     def decoded(self, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """The whole picture, (H, W, C); where the dataset has no other, the image's own pixels."""
         import numpy as np

@@ -56,8 +56,9 @@ def open_cifar10(root: Path | None, size: int | None, split: str) -> ArrayDatase
     pictures = find_pictures(root, split)
     if pictures is not None and not _has_batches(root, stems):
         return _from_pictures(pictures, split)
-    batches = _batches(root, stems, split)
-    if pictures is not None and split == "train" and any(len(batch.labels) < BATCH for batch in batches):
+    for_training = pictures is not None and split == "train"
+    batches = _batches(root, stems, split, complete=for_training)
+    if pictures is not None and for_training and any(len(batch.labels) < BATCH for batch in batches):
         # Nothing trains on parts of batches; an exact test image is better than none.
         return _from_pictures(pictures, split)
     covered = tuple(range(k * BATCH, k * BATCH + len(batch.labels)) for k, batch in enumerate(batches))
@@ -109,13 +110,18 @@ def _from_pictures(place: Path, split: str) -> ArrayDataset:
     )
 
 
-def _batches(root: Path, stems: tuple[str, ...], split: str) -> list[Batch]:
-    """The split's batches, from the first form that is there."""
+def _batches(root: Path, stems: tuple[str, ...], split: str, *, complete: bool) -> list[Batch]:
+    """The split's batches, from the first form that is there; where all must be `complete`, up to one that is not."""
     if root.is_file() and root.name.endswith((".tar.gz", ".tgz")):
         return read_archived(root, stems)
     for folder in (root, *(root / name for name in FOLDERS)):
         if any(find_batch(folder, stem) for stem in stems):
-            return [_read(folder, stem) for stem in stems]
+            batches: list[Batch] = []
+            for stem in stems:
+                batches.append(_read(folder, stem))
+                if complete and len(batches[-1].labels) < BATCH:
+                    break
+            return batches
     for name in ARCHIVES:
         if (root / name).is_file():
             return read_archived(root / name, stems)

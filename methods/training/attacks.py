@@ -70,8 +70,8 @@ def ddn(
     smallest, norm = farthest.clone(), x.new_full((B,), radius)
     for step in range(steps):
         length = STEP_LAST + (STEP_FIRST - STEP_LAST) * (1 + math.cos(math.pi * step / steps)) / 2
-        judged, gradient = _ascent(logits, x + delta, labels, noises)
-        fooled = judged != labels
+        copies, gradient = _ascent(logits, x + delta, labels, noises)
+        fooled = copies.argmax(dim=2).mode(dim=0).values != labels
         size = delta.flatten(1).norm(dim=1)
         better = fooled & (size < smallest)
         smallest = torch.where(better, size, smallest)
@@ -142,16 +142,16 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def _ascent(logits: Logits, x: Tensor, labels: Tensor, noises: Tensor) -> tuple[Tensor, Tensor]:
-    """The class that most noisy copies are given, and the gradient of -log p of the label by the smoothed classifier.
+    """Log probabilities of the noisy copies, and the gradient of -log p of the label by the smoothed classifier.
 
-    Shapes: x (B, C, H, W), labels (B,), noises (m, B, C, H, W); result (B,) and (B, C, H, W).
+    Shapes: x (B, C, H, W), labels (B,), noises (m, B, C, H, W); result (m, B, K) and (B, C, H, W).
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         copies = _log_copies(logits, x, noises)
         loss = -_log_average(copies).gather(1, labels[:, None]).sum()
         (gradient,) = torch.autograd.grad(loss, x)
-    return copies.detach().argmax(dim=2).mode(dim=0).values, gradient
+    return copies.detach(), gradient
 
 
 def _log_copies(logits: Logits, x: Tensor, noises: Tensor) -> Tensor:
@@ -168,8 +168,11 @@ def unit(gradient: Tensor, source: torch.Generator | None) -> Tensor:
     """Each image's gradient at length 1; where it is 0, a random direction from `source`, or 0 without one."""
     size = _per_image(gradient.flatten(1).norm(dim=1))
     unit = gradient / size.clamp_min(torch.finfo(gradient.dtype).tiny)
+    if source is None:
+        return unit
     flat = size == 0
-    if source is None or not bool(flat.any()):
+    # Where a look would wait for the device, directions are drawn unseen.
+    if gradient.device.type == "cpu" and not bool(flat.any()):
         return unit
     drawn = torch.randn(gradient.shape, generator=source, device=gradient.device, dtype=gradient.dtype)
     return torch.where(flat, drawn / _per_image(drawn.flatten(1).norm(dim=1)), unit)

@@ -47,7 +47,7 @@ def jitter_digits(
     Units: shift in pixels; zoom and contrast as shares; blur is the probability of a 3x3 binomial filter.
     """
     B, _, H, W = x.shape
-    u = torch.rand(B, 6, generator=generator, device=generator.device).to(x.device)
+    u = torch.rand(B, 6, generator=generator, device=generator.device).to(x.device, non_blocking=True)
     spread = 2 * u - 1
     angle = spread[:, 0] * math.radians(degrees)
     scale = 1 + spread[:, 1] * zoom
@@ -64,7 +64,7 @@ def jitter_digits(
 
 
 def _binomial(x: Tensor) -> Tensor:
-    line = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
+    line = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype).to(x.device, non_blocking=True)
     kernel = torch.outer(line, line).expand(x.shape[1], 1, 3, 3)
     return functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
 

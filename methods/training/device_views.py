@@ -31,9 +31,9 @@ def unpack(flat: Tensor, sizes: Tensor) -> Tensor:
     Shapes: flat uint8, each picture (H, W, 3); sizes (B, 2) int64 on the CPU; result (B, 3, max H, max W) float32.
     """
     areas = sizes.prod(dim=1)
-    starts = (areas.cumsum(0) - areas).to(flat.device).view(-1, 1, 1)
+    starts = _sent(areas.cumsum(0) - areas, flat.device).view(-1, 1, 1)
     H, W = sizes.amax(dim=0).tolist()
-    own = sizes.to(flat.device)
+    own = _sent(sizes, flat.device)
     heights, widths = own[:, 0].view(-1, 1, 1), own[:, 1].view(-1, 1, 1)
     y = torch.arange(H, device=flat.device).view(1, -1, 1)
     x = torch.arange(W, device=flat.device).view(1, 1, -1)
@@ -59,11 +59,26 @@ def make_views(
         own = flat
         if len(some) < B:
             own = torch.cat([flat[ends[i] - lengths[i] : ends[i]] for i in some.tolist()])
-        pictures, there = unpack(own, sizes[some]), some.to(flat.device)
+        pictures, there = unpack(own, sizes[some]), _sent(some, flat.device)
         for view, out in enumerate(made):
             drawn = _Drawn(draws[some, view])
             out[there] = _view(pictures, sizes[some], drawn, side, crop, "bicubic" if bicubic else "bilinear")
     return made
+
+
+def make_even_views(pictures: Tensor, draws: Tensor, side: int, *, bicubic: bool) -> list[Tensor]:
+    """Each view of each of some pictures of one size, which are images as they are, without a centre crop.
+
+    Shapes: pictures (B, 3, H, W) uint8; draws as of `make_views`; result one (B, 3, side, side) uint8 a view.
+    """
+    x, sizes = pictures.float(), torch.tensor([pictures.shape[2:]]).expand(len(pictures), 2)
+    way: Filter = "bicubic" if bicubic else "bilinear"
+    return [_view(x, sizes, _Drawn(draws[:, view]), side, None, way) for view in range(draws.shape[1])]
+
+
+def _sent(x: Tensor, device: torch.device) -> Tensor:
+    """Numbers of the CPU on the device, without a wait for what that still has to do."""
+    return x.to(device, non_blocking=True)
 
 
 class _Drawn:
@@ -125,7 +140,7 @@ def _view(pictures: Tensor, sizes: Tensor, drawn: _Drawn, side: int, crop: Centr
 def _change(x: Tensor, places: Tensor, change: Callable[[Tensor], Tensor]) -> None:
     """Some pictures of a batch, in place."""
     if len(places):
-        there = places.to(x.device)
+        there = _sent(places, x.device)
         x[there] = change(x[there])
 
 
@@ -172,7 +187,7 @@ def _axis(
 ) -> Tensor:
     """Shares of source pixels in each resized one, (B, out, span), as Pillow's antialiased filters have them."""
     start, length, total, offset = (
-        v.to(device, torch.float64).view(-1, 1, 1) for v in (starts, lengths, totals, offsets)
+        _sent(v.double(), device).view(-1, 1, 1) for v in (starts, lengths, totals, offsets)
     )
     scale = length / total
     widened = scale.clamp(min=1.0)
@@ -216,7 +231,7 @@ def _centre(x: Tensor, sizes: Tensor, crop: CentreCrop) -> Tensor:
     sizes = sizes.clone()
     zeros = torch.zeros_like(sizes)
     while len(some := (sizes.amin(dim=1) >= 2 * side).nonzero().flatten()):
-        there = some.to(x.device)
+        there = _sent(some, x.device)
         halves = sizes[some] // 2
         halved = _resize(x[there], torch.cat([zeros[some], sizes[some]], dim=1), halves, None, "box")
         x = x.clone() if x.shape[0] > len(some) else torch.zeros_like(x)
@@ -229,7 +244,7 @@ def _centre(x: Tensor, sizes: Tensor, crop: CentreCrop) -> Tensor:
 
 def _shift(by: Tensor, side: int, device: torch.device) -> Tensor:
     at = torch.arange(side, device=device)
-    return (at.view(1, -1, 1) - by.to(device, torch.int64).view(-1, 1, 1) == at.view(1, 1, -1)).float()
+    return (at.view(1, -1, 1) - _sent(by.long(), device).view(-1, 1, 1) == at.view(1, 1, -1)).float()
 
 
 def _jitter(x: Tensor, drawn: _Drawn) -> None:
@@ -237,7 +252,7 @@ def _jitter(x: Tensor, drawn: _Drawn) -> None:
     for turn in range(4):
         for which, change in enumerate((_brighten, _contrast, _saturate, _turn_hue)):
             some = (changed & (drawn["order"][:, turn] == which)).nonzero().flatten()
-            factor = drawn["factors"][some, which].to(x.device, torch.float32).view(-1, 1, 1, 1)
+            factor = _sent(drawn["factors"][some, which].float(), x.device).view(-1, 1, 1, 1)
             _change(x, some, partial(change, factor=factor))
 
 
@@ -292,8 +307,8 @@ def _turn_hue(x: Tensor, factor: Tensor) -> Tensor:
     p, q, t = ((high * (1 - share * f)).add(0.5).floor().clamp(0, 255) for f in (torch.ones_like(part), part, 1 - part))
     sector = whole.to(torch.int64) % 6
     table = torch.stack([high, q, p, t])  # what red, green and blue are in each sector, by place in this
-    picks = torch.tensor([[0, 1, 2, 2, 3, 0], [3, 0, 0, 1, 2, 2], [2, 2, 3, 0, 0, 1]], device=x.device)
-    return torch.stack([table.gather(0, row[sector].unsqueeze(0)).squeeze(0) for row in picks], dim=1)
+    picks = torch.tensor([[0, 1, 2, 2, 3, 0], [3, 0, 0, 1, 2, 2], [2, 2, 3, 0, 0, 1]])
+    return torch.stack([table.gather(0, row[sector].unsqueeze(0)).squeeze(0) for row in _sent(picks, x.device)], dim=1)
 
 
 def _blur(x: Tensor, radii: Tensor) -> Tensor:
@@ -311,6 +326,6 @@ def _blur(x: Tensor, radii: Tensor) -> Tensor:
     matrix = torch.zeros((len(x), side, side), dtype=torch.float64, device=x.device)
     for away in range(-most, most + 1):
         weight = torch.where(whole >= abs(away), inner, torch.where(whole + 1 == abs(away), outer, 0.0))
-        matrix[:, at, (at + away).clamp(0, side - 1)] += weight.view(-1, 1).to(x.device)
+        matrix[:, at, (at + away).clamp(0, side - 1)] += _sent(weight, x.device).view(-1, 1)
     thrice = (matrix @ matrix @ matrix).float()
     return _linear(x, thrice, thrice)

@@ -179,4 +179,4 @@ def _check(request: TrainRequest, settings: Diffusion) -> None:
 def _levels_like(z: Tensor, levels: int, seed: int, step: int) -> Tensor:
     share = current_share()
     drawn = torch.randint(levels, (share.whole(len(z)),), generator=generator("cpu", "level", seed, step))
-    return share.take(drawn).to(z.device)
+    return share.take(drawn).to(z.device, non_blocking=True)

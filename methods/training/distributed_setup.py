@@ -176,11 +176,12 @@ def _average(
     moving = [pair for pair in pairs if pair[0].is_floating_point()]
     slow, now = [left for left, _ in moving], [right for _, right in moving]
     counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+    counted, counting = [left for left, _ in counters], [right for _, right in counters]
 
     def update(step: int) -> None:
         torch._foreach_lerp_(slow, now, 1 - min(decay, (1 + step) / (10 + step)))
-        for left, right in counters:
-            left.copy_(right)
+        if counted:
+            torch._foreach_copy_(counted, counting)
 
     return update
 

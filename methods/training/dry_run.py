@@ -21,6 +21,7 @@ from methods.training.distributed_setup import compiled_loss, set_up
 from methods.training.loader import Batch, BatchLoader
 from methods.training.loop import Task, stepper
 from methods.training.memory import Memory, counted, held
+from methods.training.resident import block_steps
 from methods.training.settings import StageSettings
 from methods.training.sharding import Share
 
@@ -132,6 +133,8 @@ def _step_seconds(task: Task, batches: Iterator[Batch], enough: float) -> tuple[
 
 def _loader_speed(loader: BatchLoader) -> float:
     """Images a second of the loader with its workers on this machine's cores, from what one of them makes."""
+    if loader.resident:
+        return _block_speed(replace(loader, shares=(Share(),)))
     settings = replace(loader, batch=min(loader.batch, 16), workers=0, device="cpu", shares=(Share(),))
     batches = settings.batches(0)
     next(batches)
@@ -139,6 +142,18 @@ def _loader_speed(loader: BatchLoader) -> float:
     while not made or time.perf_counter() - began < LOADED_S:
         made += len(next(batches).labels)
     return made / (time.perf_counter() - began) * max(1, min(loader.workers, os.cpu_count() or 1))
+
+
+def _block_speed(loader: BatchLoader) -> float:
+    """Images a second of batches that the device makes for many steps at a time."""
+    batches, steps = loader.batches(0), block_steps(loader.batch)
+    for _ in range(steps):  # the images are sent before the first
+        next(batches)
+    began = time.perf_counter()
+    for _ in range(steps):
+        last = next(batches)
+    float(last.views[0][0, 0, 0, 0])  # waits for the device
+    return steps * loader.batch / (time.perf_counter() - began)
 
 
 def _memory(task: Task, context: TrainingContext, processes: int, counted_bytes: float) -> Memory:

@@ -42,7 +42,7 @@ def moco_levels(like: Tensor, settings: Pretrain, seed: int, step: int) -> Tenso
     known = torch.tensor(parse_levels(settings.levels) or MOCO_LEVELS, dtype=like.dtype)
     share = current_share()
     drawn = torch.randint(len(known), (share.whole(len(like)),), generator=generator("cpu", "level", seed, step))
-    return share.take(known[drawn]).to(like.device).view(-1, 1, 1, 1)
+    return share.take(known[drawn]).to(like.device, non_blocking=True).view(-1, 1, 1, 1)
 
 
 def parse_levels(text: str) -> tuple[float, ...]:

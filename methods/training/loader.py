@@ -22,6 +22,7 @@ from bench.types.errors import TrainingError
 from methods.training.augment import Name, batch_views
 from methods.training.device_views import make_views
 from methods.training.pieces import Items, Packer, collate_views, shared_buffers
+from methods.training.resident import resident_batches, unit
 from methods.training.rng import generator
 from methods.training.sharding import Share
 from methods.training.views import Recipe, recipe
@@ -69,9 +70,10 @@ class BatchLoader:
     def batches(self, step: int) -> Iterator[Batch]:
         """The batches from a step on, the same whatever was drawn before."""
         self.check()
-        if batch_views(self.augment) is not None and self.count * int(np.prod(self.dataset.shape)) <= IN_MEMORY:
+        small = self.count * int(np.prod(self.dataset.shape)) <= IN_MEMORY
+        if small and batch_views(self.augment) is not None:
             return self._from_memory(step)
-        return self._streamed(step)
+        return self._resident(step) if self.resident else self._streamed(step)
 
     def check(self) -> None:
         """Refuse a batch or an augmentation that does not fit the images.
@@ -102,6 +104,17 @@ class BatchLoader:
             for share in self.shares:
                 yield Batch(tuple(share.take(view) for view in whole), share.take(labels[chosen]))
             step += 1
+
+    @property
+    def resident(self) -> bool:
+        """Whether the device makes the views, of images that it holds whole: no worker is started then."""
+        small = self.count * int(np.prod(self.dataset.shape)) <= IN_MEMORY
+        return small and self.makes_views_on_device and bool(getattr(self.dataset, "has_blocks", False))
+
+    def _resident(self, step: int) -> Iterator[Batch]:
+        for views, labels in resident_batches(self, step):
+            for share in self.shares:
+                yield Batch(tuple(share.take(view) for view in views), share.take(labels))
 
     @property
     def makes_views_on_device(self) -> bool:
@@ -158,18 +171,22 @@ class BatchLoader:
         return views, labels
 
     def _whole(self, pieces: list[tuple[list[Tensor], Tensor]]) -> Batch:
-        views = tuple(_unit(torch.cat(list(parts))) for parts in zip(*(views for views, _ in pieces), strict=True))
+        views = tuple(unit(torch.cat(list(parts))) for parts in zip(*(views for views, _ in pieces), strict=True))
         return Batch(views, torch.cat([labels for _, labels in pieces]))
 
 
 @lru_cache(maxsize=2)
 def _epoch_order(count: int, seed: int, epoch: int, device: str) -> Tensor:
     """The permutation of an epoch: drawn once, and sent once to the device, where a copy a step would wait for it."""
-    return torch.randperm(count, generator=generator("cpu", "order", seed, epoch)).to(device)
+    return torch.randperm(count, generator=generator("cpu", "order", seed, epoch)).to(device, non_blocking=True)
 
 
 def load(dataset: Dataset, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) and labels (N,) of a range of a data set."""
+    source: Any = dataset
+    if getattr(dataset, "has_blocks", False):
+        pixels, classes = source.block(first, count)
+        return torch.from_numpy(pixels), torch.from_numpy(classes)
     items = [dataset[index] for index in range(first, first + count)]
     images = torch.from_numpy(np.stack([item.pixels for item in items]))
     return images, torch.tensor([item.label for item in items], dtype=torch.int64)
@@ -192,11 +209,3 @@ class _Slots:
                     yield [(step, slot, indices[slot], piece) for slot in slots[first : first + PIECE]]
                     piece += 1
             step += 1
-
-
-def _unit(view: Tensor) -> Tensor:
-    """Bytes as float32 in [0, 1]; other pixels as they are."""
-    if view.dtype != torch.uint8:
-        return view
-    # By a tensor: CUDA multiplies by the inverse of a number, which is another pixel in the last bit.
-    return view.float() / torch.full((), 255.0, device=view.device)

@@ -83,7 +83,8 @@ def macer(copies: Tensor, labels: Tensor, *, sigma: float, lbd: float, beta: flo
         # Chosen before the differentiable pass: the derivative of Phi^-1 at 0 and 1 is inf, and 0 * inf is nan.
         margin = torch.special.ndtri(top[:, 1]) - torch.special.ndtri(top[:, 0])
         counts = (classes[:, 0] == labels) & margin.isfinite() & (margin.abs() <= gamma)
-    first, second = top[counts].unbind(dim=1)
-    xi = torch.special.ndtri(second) - torch.special.ndtri(first)
-    hinge = sigma / 2 * (xi + gamma).sum() / B
+    # All are computed, of a half where they do not count, which has a derivative: to choose rows waits for the device.
+    safe = torch.where(counts[:, None], top, 0.5)
+    xi = torch.special.ndtri(safe[:, 1]) - torch.special.ndtri(safe[:, 0])
+    hinge = sigma / 2 * torch.where(counts, xi + gamma, 0.0).sum() / B
     return MacerParts(total=ce + lbd * hinge, ce=ce, hinge=hinge, counted=counts.float().mean())

@@ -196,7 +196,8 @@ def run_stage(
         "parameters": parameters,
         "world_size": world.size,
     }
-    with _threads(settings.threads if request.device == "cpu" else 0), _arithmetic(request.device, settings.precision):
+    # A device needs one thread to be asked for its work; others run beside it.
+    with _threads(settings.threads if request.device == "cpu" else 1), _arithmetic(request.device, settings.precision):
         if request.dry_run and world.size == 1:
             return {**report, "dry_run": True, **cost(context, task)}
         task, finish = set_up(task, settings, world)
@@ -270,14 +271,23 @@ def noisy_accuracy(
 ) -> float:
     """Share of images, each with one draw of noise, that get their class."""
     spaced = span[:: max(1, -(-len(span) // EVALUATED))]
-    right = 0
+    right = torch.zeros((), dtype=torch.int64, device=device)
     for block, first in enumerate(range(0, len(spaced), BATCH)):
-        images, labels = zip(*(load(dataset, 1, index) for index in spaced[first : first + BATCH]), strict=True)
-        x = torch.cat(images).to(device)
+        images, labels = _images(dataset, spaced[first : first + BATCH])
+        x = images.to(device, non_blocking=True)
         x = x + sigma * noise_like(x, f"evaluate {dataset.split}", seed, block)
         with torch.inference_mode():
-            right += int((logits(x).argmax(dim=1).cpu() == torch.cat(labels)).sum())
-    return right / len(spaced)
+            right += (logits(x).argmax(dim=1) == labels.to(device, non_blocking=True)).sum()
+    return int(right) / len(spaced)
+
+
+def _images(dataset: Dataset, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Images (B, C, H, W) and labels (B,) of some indices."""
+    if isinstance(chosen, range) and getattr(dataset, "has_blocks", False):
+        images, labels = load(dataset, chosen[-1] - chosen[0] + 1, chosen[0])
+        return images[:: chosen.step], labels[:: chosen.step]
+    pairs = [load(dataset, 1, index) for index in chosen]
+    return torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs])
 
 
 def accuracies(context: TrainingContext, logits: Logits) -> dict[str, float | None]:

@@ -49,7 +49,7 @@ class Share:
         if self.of == 1:
             return drawn
         batch = len(drawn) // copies
-        slots = self.slots(batch).to(drawn.device)
+        slots = self.slots(batch).to(drawn.device, non_blocking=True)
         return drawn.reshape(copies, batch, *drawn.shape[1:])[:, slots].flatten(0, 1)
 
 

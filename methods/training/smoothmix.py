@@ -65,7 +65,7 @@ def objective(classifier: NoisyClassifier, settings: SmoothMix) -> Loss:
         drawn = images.take(
             torch.rand(images.whole(len(x)), generator=generator("cpu", "share", classifier.seed, step))
         )
-        share = LARGEST_SHARE * drawn.to(x.device)
+        share = LARGEST_SHARE * drawn.to(x.device, non_blocking=True)
         # Two passes: batch norm sees clean and mixed images apart, as the authors' does.
         answers = classifier.copies(clean, noises)
         mixed = classifier.copies(mix_images(clean, adversary, share), noises)

@@ -67,5 +67,5 @@ class StepLosses:
 def _numbers(found: Sequence[Tensor]) -> list[float]:
     if not found:
         return []
-    numbers: list[float] = torch.stack([value.detach().double() for value in found]).tolist()
+    numbers: list[float] = torch.stack([value.detach() for value in found]).double().tolist()
     return numbers

@@ -57,7 +57,8 @@ class NoisyClassifier:
 
     def noises(self, x: Tensor, copies: int, step: int) -> Tensor:
         """The step's noise, (M, B, C, H, W), scaled by sigma."""
-        drawn = noise_like(x.repeat(copies, 1, 1, 1), "noise", self.seed, step, copies=copies)
+        like = x.new_empty((copies * len(x), *x.shape[1:]))
+        drawn = noise_like(like, "noise", self.seed, step, copies=copies)
         return self.sigma * drawn.view(copies, *x.shape)
 
     def copies(self, x: Tensor, noises: Tensor) -> Tensor:

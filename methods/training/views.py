@@ -21,6 +21,7 @@ HALF = 128  # what solarisation inverts from
 RATIOS = (3 / 4, 4 / 3)  # of width to height, of random regions
 # The two views of Chen et al. 2021 (MoCo v3), Appendix A; Grill et al. 2020, Table 6.
 AREA = 0.08  # least share of the picture
+STRONG_AREA = 0.4
 JITTER = ((0.6, 1.4), (0.6, 1.4), (0.8, 1.2), (-0.1, 0.1))  # brightness, contrast, saturation; hue in turns
 JITTERED, GREY, FLIPPED = 0.8, 0.2, 0.5  # probabilities
 RADII = (0.1, 2.0)  # of the blur, pixels
@@ -78,7 +79,7 @@ def recipe(name: Name, size: int) -> Recipe | None:
         "flip": Recipe(lambda _h, _w, source: (ViewDraw(flip=_chance(FLIPPED, source)),)),
         "crop_flip": Recipe(lambda _h, _w, source: (_shifted(size // 8, source),)),
         "resized_crop_flip": Recipe(lambda h, w, source: (_region(h, w, AREA, source),)),
-        "strong": Recipe(lambda h, w, source: (_region(h, w, 0.4, source),), bicubic=True),
+        "strong": Recipe(lambda h, w, source: (_region(h, w, STRONG_AREA, source),), bicubic=True),
         "moco": Recipe(_three),
     }
     return recipes.get(name)
@@ -118,7 +119,7 @@ def _shifted(most: int, source: torch.Generator) -> ViewDraw:
 
 def _box(height: int, width: int, least: float, source: torch.Generator) -> tuple[int, int, int, int]:
     """Top, left, height and width of a region of `least` to all of the area (Szegedy et al. 2015)."""
-    logs = _log_ratios()
+    logs = log_ratios()
     for _ in range(10):
         area = height * width * _uniform(least, 1.0, source)
         ratio = float(torch.exp(torch.empty(1).uniform_(*logs, generator=source)))
@@ -136,7 +137,8 @@ def _box(height: int, width: int, least: float, source: torch.Generator) -> tupl
 
 
 @cache
-def _log_ratios() -> tuple[float, float]:
+def log_ratios() -> tuple[float, float]:
+    """Logarithms of `RATIOS`."""
     low, high = torch.log(torch.tensor(RATIOS)).tolist()  # in single precision, as torchvision has them
     return low, high
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from places import SHARED_FOLDER
 
-from bench.data import cifar10
+from bench.data import cifar10, cifar_pictures
 from bench.data.cifar10 import CIFAR10
 from bench.types.errors import DataError
 
@@ -119,3 +119,56 @@ def test_the_real_test_images_are_read_with_their_labels() -> None:
     assert exact.preprocessing == "none"
     off = np.stack([found[k].pixels - exact[k].pixels for k in range(0, 1000, 50)])
     assert 0 < float(np.sqrt((off**2).mean())) < 0.05
+
+
+# ---- decoded once a machine ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder of decoded pictures, which keeps even six."""
+    monkeypatch.setenv("RRCM_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cifar_pictures, "LEAST", 1)
+    return tmp_path / "cache" / "decoded"
+
+
+def test_pictures_of_a_tar_are_decoded_once(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = packed(tmp_path / "a_test.tar.xz", named())
+    values, labels = cifar_pictures.read_pictures(place, "test", 6)
+    assert len(list(kept.iterdir())) == 1
+    monkeypatch.setattr(cifar_pictures, "decode", lambda _picture: pytest.fail("decoded again"))
+    again, told = cifar_pictures.read_pictures(place, "test", 6)
+    assert np.array_equal(again, values)
+    assert np.array_equal(told, labels)
+
+
+def test_other_pictures_and_labels_are_never_taken_for_those_that_were_kept(tmp_path: Path, kept: Path) -> None:
+    place = packed(tmp_path / "a_test.tar.xz", named())
+    first, _ = cifar_pictures.read_pictures(place, "test", 6)
+    packed(place, {**named(), "00003_3.jpg": jpeg(99)})
+    second, _ = cifar_pictures.read_pictures(place, "test", 6)
+    assert not np.array_equal(second[3], first[3])
+    (tmp_path / "labels_test.u8").write_bytes(bytes([9] * 6))
+    with pytest.raises(DataError, match="one of them is of others"):
+        cifar_pictures.read_pictures(place, "test", 6)
+    assert len(list(kept.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["flipped", "torn", "empty"])
+def test_a_damaged_file_of_decoded_pictures_is_made_again(tmp_path: Path, kept: Path, damage: str) -> None:
+    place = packed(tmp_path / "a_test.tar.xz", named())
+    values, _ = cifar_pictures.read_pictures(place, "test", 6)
+    [file] = kept.iterdir()
+    whole = file.read_bytes()
+    changed = bytes([whole[-1] ^ 1])
+    file.write_bytes({"flipped": whole[:-1] + changed, "torn": whole[:-1], "empty": b""}[damage])
+    again, _ = cifar_pictures.read_pictures(place, "test", 6)
+    assert np.array_equal(again, values)
+    assert file.read_bytes() == whole
+
+
+def test_where_the_cache_cannot_be_written_pictures_are_read_all_the_same(tmp_path: Path, kept: Path) -> None:
+    kept.parent.write_text("no folder")
+    values, labels = cifar_pictures.read_pictures(packed(tmp_path / "a_test.tar.xz", named()), "test", 6)
+    assert values.shape == (6, 3, 32, 32)
+    assert labels.tolist() == list(range(6))
