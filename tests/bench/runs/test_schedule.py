@@ -257,7 +257,7 @@ def test_a_worker_holds_no_more_networks_than_it_should() -> None:
     built: list[int] = []
 
     class Counter:
-        batch = 4
+        batch, compile = 4, "never"
 
         def count(self, units):
             return []
