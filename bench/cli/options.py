@@ -186,7 +186,8 @@ ReportBound = Annotated[str, typer.Option(help="pa (the field's) | papb (runner-
 RunCertifier = Annotated[
     str | None,
     typer.Option(
-        help="cohen: n samples an image; sequential: up to n, until its verdicts at --radii are settled.",
+        help="cohen, randomised: n samples an image; sequential, betting, union, adaptive: up to n, until "
+        "its verdicts at --radii are settled.",
         show_default="cohen",
         autocompletion=_certifiers,
     ),
