@@ -39,6 +39,10 @@ check: lint test
 bench *words:
     .venv/bin/rrcm-bench bench {{words}}
 
+# how many photographs a second one core decodes and sends to training
+bench-loader:
+    {{python}} -m methods.training.loader_speed
+
 # what only a CUDA machine can show, in about ten minutes: records in results/gpu, or in the folder that is given
 gpu *out:
     .ci/gpu {{out}}

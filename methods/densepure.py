@@ -179,6 +179,7 @@ DENSEPURE = Method(
     ),
     roles=ROLES,
     size=crop_side,
+    preprocessing={"imagenet": "bicubic256-crop256"},
     declines=declines,
     recognise=recognise,
 )

@@ -50,6 +50,7 @@ def noise_trained(
     arch_by_dataset: Mapping[str, Scalar] | None = None,
     declines: Callable[[str, tuple[int, int, int], int], str | None] | None = None,
     train: Mapping[str, Callable[[TrainRequest], Mapping[str, Any]]] | None = None,
+    preprocessing: Mapping[str, str] | None = None,
 ) -> Method:
     """A method whose base classifier is normaliser -> network -> argmax.
 
@@ -73,6 +74,7 @@ def noise_trained(
         params=(network, normaliser_param(by_dataset=normalisers)),
         roles=(Role("network", "the classifier, trained on images with Gaussian noise of this sigma"),),
         size=crop_side,
+        preprocessing=preprocessing or {},
         declines=declines or (lambda _dataset, _shape, _classes: None),
         recognise=recognise,
         implied=released_normaliser,
@@ -260,5 +262,6 @@ DMAE = noise_trained(
     arch="mae_vit_base_patch16",
     normalisers={"cifar10": "mean_std_pixels"},
     declines=_no_colours,
+    preprocessing={"imagenet": "bicubic256-crop224"},
     train={"finetune": stage("dmae", "finetune")},
 )

@@ -116,6 +116,7 @@ def _paper_table(name: str) -> Sequence[Mapping[str, Scalar]]:
 
 RRCM = Method(
     name="rrcm",
+    preprocessing={"imagenet": "short224-box-bicubic"},
     title="rRCM",
     cite="Lei et al. 2025, Robust Representation Consistency Model via Contrastive Denoising",
     build=build,

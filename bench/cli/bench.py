@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bench.cli import options
 from bench.cli.output import doubt_lengths, listing, print_json, remark, stdout
 from bench.cli.paths import at_home
@@ -22,17 +20,20 @@ RECORDS = Path("results/bench")
 def bench(
     networks: Annotated[
         str | None,
-        typer.Option(help="Names from bench/timing/throughput/targets.toml, with commas between.", show_default="all"),
+        options.images(
+            help="Names from bench/timing/throughput/targets.toml, with commas between.", show_default="all"
+        ),
     ] = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
     allow_slow_precision: options.AllowSlowPrecision = False,
     compiling: options.BenchCompile = NEVER,
     sigma: options.Sigma = 0.5,
-    budget: Annotated[float, typer.Option(help="Seconds for each network, about.")] = 20.0,
-    out: Annotated[Path, typer.Option(help="Folder of the record.", callback=at_home)] = RECORDS,
+    budget: Annotated[float, options.computing(help="Seconds for each network, about.")] = 20.0,
+    out: Annotated[Path, options.output(help="Folder of the record.", callback=at_home)] = RECORDS,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Leave out networks that a record there holds, of this commit and device.")
+        bool,
+        options.output("--resume", help="Leave out networks that a record there holds, of this commit and device."),
     ] = False,
     json: options.Json = False,
 ) -> None:

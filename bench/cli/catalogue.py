@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,9 @@ from bench.cli.output import doubt_lengths, listing, print_json, remark, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
+    from bench.report.tables.table import Table
     from bench.types import Method
+    from bench.weights.resolve import Entry
 
 
 def methods(
@@ -21,7 +24,9 @@ def methods(
     json: options.Json = False,
 ) -> None:
     """List the methods, or show one with its parameters, weights and training stages."""
+    from bench.report.formats.terminal import terminal
     from bench.runs import registry
+    from bench.weights.resolve import catalogue
 
     records = [method_record(registry.method(n)) for n in ([name] if name else registry.method_names())]
     if json:
@@ -29,14 +34,38 @@ def methods(
         return
     console = stdout()
     if name is None:
-        rows = []
-        for record in records:
-            usable = sorted({w["dataset"] for w in record["weights"] if w["sha256"]})
-            trains = ", ".join(record["trains"])
-            rows.append((record["name"], record["title"], ", ".join(usable), trains, record["cite"]))
-        console.print(listing("methods", ("name", "title", "weights for", "trains", "source"), rows))
+        console.print(terminal(methods_table(records, catalogue())))
         return
     show_method(records[0])
+
+
+def methods_table(records: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Table:
+    """Methods, a row each: where each runs as it is, and where known weights are still to be fetched or named."""
+    from bench.report.tables.table import stated
+
+    rows = []
+    for record in records:
+        ready, known = usable(record, entries)
+        trains = ", ".join(record["trains"])
+        rows.append((record["name"], record["title"], ready, known, trains, record["cite"]))
+    columns = ("name", "title", "runs on", "to be fetched or named for", "trains", "source")
+    return stated("methods", columns, rows)
+
+
+def usable(record: Mapping[str, Any], entries: Sequence[Entry]) -> tuple[str, str]:
+    """Datasets for which each role's weights lie here and are taken unasked; and those for which some are known."""
+    from bench.weights.resolve import lies_here
+
+    roles = [role["name"] for role in record["roles"]]
+    if not roles:
+        return "any dataset", ""
+    own = [entry for entry in entries if entry.method == record["name"] and entry.sha256]
+
+    def filled(some: Sequence[Entry]) -> set[str]:
+        return set.intersection(*({e.dataset for e in some if e.role == role} for role in roles))
+
+    ready = filled([entry for entry in own if entry.default and lies_here(entry)])
+    return ", ".join(sorted(ready)) or "own weights only", ", ".join(sorted(filled(own) - ready))
 
 
 def method_record(method: Method) -> dict[str, Any]:
@@ -76,11 +105,13 @@ def method_record(method: Method) -> dict[str, Any]:
 
 def show_method(record: dict[str, Any]) -> None:
     """A method for people."""
+    from bench.weights.resolve import catalogue, whereabouts
+
     console = stdout()
     console.print(f"{record['name']}: {record['title']}\n{record['cite']}")
     if record["roles"]:
         roles = [(role["name"], role["help"]) for role in record["roles"]]
-        console.print(listing("roles of weights: --weights ROLE=PATH", ("role", "what"), roles, centred=False))
+        console.print(listing("roles of weights: --weights ROLE=PATH", ("role", "what"), roles))
     if record["params"]:
         rows = []
         for p in record["params"]:
@@ -88,15 +119,16 @@ def show_method(record: dict[str, Any]) -> None:
             default = ", ".join([*known, "others: to be said"] if p["default"] is None else [str(p["default"]), *known])
             rows.append((p["name"], default, " | ".join(p["choices"]), p["help"]))
         columns = ("key", "default", "values", "what")
-        console.print(listing("settings: --set KEY=VALUE", columns, rows, centred=False))
+        console.print(listing("settings: --set KEY=VALUE", columns, rows))
     if record["weights"]:
         entries = []
+        where = {entry.name: whereabouts(entry) for entry in catalogue()}
         for w in record["weights"]:
             sigma = "any" if w["sigma"] is None else f"{w['sigma']:g}"
             sha256 = (w["sha256"] or "not published")[:13]
-            entries.append((w["name"], w["role"], w["dataset"], sigma, sha256, w["source"]))
-        fields = ("name", "role", "dataset", "sigma", "sha256", "source")
-        console.print(listing("known weights", fields, entries, centred=False))
+            entries.append((w["name"], w["role"], w["dataset"], sigma, where[w["name"]], sha256, w["source"]))
+        fields = ("name", "role", "dataset", "sigma", "where", "sha256", "source")
+        console.print(listing("known weights", fields, entries))
     if record["trains"]:
         console.print("trained by: " + "; ".join(f"rrcm-bench train {record['name']} {s}" for s in record["trains"]))
 
@@ -176,7 +208,7 @@ def weights_list(json: options.Json = False) -> None:
 
 
 def weights_verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Names; none verifies all that are here.")] = None,
+    names: options.WeightsNames = None,
     json: options.Json = False,
 ) -> None:
     """Hash the files of known weights and compare with the catalogue."""
@@ -299,10 +331,19 @@ def entry_record(entry: Any, state: str, path: Path | None) -> dict[str, Any]:
 
 def show_weights(states: list[Any], title: str) -> None:
     """Entries for people."""
+    from bench.report.formats.terminal import terminal
+
+    stdout().print(terminal(weights_table(states, title)))
+
+
+def weights_table(states: Sequence[Any], title: str) -> Table:
+    """Known weights and their states, a row each."""
+    from bench.report.tables.table import stated
+
     columns = ("name", "role", "dataset", "sigma", "state", "sha256", "licence", "source")
     rows = []
     for e, state, _ in states:
         sigma = "any" if e.sigma is None else f"{e.sigma:g}"
         sha256 = (e.sha256 or "not published")[:13]
         rows.append((e.name, e.role, e.dataset, sigma, state, sha256, e.licence, e.source))
-    stdout().print(listing(title, columns, rows))
+    return stated(title, columns, rows)

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
-
-import typer
 
 from bench.cli import options
 from bench.cli.output import doubt_lengths, print_json, remark, stdout
-from bench.cli.paths import at_home
-
-RUN = Annotated[Path, typer.Argument(help="Run folder.", show_default=False, callback=at_home)]
 
 
 def compare(
-    run_a: RUN,
-    run_b: RUN,
+    run_a: options.RunFolder,
+    run_b: options.RunFolder,
     radii: Annotated[
-        str | None, typer.Option(help="l2 radii, comma-separated: 0,0.5,1.", show_default="those of the tables")
+        str | None, options.certificate(help="l2 radii, comma-separated: 0,0.5,1.", show_default="those of the tables")
     ] = None,
     bound: options.CompareBound = "pa",
     alpha: options.CompareAlpha = None,
     overlap: Annotated[
-        bool, typer.Option("--overlap", help="Pair what two different subsets share, and report how much that is.")
+        bool, options.images("--overlap", help="Pair what two different subsets share, and report how much that is.")
     ] = False,
     votes: Annotated[
-        bool, typer.Option("--votes", help="Only count the votes that differ: one spec, two devices or precisions.")
+        bool, options.output("--votes", help="Only count the votes that differ: one spec, two devices or precisions.")
     ] = False,
     json: options.Json = False,
 ) -> None:
@@ -35,7 +29,7 @@ def compare(
     from bench.published.logs.store import FILE
     from bench.report.compare import compare as compare_runs
     from bench.report.compare import comparison_table
-    from bench.report.formats.markdown import terminal
+    from bench.report.formats.terminal import terminal
     from bench.runs.store import read_run
     from bench.types.errors import ReportError
 
@@ -72,7 +66,7 @@ def compare(
 def claims(json: options.Json = False) -> None:
     """Derive each headline claim of the rRCM paper from its published tables, and say whether it holds."""
     from bench.report.claims.check import as_json, claims_table, findings
-    from bench.report.formats.markdown import terminal
+    from bench.report.formats.terminal import terminal
 
     found = findings()
     if json:

@@ -106,6 +106,12 @@ def make_all(request: RunRequest, opened: Opened | None = None) -> list[Job]:
                 jobs += plan(replace(request, methods=(name,)), opened)
         except (MethodError, WeightsError) as error:
             remark(f"left out  {str(error).partition(';')[0]}")
+    if not jobs:
+        raise WeightsError(
+            f"no installed method can be run so on {request.dataset}, for the reasons above; expected weights for at "
+            "least one: --download fetches those that have an address, --methods NAME tells of each what it needs, "
+            "--random-weights measures cost alone"
+        )
     return jobs
 
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bench.cli import options
-from bench.cli.output import doubt_lengths, print_json, remark, results, resumable, stdout
+from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
-    from bench.report.tables.latency_claims import Grid, Timed
+    from bench.report.tables.latency_claims import Timed
+    from bench.report.tables.table import Table
     from bench.timing.latency.devices import Profile
     from bench.timing.latency.request import Item, LatencyRequest
     from bench.timing.latency.session import Outcome
@@ -29,12 +28,9 @@ class LatencyOptions:
     dataset: options.LatencyDataset = None
     gpu: Annotated[
         str | None,
-        typer.Option(help="Device wanted: a800, h200, ...; projected where it is not here.", show_default="this one"),
+        options.images(help="Device wanted: a800, h200, ...; projected where it is not here.", show_default="this one"),
     ] = None
-    table: Annotated[
-        int | None,
-        typer.Option(help="1 (ImageNet) or 2 (CIFAR-10): the paper's rows, N and batches.", show_default="none"),
-    ] = None
+    table: options.LatencyTable = None
     n: options.N = None
     n0: options.LatencyN0 = 100
     sigma: options.Sigma = 0.5
@@ -42,20 +38,22 @@ class LatencyOptions:
     precision: options.Precision = "fp32"
     allow_slow_precision: options.AllowSlowPrecision = False
     batch: options.LatencyBatch = None
-    repeats: Annotated[int, typer.Option(help="Certificates, or parts of one, on the clock.")] = 6
+    repeats: Annotated[int, options.computing(help="Certificates, or parts of one, on the clock.")] = 6
     budget: Annotated[
-        float, typer.Option(help="Seconds for each method; a part is timed where a whole is too long.")
+        float, options.computing(help="Seconds for each method; a part is timed where a whole is too long.")
     ] = 120.0
     size: options.Size = None
     random_weights: options.LatencyRandomWeights = False
     weights: options.Weights = None
     params: options.Settings = None
     device: options.Device = "auto"
-    shared: Annotated[bool, typer.Option("--shared", help="Go on beside other processes on the GPU.")] = False
-    strict: Annotated[bool, typer.Option("--strict", help="Measure on the --gpu or refuse; project nothing.")] = False
-    claims: Annotated[bool, typer.Option("--claims", help="Only re-derive the paper's claims of speed.")] = False
-    backtest: Annotated[bool, typer.Option("--backtest", help="Only test projections on known rates.")] = False
-    out: Annotated[Path, typer.Option(help="File of records, JSON lines, appended to.", callback=at_home)] = LEDGER
+    shared: Annotated[bool, options.computing("--shared", help="Go on beside other processes on the GPU.")] = False
+    strict: Annotated[bool, options.computing("--strict", help="Measure on the --gpu or refuse; project nothing.")] = (
+        False
+    )
+    claims: Annotated[bool, options.output("--claims", help="Only re-derive the paper's claims of speed.")] = False
+    backtest: Annotated[bool, options.output("--backtest", help="Only test projections on known rates.")] = False
+    out: Annotated[Path, options.output(help="File of records, JSON lines, appended to.", callback=at_home)] = LEDGER
     json: options.Json = False
 
 
@@ -210,15 +208,12 @@ def show_published(*, claims: bool, backtest: bool, json: bool) -> None:
             document |= {"pairs": list(map(asdict, pairs)), "leave_one_out": list(map(asdict, left_out))}
         print_json(document)
         return
-    for grid in ((claimed(),) if claims else ()) + (tested(pairs, left_out) if backtest else ()):
-        show(grid)
+    for table in ((claimed(),) if claims else ()) + (tested(pairs, left_out) if backtest else ()):
+        show(table)
 
 
-def show(grid: Grid) -> None:
-    """A table and its notes on stdout."""
-    from rich.text import Text
+def show(table: Table) -> None:
+    """A table on stdout."""
+    from bench.report.formats.terminal import terminal
 
-    console = stdout()
-    console.print(results(Text(grid.title), grid.columns, grid.rows, words=1))
-    for note in grid.notes:
-        console.print(Text(f"  {note}"))
+    stdout().print(terminal(table))

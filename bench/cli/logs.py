@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options
-from bench.cli.output import print_json, remark, results, stdout
+from bench.cli.output import listing, print_json, remark, stdout
 from bench.cli.paths import at_home
 from bench.report import units
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from bench.published.logs.audit import Audit, Audited, Best
     from bench.published.logs.scores import Score
+    from bench.report.formats.terminal import TerminalTable
 
 PATHS = Annotated[
     list[Path], typer.Argument(help="Logs, or folders of them, however deep.", show_default=False, callback=at_home)
@@ -58,7 +58,6 @@ def audit(
     console = stdout()
     for each in tables(found):
         console.print(each)
-        console.print()
 
 
 def import_(
@@ -157,7 +156,7 @@ def record(found: Audit) -> dict[str, Any]:
     }
 
 
-def tables(found: Audit) -> Iterator[Table | Text]:
+def tables(found: Audit) -> Iterator[TerminalTable | Text]:
     """Accuracies for each set of radii, then the best of several, then the findings."""
     from rich.text import Text
 
@@ -223,7 +222,7 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: os.path.relpath(path.absolute(), shared) for path in paths}
 
 
-def _accuracies(found: Audit, logs: Sequence[Audited], name: dict[Path, str]) -> Table:
+def _accuracies(found: Audit, logs: Sequence[Audited], name: dict[Path, str]) -> TerminalTable:
     from bench.types.printable import printable
 
     radii = logs[0].printed.radii
@@ -246,19 +245,16 @@ def _accuracies(found: Audit, logs: Sequence[Audited], name: dict[Path, str]) ->
                 ),
             )
         )
-    return results(
+    return listing(
         "certified accuracy (%) at l2 radius r, as printed",
         ("log", "images", "sigma", "N", "alpha", *(f"r={text}" for text in units.grid(radii))),
         rows,
         words=1,
-        caption=_plain(
-            f"second line: the same counts of votes at alpha={units.level(found.alpha)}, where the log's is larger"
-        ),
-        whole=True,
+        caption=f"second line: the same counts of votes at alpha={units.level(found.alpha)}, where the log's is larger",
     )
 
 
-def _bests(found: Audit, bests: Sequence[Best], radii: Sequence[float]) -> Table:
+def _bests(found: Audit, bests: Sequence[Best], radii: Sequence[float]) -> TerminalTable:
     rows = []
     for best in bests:
         s = best.subset
@@ -273,19 +269,16 @@ def _bests(found: Audit, bests: Sequence[Best], radii: Sequence[float]) -> Table
                 ),
             )
         )
-    return results(
+    return listing(
         "best of all logs on the same images at each radius (%), as published rows are made",
         ("images", "logs", "alpha", *(f"r={text}" for text in units.grid(radii))),
         rows,
         words=1,
-        caption=_plain(
-            "a best is chosen on these same images, so it is too high; a log of unknown alpha counts as printed"
-        ),
-        whole=True,
+        caption="a best is chosen on these same images, so it is too high; a log of unknown alpha counts as printed",
     )
 
 
-def _findings(found: Audit, name: dict[Path, str]) -> Table:
+def _findings(found: Audit, name: dict[Path, str]) -> TerminalTable:
     from bench.types.printable import printable
 
     rows = (
@@ -293,13 +286,7 @@ def _findings(found: Audit, name: dict[Path, str]) -> Table:
         for each in found.logs
         for k, finding in enumerate(each.findings)
     )
-    return results("findings", ("log", "kind", "finding"), rows)
-
-
-def _plain(text: str) -> Text:
-    from rich.text import Text
-
-    return Text(text)
+    return listing("findings", ("log", "kind", "finding"), rows)
 
 
 def _pair(value: float, strict: float | None) -> str:

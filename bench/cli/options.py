@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -21,6 +21,8 @@ from bench.types.limits import SAMPLES, WORKERS, check_within, digits
 
 Record = TypeVar("Record")
 
+RUNS = Path("results/runs")
+PAPER_TABLES = (*map(str, range(1, 10)), "rebuttal1", "rebuttal2", "raw")
 LATENCY_METHODS = "gaussian,consistency,rrcm"
 CLUSTER_DEVICES = ("auto", "cpu", "cuda")
 
@@ -49,7 +51,17 @@ def of_record(function: Callable[[Record], None]) -> Callable[..., None]:
     return run
 
 
-# What the shell offers after Tab: names of what is installed, read without importing it.
+# Options by what they are about: each group is a panel of --help.
+
+images = partial(typer.Option, rich_help_panel="What is certified")
+certificate = partial(typer.Option, rich_help_panel="Numbers of the certificate")
+network = partial(typer.Option, rich_help_panel="Weights and settings of methods")
+computing = partial(typer.Option, rich_help_panel="How it is computed")
+tables = partial(typer.Option, rich_help_panel="Tables and figures")
+output = partial(typer.Option, rich_help_panel="Output")
+
+
+# What the shell offers after Tab: names of what is installed or in a folder, read without importing or opening it.
 
 
 def _methods(incomplete: str) -> list[str]:
@@ -92,12 +104,69 @@ def _compile(incomplete: str) -> list[str]:
     return _from(COMPILE, incomplete)
 
 
+def _digests(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Beginnings of the digests of runs, which end the names of their folders."""
+    folders = _run_folders(Path(at_home(ctx.params.get("folder")) or RUNS))
+    found = [(path.name.rpartition("-")[2], path.name.rpartition("-")[0]) for path in folders]
+    return [(digest, what) for digest, what in found if digest.startswith(incomplete.lower())]
+
+
+def _run_paths(incomplete: str) -> list[str]:
+    """Run folders: in the folder typed so far, else in the usual one."""
+    typed = incomplete.rpartition("/")[0]
+    return _from(tuple(map(str, _run_folders(Path(typed) if typed else RUNS))), incomplete)
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path.parent for path in folder.glob("*/run.json"))
+    except OSError:  # nothing is offered
+        return []
+
+
+def _paper_tables(incomplete: str) -> list[str]:
+    return _from(PAPER_TABLES, incomplete)
+
+
+def _weights_names(incomplete: str) -> list[str]:
+    from bench.weights.catalogue import catalogue
+
+    return _from(tuple(entry.name for entry in catalogue()), incomplete)
+
+
 def _from(names: tuple[str, ...], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
 # What is certified, and on which images.
 
+RunDigest = Annotated[
+    str | None,
+    typer.Argument(help="First letters of a run's digest; none lists all.", autocompletion=_digests),
+]
+RunFolder = Annotated[
+    Path, typer.Argument(help="Run folder.", show_default=False, callback=at_home, autocompletion=_run_paths)
+]
+WeightsNames = Annotated[
+    list[str] | None,
+    typer.Argument(help="Names; none verifies all that are here.", autocompletion=_weights_names),
+]
+PaperTable = Annotated[
+    str | None,
+    tables(
+        help="The paper's table to stand beside: 1 (ImageNet), 2 (CIFAR-10), 3 to 9, rebuttal1, rebuttal2, raw.",
+        show_default="none",
+        autocompletion=_paper_tables,
+    ),
+]
+LatencyTable = Annotated[
+    int | None,
+    images(
+        help="1 (ImageNet) or 2 (CIFAR-10): the paper's rows, N and batches.",
+        show_default="none",
+        autocompletion=lambda incomplete: _from(("1", "2"), incomplete),
+    ),
+]
 OneMethod = Annotated[str, typer.Argument(help="A method, or file.py:NAME.", autocompletion=_methods)]
 AnyMethod = Annotated[
     str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.", autocompletion=_methods)
@@ -105,7 +174,7 @@ AnyMethod = Annotated[
 TrainMethod = Annotated[str, typer.Argument(help="Method, see `rrcm-bench methods`.", autocompletion=_methods)]
 RunMethods = Annotated[
     str | None,
-    typer.Option(
+    images(
         help="Methods, with commas between; all; or file.py:NAME.",
         show_default="embedded plan",
         autocompletion=_methods,
@@ -113,79 +182,82 @@ RunMethods = Annotated[
 ]
 LatencyMethods = Annotated[
     str | None,
-    typer.Option(
+    images(
         help="Methods, with commas between; or file.py:NAME.",
         show_default=LATENCY_METHODS,
         autocompletion=_methods,
     ),
 ]
-StripsMethods = Annotated[str, typer.Option(help="Methods that denoise, with commas between.", autocompletion=_methods)]
-RunDataset = Annotated[
-    str | None, typer.Option(help="Dataset.", show_default="embedded plan", autocompletion=_datasets)
-]
+StripsMethods = Annotated[str, images(help="Methods that denoise, with commas between.", autocompletion=_methods)]
+RunDataset = Annotated[str | None, images(help="Dataset.", show_default="embedded plan", autocompletion=_datasets)]
 TrainDataset = Annotated[
-    str | None, typer.Option(help="Dataset.", show_default="the preset's, or digits", autocompletion=_datasets)
+    str | None, images(help="Dataset.", show_default="the preset's, or digits", autocompletion=_datasets)
 ]
-CheckDataset = Annotated[str, typer.Option(help="Dataset whose images it gets.", autocompletion=_datasets)]
-StripsDataset = Annotated[str, typer.Option(help="Whose images.", autocompletion=_datasets)]
+CheckDataset = Annotated[str, images(help="Dataset whose images it gets.", autocompletion=_datasets)]
+StripsDataset = Annotated[str, images(help="Whose images.", autocompletion=_datasets)]
 LatencyDataset = Annotated[
     str | None,
-    typer.Option(help="Whose image shape and classes.", show_default="digits", autocompletion=_datasets),
+    images(help="Whose image shape and classes.", show_default="digits", autocompletion=_datasets),
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="Folder of the dataset, or its file.", show_default="the cache", callback=at_home),
+    images(help="Folder of the dataset, or its file.", show_default="the cache", callback=at_home),
 ]
 ReportDataRoot = Annotated[
     Path | None,
-    typer.Option(
+    images(
         help="Folder of the runs' dataset: its images appear on the page.", show_default="the cache", callback=at_home
     ),
 ]
 ClassOrder = Annotated[
     str | None,
-    typer.Option(
-        help="Labels of class folders: natural | text | FILE with a class a line.", show_default="where both agree"
+    images(help="Labels of class folders: natural | text | FILE with a class a line.", show_default="where both agree"),
+]
+Size = Annotated[int | None, images(help="Side of the crop, pixels.", show_default="the method's own")]
+Preprocessing = Annotated[
+    str | None,
+    images(
+        help="imagenet: from files to pixels, as resize256-crop224 | short224-box-bicubic | bicubic256-crop224.",
+        show_default="the method's own",
     ),
 ]
-Size = Annotated[int | None, typer.Option(help="Side of the crop, pixels.", show_default="the method's own")]
 RunSubset = Annotated[
     str | None,
-    typer.Option(help="Images: skip:20 | first:500 | 500:1000 | all | file:PATH.", show_default="the dataset's own"),
+    images(help="Images: skip:20 | first:500 | 500:1000 | all | file:PATH.", show_default="the dataset's own"),
 ]
-StripsSubset = Annotated[str | None, typer.Option(help="As for `run`.", show_default="the dataset's own")]
-RunLimit = Annotated[int | None, typer.Option(help="Only the first K images of the subset.", show_default="all")]
+StripsSubset = Annotated[str | None, images(help="As for `run`.", show_default="the dataset's own")]
+RunLimit = Annotated[int | None, images(help="Only the first K images of the subset.", show_default="all")]
 
 # The numbers of a certificate.
 
-Sigma = Annotated[float, typer.Option(help="Noise level, l2 in [0, 1] pixels.")]
+Sigma = Annotated[float, certificate(help="Noise level, l2 in [0, 1] pixels.")]
 TrainSigma = Annotated[
     float | None,
-    typer.Option(help="Noise level, l2 in [0, 1] pixels.", show_default="none: the stage may not need it"),
+    certificate(help="Noise level, l2 in [0, 1] pixels.", show_default="none: the stage may not need it"),
 ]
 RunSigmas = Annotated[
     str | None,
-    typer.Option(help="Noise levels, l2 in [0, 1] pixels, with commas between.", show_default="0.25,0.5,1.0"),
+    certificate(help="Noise levels, l2 in [0, 1] pixels, with commas between.", show_default="0.25,0.5,1.0"),
 ]
-StripsSigmas = Annotated[str, typer.Option(help="Noise levels, l2 in [0, 1] pixels, with commas between.")]
-RunN0 = Annotated[int | None, typer.Option(help="Samples an image for choosing the class.", show_default="100")]
-LatencyN0 = Annotated[int, typer.Option(help="Samples an image for choosing the class.")]
-N = Annotated[int | None, typer.Option(help="Samples an image for the bound.", show_default="100000")]
+StripsSigmas = Annotated[str, certificate(help="Noise levels, l2 in [0, 1] pixels, with commas between.")]
+RunN0 = Annotated[int | None, certificate(help="Samples an image for choosing the class.", show_default="100")]
+LatencyN0 = Annotated[int, certificate(help="Samples an image for choosing the class.")]
+N = Annotated[int | None, certificate(help="Samples an image for the bound.", show_default="100000")]
 RunAlpha = Annotated[
-    float | None, typer.Option(help="Chance that an image's certificate is wrong.", show_default="0.001")
+    float | None, certificate(help="Chance that an image's certificate is wrong.", show_default="0.001")
 ]
-LatencyAlpha = Annotated[float, typer.Option(help="Chance that an image's certificate is wrong.")]
+LatencyAlpha = Annotated[float, certificate(help="Chance that an image's certificate is wrong.")]
 CompareAlpha = Annotated[
-    float | None, typer.Option(help="Re-read the votes of both at another alpha.", show_default="the runs' own")
+    float | None, certificate(help="Re-read the votes of both at another alpha.", show_default="the runs' own")
 ]
 ReportAlpha = Annotated[
-    float | None, typer.Option(help="Re-read the same votes at another alpha.", show_default="the runs' own")
+    float | None, certificate(help="Re-read the same votes at another alpha.", show_default="the runs' own")
 ]
-CompareBound = Annotated[str, typer.Option(help="pa (the field's) | papb (runner-up bounded too).")]
-ReportBound = Annotated[str, typer.Option(help="pa (the field's) | papb (runner-up bounded too) | both, apart.")]
+CompareBound = Annotated[str, certificate(help="pa (the field's) | papb (runner-up bounded too).")]
+ReportBound = Annotated[str, certificate(help="pa (the field's) | papb (runner-up bounded too) | both, apart.")]
 RunCertifier = Annotated[
     str | None,
-    typer.Option(
+    certificate(
         help="cohen, randomised: n samples an image; sequential, betting, union, adaptive: up to n, until "
         "its verdicts at --radii are settled.",
         show_default="cohen",
@@ -197,33 +269,31 @@ RunCertifier = Annotated[
 
 RunWeights = Annotated[
     list[str] | None,
-    typer.Option(help="[METHOD.]ROLE=PATH; {sigma} in PATH becomes 0.25 and so on.", show_default="the catalogue"),
+    network(help="[METHOD.]ROLE=PATH; {sigma} in PATH becomes 0.25 and so on.", show_default="the catalogue"),
 ]
-Weights = Annotated[list[str] | None, typer.Option(help="[METHOD.]ROLE=PATH.", show_default="the catalogue")]
-CheckWeights = Annotated[list[str] | None, typer.Option(help="ROLE=PATH.", show_default="the catalogue")]
+Weights = Annotated[list[str] | None, network(help="[METHOD.]ROLE=PATH.", show_default="the catalogue")]
+CheckWeights = Annotated[list[str] | None, network(help="ROLE=PATH.", show_default="the catalogue")]
 RunRandomWeights = Annotated[
     bool | None,
-    typer.Option("--random-weights", help="Random networks: for cost, never for accuracy.", show_default="off"),
+    network("--random-weights", help="Random networks: for cost, never for accuracy.", show_default="off"),
 ]
 LatencyRandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="Random networks: the time is the same, and the record says so.")
+    bool, network("--random-weights", help="Random networks: the time is the same, and the record says so.")
 ]
-CheckRandomWeights = Annotated[bool, typer.Option("--random-weights", help="Random networks.")]
+CheckRandomWeights = Annotated[bool, network("--random-weights", help="Random networks.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="[METHOD.]key=value: a method's setting.", show_default="see `methods NAME`"),
+    network("--set", help="[METHOD.]key=value: a method's setting.", show_default="see `methods NAME`"),
 ]
-StripsSettings = Annotated[list[str] | None, typer.Option("--set", help="[METHOD.]key=value.", show_default="none")]
-CheckSettings = Annotated[list[str] | None, typer.Option("--set", help="key=value.", show_default="none")]
+StripsSettings = Annotated[list[str] | None, network("--set", help="[METHOD.]key=value.", show_default="none")]
+CheckSettings = Annotated[list[str] | None, network("--set", help="key=value.", show_default="none")]
 AddSettings = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value: arch, normaliser, ...", show_default="from the file")
+    list[str] | None, network("--set", help="key=value: arch, normaliser, ...", show_default="from the file")
 ]
-TrainSettings = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value over the preset.", show_default="none")
-]
+TrainSettings = Annotated[list[str] | None, network("--set", help="key=value over the preset.", show_default="none")]
 Converter = Annotated[
     str,
-    typer.Option(
+    network(
         "--from",
         help="Whose checkpoint it is: guided-diffusion, improved-diffusion, hf-vit, or file.py:NAME.",
         autocompletion=_converters,
@@ -234,27 +304,25 @@ Converter = Annotated[
 
 RunPrecision = Annotated[
     str | None,
-    typer.Option(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=_precisions),
+    computing(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=_precisions),
 ]
-Precision = Annotated[str, typer.Option(help="fp32 | tf32 | bf16 | fp16.", autocompletion=_precisions)]
+Precision = Annotated[str, computing(help="fp32 | tf32 | bf16 | fp16.", autocompletion=_precisions)]
 AllowSlowPrecision = Annotated[
     bool,
-    typer.Option("--allow-slow-precision", help="Half precision on a CPU without instructions for it too."),
+    computing("--allow-slow-precision", help="Half precision on a CPU without instructions for it too."),
 ]
-Device = Annotated[str, typer.Option(help="auto | cpu | cuda:0.")]
+Device = Annotated[str, computing(help="auto | cpu | cuda:0.")]
 RunDevice = Annotated[
     str | None,
-    typer.Option(
+    computing(
         help="auto | cpu | cuda: all here | cuda:0,cuda:1, one worker each; of a cluster: auto | cpu | cuda.",
         show_default="auto",
     ),
 ]
-TrainDevice = Annotated[
-    str, typer.Option(help="auto | cpu | cuda:0; under torchrun auto or cuda is one GPU a process.")
-]
+TrainDevice = Annotated[str, computing(help="auto | cpu | cuda:0; under torchrun auto or cuda is one GPU a process.")]
 RunCompile = Annotated[
     str | None,
-    typer.Option(
+    computing(
         "--compile",
         help="Full passes by torch.compile, which rounds as another GPU does: auto (where it pays) | always (tried) | "
         "never.",
@@ -264,36 +332,34 @@ RunCompile = Annotated[
 ]
 BenchCompile = Annotated[
     str,
-    typer.Option(
+    computing(
         "--compile",
         help="Both by torch.compile: auto (as a run of 500 images would) | always (tried) | never.",
         autocompletion=_compile,
     ),
 ]
-RunBatch = Annotated[
-    str | None, typer.Option(help="Copies a forward pass: auto | K. Moves no vote.", show_default="auto")
-]
+RunBatch = Annotated[str | None, computing(help="Copies a forward pass: auto | K. Moves no vote.", show_default="auto")]
 LatencyBatch = Annotated[
     str | None,
-    typer.Option(help="auto (searched) | paper | K copies a pass.", show_default="auto; with --table: paper"),
+    computing(help="auto (searched) | paper | K copies a pass.", show_default="auto; with --table: paper"),
 ]
 RunExecutor = Annotated[
     str | None,
-    typer.Option(
+    computing(
         help="local: this machine; ray: the cluster of RAY_ADDRESS, or one started here; slurm: a job array.",
         show_default="local",
         autocompletion=_executors,
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")]
+DryRun = Annotated[bool, output("--dry-run", help="Print the plan and its cost, and stop.")]
 RunDryRun = Annotated[
-    bool | None, typer.Option("--dry-run", help="Print the plan and its cost, and stop.", show_default="off")
+    bool | None, output("--dry-run", help="Print the plan and its cost, and stop.", show_default="off")
 ]
 RunJson = Annotated[
     bool | None,
-    typer.Option("--json", help="Print one JSON document on stdout and nothing else there.", show_default="off"),
+    output("--json", help="Print one JSON document on stdout and nothing else there.", show_default="off"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Json = Annotated[bool, output("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
 def execution_of(executor: str, device: str, batch: str, workers: int | None, slurm: tuple[str, ...]) -> Execution:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,10 +21,11 @@ from bench.report.formats.escaping import terminal
 from bench.types.plugins import told_apart
 
 if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import TextType
+    from bench.report.formats.terminal import TerminalTable
 
 P = ParamSpec("P")
+
+WIDE = 200  # columns where there is no terminal: in a file or a pipe lines may be long
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,10 @@ class Screen:
 def stdout() -> Screen:
     """The screen of results; as wide as the terminal, and wide enough for a table where there is none."""
     console = Console(highlight=False, markup=False, emoji=False)
-    wide = console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=200)
-    return Screen(wide)
+    # Where there is no terminal COLUMNS says how wide it is to be, as it does where there is one.
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdecimal():
+        return Screen(console)
+    return Screen(Console(highlight=False, markup=False, emoji=False, width=WIDE))
 
 
 def stderr() -> Console:
@@ -64,57 +68,23 @@ def stderr() -> Console:
 
 
 def listing(
-    title: TextType,
-    columns: Iterable[TextType],
-    rows: Iterable[Iterable[TextType]],
+    title: str,
+    columns: Iterable[str],
+    rows: Iterable[Iterable[str]],
     *,
     words: int | None = None,
-    centred: bool = True,
-) -> Table:
-    """A framed table; its first `words` columns (all without it) stand left, numbers right."""
-    from rich.table import Table
+    caption: str = "",
+) -> TerminalTable:
+    """A list of texts as a table; its first `words` columns (all without it) stand left, numbers right."""
+    from bench.report.formats.terminal import terminal as laid_out
+    from bench.report.tables.table import stated
 
-    table = Table(title=title, title_justify="center" if centred else "left")
-    for k, column in enumerate(columns):
-        table.add_column(column, justify="left" if words is None or k < words else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return laid_out(stated(title, columns, rows, words=words, caption=caption))
 
 
-def results(
-    title: TextType,
-    columns: Iterable[TextType],
-    rows: Iterable[Iterable[TextType]],
-    *,
-    words: int | None = None,
-    caption: TextType | None = None,
-    whole: bool = False,
-) -> Table:
-    """A table as those of reports look; `whole`: no number is broken, where room is short the words give way."""
-    from bench.report.formats.markdown import frameless
-
-    table = frameless(title, caption)
-    for k, column in enumerate(columns):
-        number = words is not None and k >= words
-        if number and whole:
-            # Cut with a mark: rich folds no column that it may not break, it drops letters.
-            table.add_column(column, justify="right", no_wrap=True)
-        else:
-            table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def pairs(title: str, record: Mapping[str, Any]) -> Table:
+def pairs(title: str, record: Mapping[str, Any]) -> TerminalTable:
     """Keys and values."""
-    from rich.table import Table
-
-    table = Table(title=title, show_header=False, title_justify="left")
-    for key, value in record.items():
-        table.add_row(str(key), str(value))
-    return table
+    return listing(title, ("", ""), ((str(key), str(value)) for key, value in record.items()))
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -9,18 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bench.cli import options
-from bench.cli.output import listing, print_json, remark, stdout
+from bench.cli.output import print_json, remark, stdout
 from bench.cli.paths import at_home
 from bench.types.atomic_file import atomic_write
 from bench.types.errors import StoreError, UsageError
 from bench.types.limits import DEVICES, IMAGES, SAMPLES, SIGMA, check_within, digits
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bench.timing.forecast.forecast import Forecast
 
 GIVEN_BATCH = 256  # copies a pass of a method whose cost is given: small beside a parcel, so that it hardly matters
@@ -28,29 +24,29 @@ NAME = "scaling"
 
 
 def plan(
-    gpus: Annotated[str, typer.Option(help="Numbers of devices, with commas between.")] = "1,8,64,512",
-    images: Annotated[int, typer.Option(help="Images of the table.")] = 50_000,
-    sigma: Annotated[str, typer.Option(help="Noise levels, l2 in [0, 1] pixels.")] = "0.25,0.5,1.0",
+    gpus: Annotated[str, options.computing(help="Numbers of devices, with commas between.")] = "1,8,64,512",
+    images: Annotated[int, options.images(help="Images of the table.")] = 50_000,
+    sigma: Annotated[str, options.certificate(help="Noise levels, l2 in [0, 1] pixels.")] = "0.25,0.5,1.0",
     n: Annotated[
-        int, typer.Option(help="Samples an image, and the most that the sequential certifier takes.")
+        int, options.certificate(help="Samples an image, and the most that the sequential certifier takes.")
     ] = 100_000,
     methods: Annotated[
-        str, typer.Option(help="Rows that are split over the devices (the hours are told of all); all.")
+        str, options.images(help="Rows that are split over the devices (the hours are told of all); all.")
     ] = "rrcm-b,gaussian,densepure-k5",
     cost: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=SECONDS of a sample, as you measured it; a row more.", show_default="the paper's"),
+        options.computing(help="NAME=SECONDS of a sample, as you measured it; a row more.", show_default="the paper's"),
     ] = None,
     logs: Annotated[
         list[Path] | None,
-        typer.Option(
+        options.images(
             help="Certification logs whose images' samples are taken.",
             show_default="the summary that ships",
             callback=at_home,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for JSON, tables and picture.", show_default="none", callback=at_home)
+        Path | None, options.output(help="Folder for JSON, tables and picture.", show_default="none", callback=at_home)
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -63,8 +59,11 @@ def plan(
 
         print_json(record(asked))
         return
-    for table in shown(asked):
-        stdout().print(table)
+    from bench.report.formats.terminal import terminal
+    from bench.report.tables.forecast import forecast_tables
+
+    for table in forecast_tables(asked):
+        stdout().print(terminal(table))
 
 
 def make(
@@ -98,32 +97,22 @@ def make(
     )
 
 
-def shown(forecasts: Sequence[Forecast]) -> list[Table]:
-    """Both tables for a terminal."""
-    from bench.report.figures.forecast import HOURS_COLUMNS, SPLIT_COLUMNS, hours_rows, split_rows
-
-    first = forecasts[0]
-    sigmas = ", ".join(f"{s:g}" for s in sorted({each.sigma for each in forecasts}))
-    title = f"{first.images} images, n = {first.n}, sigma {sigmas} together"
-    return [
-        listing(title, HOURS_COLUMNS, hours_rows(forecasts), words=1),
-        listing("over devices, simulated", SPLIT_COLUMNS, split_rows(forecasts), words=1),
-    ]
-
-
 def write(forecasts: Sequence[Forecast], out: Path) -> Path:
     """JSON, tables and picture in a folder.
 
     Raises: StoreError where it cannot be written.
     """
     from bench.report.figures.accuracy import as_bytes
-    from bench.report.figures.forecast import efficiency_figure, markdown, record
+    from bench.report.figures.forecast import efficiency_figure, record
+    from bench.report.formats.markdown import markdown
+    from bench.report.tables.forecast import forecast_tables
 
     command = shlex.join(["rrcm-bench", *sys.argv[1:]])
     try:
         out.mkdir(parents=True, exist_ok=True)
         atomic_write(out / f"{NAME}.json", json.dumps(record(forecasts), indent=1) + "\n")
-        atomic_write(out / f"{NAME}.md", markdown(forecasts, command))
+        text = f"Made by `{command}`.\n\n{markdown(forecast_tables(forecasts))}"
+        atomic_write(out / f"{NAME}.md", text)
         if any(each.splits for each in forecasts):
             for form in ("png", "svg"):
                 atomic_write(out / f"{NAME}.{form}", as_bytes(efficiency_figure(forecasts), form))

@@ -39,6 +39,7 @@ KEYS: dict[str, tuple[str, Any, str]] = {
     "random_weights": ("random_weights", bool, "true or false"),
     "download": ("download", bool, "true or false"),
     "size": ("size", int, "a whole number"),
+    "preprocessing": ("preprocessing", str, "a text"),
     "certifier": ("certifier", str, "a text"),
     "radii": ("radii", _NUMBERS, "a number or a list of numbers"),
     "mode": ("mode", str, "a text"),

@@ -25,44 +25,46 @@ class ReportOptions:
 
     runs: Annotated[
         list[Path] | None,
-        typer.Option(
+        options.tables(
             help="Run folders, imported logs, or folders of them; repeatable.", show_default=str(RUNS), callback=at_home
         ),
     ] = None
-    table: Annotated[
-        str | None,
-        typer.Option(
-            help="The paper's table to stand beside: 1 (ImageNet), 2 (CIFAR-10), 3 to 9, rebuttal1, rebuttal2, raw.",
-            show_default="none",
-        ),
-    ] = None
+    table: options.PaperTable = None
     bound: options.ReportBound = "pa"
     alpha: options.ReportAlpha = None
     select: Annotated[
         str,
-        typer.Option(help="How a best sigma is chosen: oracle (on the reported images) | disjoint (on other images)."),
+        options.tables(
+            help="How a best sigma is chosen: oracle (on the reported images) | disjoint (on other images)."
+        ),
     ] = "oracle"
-    bold: Annotated[str, typer.Option(help="significant (not significantly worse than the best) | best | none.")] = (
+    bold: Annotated[str, options.tables(help="significant (not significantly worse than the best) | best | none.")] = (
         "significant"
     )
     check: Annotated[
         float | None,
-        typer.Option(
+        options.tables(
             help="Exit with 3 where a cell is more than that many points from its published one.",
             show_default="no check",
         ),
     ] = None
-    latex: Annotated[bool, typer.Option("--latex", help="LaTeX tables (booktabs).")] = False
-    markdown: Annotated[bool, typer.Option("--markdown", help="Markdown tables.")] = False
-    csv: Annotated[bool, typer.Option("--csv", help="One line a cell, full precision.")] = False
-    json: Annotated[bool, typer.Option("--json", help="Tables as one JSON document.")] = False
-    html: Annotated[bool, typer.Option("--html", help="One self-contained page, to --out.")] = False
-    intervals: Annotated[bool, typer.Option("--intervals", help="Show 95 % Wilson intervals on the terminal too.")] = (
-        False
-    )
+    latex: Annotated[bool, options.output("--latex", help="LaTeX tables (booktabs).")] = False
+    notes: Annotated[
+        str | None,
+        options.output(
+            help="Below the LaTeX tables: short (one line) | full | none. Doubts are comments.", show_default="short"
+        ),
+    ] = None
+    markdown: Annotated[bool, options.output("--markdown", help="Markdown tables.")] = False
+    csv: Annotated[bool, options.output("--csv", help="One line a cell, full precision.")] = False
+    json: Annotated[bool, options.output("--json", help="Tables as one JSON document.")] = False
+    html: Annotated[bool, options.output("--html", help="One self-contained page, to --out.")] = False
+    intervals: Annotated[
+        bool, options.output("--intervals", help="Show 95 % Wilson intervals on the terminal too.")
+    ] = False
     figures: Annotated[
         str | None,
-        typer.Option(
+        options.tables(
             help="Comma-separated: accuracy, latency, schedule, scaling, ablation, samples.",
             show_default="those that the runs give",
         ),
@@ -70,7 +72,7 @@ class ReportOptions:
     data_root: options.ReportDataRoot = None
     latency: Annotated[
         list[Path] | None,
-        typer.Option(
+        options.tables(
             help="Records of `rrcm-bench latency`, for the rows that they fit; repeatable.",
             show_default="none",
             callback=at_home,
@@ -78,7 +80,7 @@ class ReportOptions:
     ] = None
     out: Annotated[
         Path | None,
-        typer.Option(
+        options.output(
             help="Folder for files and figures (PNG, PDF, SVG).", show_default="stdout, no figures", callback=at_home
         ),
     ] = None
@@ -88,6 +90,7 @@ def report(given: ReportOptions) -> None:
     """Print certified-accuracy tables, or write them with their figures to a folder."""
     from bench.published.logs.store import find_imports
     from bench.report.build import build, write
+    from bench.report.formats.latex import NOTES
     from bench.runs.store import find_runs
     from bench.timing.latency.store import read
     from bench.types.errors import UsageError
@@ -107,6 +110,11 @@ def report(given: ReportOptions) -> None:
         raise UsageError("--html is a page with pictures; give --out FOLDER")
     if out is None and figures is not None:
         raise UsageError("--figures are files; give --out FOLDER")
+    notes = given.notes or "short"
+    if notes not in NOTES:
+        raise UsageError(f"--notes must be one of {', '.join(NOTES)}, got {notes!r}")
+    if given.notes and not given.latex and (chosen or out is None):
+        raise UsageError("--notes are those of LaTeX tables; give --latex")
     if given.select not in ("oracle", "disjoint"):
         raise UsageError(f"--select must be oracle or disjoint, got {given.select!r}")
     # Without --runs an absent default folder is no mistake: --table 1 alone shows the published rows.
@@ -126,10 +134,11 @@ def report(given: ReportOptions) -> None:
         roots=None if given.data_root is None else {run.spec.dataset: given.data_root for run in found},
     )
     if out is not None:
-        for path in write(made, out, [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf", "svg"]):
+        forms = [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf", "svg"]
+        for path in write(made, out, forms, notes):
             remark(f"wrote {path}")
     else:
-        _print(made.tables, chosen, intervals=given.intervals)
+        _print(made.tables, chosen, intervals=given.intervals, notes=notes)
     if given.check is not None:
         _check(made.tables, given.check)
 
@@ -149,15 +158,16 @@ def _check(tables: tuple[Table, ...], tolerance: float) -> None:
         raise typer.Exit(3)
 
 
-def _print(tables: tuple[Table, ...], chosen: list[str], *, intervals: bool) -> None:
-    from bench.report.formats.markdown import as_csv, as_json, terminal
+def _print(tables: tuple[Table, ...], chosen: list[str], *, intervals: bool, notes: str) -> None:
+    from bench.report.formats.markdown import as_csv, as_json
     from bench.report.formats.markdown import markdown as as_markdown
+    from bench.report.formats.terminal import terminal
 
     match chosen:
         case ["tex"]:
             from bench.report.formats.latex import latex as as_latex
 
-            sys.stdout.write(as_latex(tables))
+            sys.stdout.write(as_latex(tables, notes))
         case ["md"]:
             sys.stdout.write(as_markdown(tables))
         case ["csv"]:

@@ -36,17 +36,18 @@ class RunOptions:
     n0: options.RunN0 = None
     n: options.N = None
     alpha: options.RunAlpha = None
-    seed: Annotated[int | None, typer.Option(help="Key of the smoothing noise.", show_default="0")] = None
+    seed: Annotated[int | None, options.certificate(help="Key of the smoothing noise.", show_default="0")] = None
     subset: options.RunSubset = None
     limit: options.RunLimit = None
     data_root: options.DataRoot = None
     class_order: options.ClassOrder = None
     size: options.Size = None
+    preprocessing: options.Preprocessing = None
     weights: options.RunWeights = None
     random_weights: options.RunRandomWeights = None
     download: Annotated[
         bool | None,
-        typer.Option(
+        options.network(
             "--download", help="Fetch known weights that are not here; sha256 is checked.", show_default="off"
         ),
     ] = None
@@ -55,24 +56,27 @@ class RunOptions:
     certifier: options.RunCertifier = None
     radii: Annotated[
         str | None,
-        typer.Option(
+        options.certificate(
             help="Radii of the verdicts where images may stop, l2, with commas between.",
             show_default="those of the dataset's tables",
         ),
     ] = None
     mode: Annotated[
         str | None,
-        typer.Option(
+        options.certificate(
             help="Where images may stop: table (certified accuracy, from the true label) | deploy (without labels).",
             show_default="table",
         ),
     ] = None
     beta: Annotated[
-        float | None, typer.Option(help="sequential: chance to give up a radius that holds.", show_default="0.001")
+        float | None,
+        options.certificate(help="sequential: chance to give up a radius that holds.", show_default="0.001"),
     ] = None
     early_stop: Annotated[
         bool | None,
-        typer.Option("--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"),
+        options.certificate(
+            "--early-stop", help="cohen: stop once more samples cannot move a verdict.", show_default="off"
+        ),
     ] = None
     device: options.RunDevice = None
     allow_slow_precision: options.AllowSlowPrecision = False
@@ -81,39 +85,39 @@ class RunOptions:
     executor: options.RunExecutor = None
     workers: Annotated[
         int | None,
-        typer.Option(help="How many; none of them moves a vote.", show_default="devices; ray: all; slurm: 1"),
+        options.computing(help="How many; none of them moves a vote.", show_default="devices; ray: all; slurm: 1"),
     ] = None
     slurm: Annotated[
         list[str] | None,
-        typer.Option(help="KEY=VALUE of sbatch or submitit: partition=gpu, timeout_min=240.", show_default="none"),
+        options.computing(help="KEY=VALUE of sbatch or submitit: partition=gpu, timeout_min=240.", show_default="none"),
     ] = None
     detach: Annotated[
         bool | None,
-        typer.Option(
+        options.computing(
             "--detach", help="slurm: the driver is a job too, and this command ends at once.", show_default="off"
         ),
     ] = None
     keep_going: Annotated[
         bool | None,
-        typer.Option(
+        options.computing(
             "--keep-going/--stop-at-first-failure",
             help="Whether the other runs are computed where one fails.",
             show_default="keep going with --plan",
         ),
     ] = None
     out: Annotated[
-        Path | None, typer.Option(help="Folder of run folders.", show_default=str(RUNS), callback=at_home)
+        Path | None, options.output(help="Folder of run folders.", show_default=str(RUNS), callback=at_home)
     ] = None
     top_up: Annotated[
         str | None,
-        typer.Option(
+        options.certificate(
             help="Keep the votes of runs of a smaller n, draw the rest: auto (those under --out), or their folder.",
             show_default="all n are drawn",
         ),
     ] = None
     plan: Annotated[
         Path | None,
-        typer.Option(
+        options.images(
             help="TOML file of runs (docs/plans.md); options given here go over it.",
             show_default="none",
             callback=at_home,
@@ -135,7 +139,7 @@ def run(given: RunOptions) -> None:
     asked, source = requests(_asked(given), given.plan)
     execution = _execution(given)
     if given.detach and not given.dry_run:
-        _detach(execution, out)
+        _detach(execution, out, given.plan)
         return
     keep_going = given.plan is not None if given.keep_going is None else given.keep_going
     jobs, failures = plan_all(asked, None if given.dry_run else out, keep_going=keep_going)
@@ -166,12 +170,13 @@ def _with_plan(given: RunOptions) -> RunOptions:
     return replace(given, **{name: value for name, value in whole.items() if getattr(given, name) in (None, [])})
 
 
-def _detach(execution: Execution, out: Path) -> None:
+def _detach(execution: Execution, out: Path, plan: Path | None) -> None:
     from bench.runs.execution.detach import DETACH, detach
 
     job = detach([word for word in sys.argv[1:] if word != DETACH], execution, out)
     remark(f"driver is job {job.number}; it writes {job.log}; it goes on when this terminal is closed")
-    remark(f"how far it is: rrcm-bench status --runs {shlex.quote(str(out))}    to end it: {job.cancel}")
+    look = ["rrcm-bench", "status", *(["--plan", str(plan)] if plan else []), "--runs", str(out)]
+    remark(f"how far it is: {shlex.join(look)}    to end it: {job.cancel}")
 
 
 def _announce(jobs: Sequence[Job], source: str | None) -> None:
@@ -255,7 +260,7 @@ def show(runs: list[Run], failures: Sequence[Failure], out: Path, json: bool) ->
     if not runs:
         return
     from bench.report.build import build
-    from bench.report.formats.markdown import terminal
+    from bench.report.formats.terminal import terminal
 
     console = stdout()
     for table in build(runs).tables:

@@ -10,10 +10,13 @@ import typer
 from typer.core import TyperGroup
 
 from bench.cli import options
-from bench.cli.output import left_out, listing, pairs, print_json, stdout
+from bench.cli.output import left_out, pairs, print_json, stdout
 from bench.cli.paths import at_home
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.report.tables.table import Table
     from bench.runs.store import Run
 
 
@@ -28,7 +31,7 @@ class ListsByDefault(TyperGroup):
 
 
 def runs(
-    digest: Annotated[str | None, typer.Argument(help="First letters of a run's digest; none lists all.")] = None,
+    digest: options.RunDigest = None,
     folder: Annotated[Path, typer.Option("--runs", help="Folder of run folders.", callback=at_home)] = Path(
         "results/runs"
     ),
@@ -51,6 +54,18 @@ def runs(
     if json:
         print_json({"runs": [run_record(run) for run in found]})
         return
+    from bench.report.formats.terminal import terminal
+
+    stdout().print(terminal(runs_table(found, str(folder))))
+    for run in found:
+        if run.edited:
+            stdout().print(f"! run {run.spec.digest()[:10]} was edited: {run.edited}")
+
+
+def runs_table(found: Sequence[Run], where: str) -> Table:
+    """Runs, a row each."""
+    from bench.report.tables.table import stated
+
     columns = ("digest", "method", "dataset", "subset", "sigma", "n", "images", "samples", "seconds an image")
     rows = []
     for run in found:
@@ -62,10 +77,7 @@ def runs(
             f"{len(run.rows)}/{spec.images}", f"{sum(row.samples for row in run.rows):,}",
             f"{seconds:.3g}",
         ))  # fmt: skip
-    stdout().print(listing(f"{len(found)} runs in {folder}", columns, rows, words=4))
-    for run in found:
-        if run.edited:
-            stdout().print(f"! run {run.spec.digest()[:10]} was edited: {run.edited}")
+    return stated(f"{len(found)} runs in {where}", columns, rows, words=4)
 
 
 def pick(found: list[Run], digest: str, folder: Path) -> Run:

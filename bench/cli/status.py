@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options
-from bench.cli.output import print_json, remark, results, stdout
+from bench.cli.output import listing, print_json, remark, stdout
 from bench.cli.paths import at_home
 from bench.types.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
-
+    from bench.report.formats.terminal import TerminalTable
     from bench.runs.status import Progress
     from bench.types import RunSpec
 
@@ -112,7 +111,7 @@ def _watch(reader: Any, found: Sequence[Progress]) -> None:
             remark(_summary(found))
 
 
-def _table(found: Sequence[Progress], out: Path) -> Table:
+def _table(found: Sequence[Progress], out: Path) -> TerminalTable:
     from bench.report.units import MISSING, duration
 
     rows = []
@@ -127,7 +126,7 @@ def _table(found: Sequence[Progress], out: Path) -> Table:
             state += f", no row for {duration(each.silent)}"
         rows.append((state, *what, images, rate, left))
     columns = ("state", "method", "dataset", "sigma", "images", "samples/s", "left")
-    return results(f"runs in {out}", columns, rows, words=3, whole=True)
+    return listing(f"runs in {out}", columns, rows, words=3)
 
 
 def _summary(found: Sequence[Progress]) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from bench.cli import options
-from bench.cli.output import doubt_lengths, remark
+from bench.cli.output import doubt_lengths, print_json, remark
 from bench.cli.paths import at_home, subset_beside
+
+if TYPE_CHECKING:
+    from bench.report.figures.denoised_images import Strip
 
 METHODS = "denoised,dds,densepure,diffsmooth"
 
@@ -20,19 +22,21 @@ METHODS = "denoised,dds,densepure,diffsmooth"
 class StripsOptions:
     """The words of `rrcm-bench strips`."""
 
-    out: Annotated[Path, typer.Option(help="Folder for strips-DATASET-sSIGMA.png, .pdf and .svg.", callback=at_home)]
+    out: Annotated[Path, options.output(help="Folder for strips-DATASET-sSIGMA.png, .pdf and .svg.", callback=at_home)]
     methods: options.StripsMethods = METHODS
     dataset: options.StripsDataset = "digits"
     data_root: options.DataRoot = None
     class_order: options.ClassOrder = None
     sigma: options.StripsSigmas = "0.5"
     subset: options.StripsSubset = None
-    images: Annotated[int, typer.Option(help="First so many images of the subset, at most 8.")] = 5
+    images: Annotated[int, options.images(help="First so many images of the subset, at most 8.")] = 5
     weights: options.Weights = None
     params: options.StripsSettings = None
     size: options.Size = None
+    preprocessing: options.Preprocessing = None
     device: options.Device = "auto"
-    seed: Annotated[int, typer.Option(help="Of the noise; 0 gives the first copy that `run` certifies on.")] = 0
+    seed: Annotated[int, options.certificate(help="Of the noise; 0 gives the first copy that `run` certifies on.")] = 0
+    json: options.Json = False
 
 
 def strips(given: StripsOptions) -> None:
@@ -40,7 +44,7 @@ def strips(given: StripsOptions) -> None:
     from bench.cli.requests import numbers
     from bench.data.class_order import read_class_order
     from bench.report.build import Report, write
-    from bench.report.figures.denoised_images import MOST, denoised_strip, strip_figure
+    from bench.report.figures.denoised_images import MOST, denoised_strip, shown_ranges, strip_figure
     from bench.report.figures.registry import Drawing
     from bench.report.tables.table import slug
     from bench.report.units import noise_level
@@ -58,7 +62,7 @@ def strips(given: StripsOptions) -> None:
             data_root=given.data_root, weights=tuple(given.weights or ()), params=tuple(given.params or ()),
             subset=given.subset and subset_beside(given.subset, None),
             class_order=given.class_order and read_class_order(given.class_order), limit=given.images,
-            size=given.size, seed=given.seed,
+            size=given.size, preprocessing=given.preprocessing, seed=given.seed,
         )
     )  # fmt: skip
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
@@ -66,10 +70,13 @@ def strips(given: StripsOptions) -> None:
     doubt_lengths(job.spec.sigma for job in jobs)
     shapes = {(job.spec.shape, job.spec.preprocessing) for job in jobs}
     if len(shapes) > 1:
-        sides = ", ".join(sorted({str(job.spec.shape[1]) for job in jobs}))
-        raise UsageError(f"the methods take images of different sides ({sides}); give --size, one for all")
+        pixels = ", ".join(sorted({f"{job.spec.shape[1]}, {job.spec.preprocessing}" for job in jobs}))
+        raise UsageError(
+            f"the methods take images of different sides or pixels ({pixels}); give --size or --preprocessing, one "
+            "for all"
+        )
     place = parse_devices(given.device)[0]
-    pictures = []
+    pictures, records = [], []
     for level in dict.fromkeys(job.spec.sigma for job in jobs):
         some = [job for job in jobs if job.spec.sigma == level]
         source = open_dataset(some[0])
@@ -84,6 +91,34 @@ def strips(given: StripsOptions) -> None:
         dataset = family(some[0].spec.dataset)
         name = f"strips-{slug(dataset)}-s{noise_level(level)}"
         title = f"{dataset}, sigma {noise_level(level)}: first copy"
+        for method, (low, high) in shown_ranges(made).items():
+            remark(
+                f"note  {method} at sigma {noise_level(level)}: pixels {low:.2f} to {high:.2f}, shown by that range; "
+                "one trained through its classifier need not give back what people see"
+            )
         pictures.append(Drawing(name, title, partial(strip_figure, made, title)))
-    for path in write(Report((), tuple(pictures)), given.out, ["png", "pdf", "svg"]):
+        records.append(strips_record(made, level))
+    paths = write(Report((), tuple(pictures)), given.out, ["png", "pdf", "svg"])
+    for path in paths:
         remark(f"wrote {path}")
+    if given.json:
+        print_json({"dataset": given.dataset, "strips": records, "files": [str(path) for path in paths]})
+
+
+def strips_record(made: Sequence[Strip], sigma: float) -> dict[str, Any]:
+    """What is in a figure, as plain values: of each picture the range of its pixels."""
+    from bench.report.figures.denoised_images import shown_ranges
+
+    own = shown_ranges(made)
+    pictures = [
+        {
+            "image": int(strip.title.removeprefix("image ")),
+            "picture": what,
+            "least": float(pixels.min()),
+            "most": float(pixels.max()),
+            "shown": list(own.get(what, (0.0, 1.0))),
+        }
+        for strip in made
+        for what, pixels in strip.pictures
+    ]
+    return {"sigma": sigma, "pictures": pictures}

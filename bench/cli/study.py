@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import options
-from bench.cli.output import print_json, remark, results, resumable, stdout
+from bench.cli.output import listing, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
 from bench.types.errors import StoreError, TrainingError, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bench.cli.jobs import Failure
     from bench.cli.study_file import Item, Study
+    from bench.report.formats.terminal import TerminalTable
     from bench.runs.certify import Job
 
 ENDING_SECONDS = 20.0  # that an interrupted stage has to save its checkpoint
@@ -356,7 +355,7 @@ def _show(made: Study, chosen: Sequence[Item], cut: Sequence[Sequence[Item]], *,
     stdout().print(f"{counts};  about {duration(record['seconds_left'])} left{besides}")
 
 
-def _table(made: Study, rows: Sequence[dict[str, Any]], numbers: dict[str, int], *, dry_run: bool) -> Table:
+def _table(made: Study, rows: Sequence[dict[str, Any]], numbers: dict[str, int], *, dry_run: bool) -> TerminalTable:
     from bench.report.units import MISSING, duration
 
     def seconds(value: float | None) -> str:
@@ -372,4 +371,4 @@ def _table(made: Study, rows: Sequence[dict[str, Any]], numbers: dict[str, int],
         )
         for row in rows
     ]
-    return results(title, columns, cells, words=4 if dry_run else 3, whole=True)
+    return listing(title, columns, cells, words=4 if dry_run else 3)

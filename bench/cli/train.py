@@ -56,14 +56,19 @@ class TrainOptions:
     dataset: options.TrainDataset = None
     data_root: options.DataRoot = None
     class_order: options.ClassOrder = None
-    preset: Annotated[str | None, typer.Option(help="Named hyper-parameters.", show_default="the dataset's own")] = None
-    sigma: options.TrainSigma = None
-    init: Annotated[Path | None, typer.Option(help="Weights to start from.", show_default="none", callback=at_home)] = (
+    size: Annotated[
+        int | None, options.images(help="Side of the images, pixels.", show_default="the preset's or the dataset's own")
+    ] = None
+    preset: Annotated[str | None, options.network(help="Named hyper-parameters.", show_default="the dataset's own")] = (
         None
     )
+    sigma: options.TrainSigma = None
+    init: Annotated[
+        Path | None, options.network(help="Weights to start from.", show_default="none", callback=at_home)
+    ] = None
     out: Annotated[
         Path | None,
-        typer.Option(
+        options.output(
             help="Folder of this training run.",
             show_default="results/train/METHOD-STAGE-DATASET[-sSIGMA]",
             callback=at_home,
@@ -71,8 +76,8 @@ class TrainOptions:
     ] = None
     overrides: options.TrainSettings = None
     device: options.TrainDevice = "auto"
-    seed: Annotated[int, typer.Option(help="Seed of initialisation, order, noise and augmentation.")] = 0
-    resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if there is one.")] = True
+    seed: Annotated[int, options.computing(help="Seed of initialisation, order, noise and augmentation.")] = 0
+    resume: Annotated[bool, options.output(help="Go on from the folder's checkpoint, if there is one.")] = True
     dry_run: options.DryRun = False
     json: options.Json = False
 
@@ -88,8 +93,9 @@ def train(given: TrainOptions) -> None:
     from bench.runs.execution.environment import parse_devices
     from bench.types import TrainRequest
     from bench.types.errors import UsageError
-    from bench.types.limits import SIGMA, check_seed, check_within
+    from bench.types.limits import SIDE, SIGMA, check_seed, check_within
 
+    check_within("--size", given.size, 1, SIDE)
     check_within("--sigma", given.sigma, *SIGMA)
     check_seed(given.seed)
 
@@ -115,6 +121,7 @@ def train(given: TrainOptions) -> None:
         dataset=dataset,
         data_root=given.data_root,
         class_order=given.class_order and read_class_order(given.class_order),
+        size=given.size,
         preset=given.preset or "",
         sigma=given.sigma,
         init=given.init,

@@ -55,14 +55,14 @@ def show_cost(record: Mapping[str, Any]) -> None:
     )
     rows = [(each["name"], f"{each['images_per_second']:,.0f}", f"{each['gpu_hours']:,.1f}") for each in record["gpus"]]
     title = f"on one GPU at {SHARE:.0%} of its bf16 peak (assumed)"
-    screen.print(listing(title, ("GPU", "images/s", "GPU-hours"), rows, words=1, centred=False))
+    screen.print(listing(title, ("GPU", "images/s", "GPU-hours"), rows, words=1))
     columns = ("processes", "weights", "gradients", "moments", "activations", "inputs", "total")
     kinds = (("weights",), ("gradients",), ("optimiser",), ("activations",), ("features", "images"), ("total",))
     needed = [
         (str(row["processes"]), *(f"{sum(row[key] for key in keys) / GIB:.2f}" for keys in kinds))
         for row in record["memory"]
     ]
-    screen.print(listing("GiB a process, tensors alone", columns, needed, words=0, centred=False))
+    screen.print(listing("GiB a process, tensors alone", columns, needed, words=0))
     images = "random images, nothing decoded" if record["synthetic"] else "decoded and augmented"
     screen.print(
         f"the loader must give each GPU its images/s above; here {loader['gives']:,.0f}/s ({images}, "

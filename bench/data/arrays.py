@@ -48,6 +48,13 @@ class ArrayDataset:
         pixels = self.values[at].astype(np.float32) / np.float32(self.top)
         return Image(operator.index(index), pixels, int(self.labels[at]), pixel_fingerprint(pixels))
 
+    def decoded(self, index: int) -> Octets:
+        """The image as bytes, (H, W, C)."""
+        stored = self.values[self._position(index)]
+        if self.top != 255 or stored.dtype != np.uint8:
+            stored = np.rint(stored.astype(np.float32) / np.float32(self.top) * 255).astype(np.uint8)
+        return np.ascontiguousarray(stored.transpose(1, 2, 0))
+
     def label(self, index: int) -> int:
         """The true class."""
         return int(self.labels[self._position(index)])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from bench.data.centre_crops import CentreCrop
 from bench.data.subset import pixel_fingerprint
 from bench.types import Dataset, Image
 from bench.types.errors import DataError
@@ -31,10 +32,13 @@ class CheckedDataset:
     notes: tuple[str, ...] = field(init=False)
     preprocessing: str = field(init=False)
     class_order: str = field(init=False)  # "" where there was nothing to choose
+    crop: CentreCrop | None = field(init=False)  # of images that are cut from larger pictures
 
     def __post_init__(self) -> None:
         source = self.source
         self.split, self.preprocessing = self._text("split"), self._text("preprocessing")
+        crop = getattr(source, "crop", None) if hasattr(source, "decoded") else None
+        self.crop = crop if isinstance(crop, CentreCrop) else None
         self.class_order = str(getattr(source, "class_order", ""))  # of images that have only one, not said
         self.class_names, self.notes = tuple(map(str, source.class_names)), tuple(map(str, source.notes))
         sides: Any = source.shape
@@ -71,6 +75,21 @@ class CheckedDataset:
                     "a new run",
                 )
         return replace(image, index=index, pixels=pixels, label=label)
+
+    def decoded(self, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The whole picture, (H, W, C); where the dataset has no other, the image's own pixels."""
+        import numpy as np
+
+        whole = getattr(self.source, "decoded", None)
+        if whole is None:
+            pixels = self._pixels(index, self.source[index].pixels).transpose(1, 2, 0)
+            stored: np.ndarray[Any, np.dtype[np.uint8]] = np.rint(pixels * 255).astype(np.uint8)
+            return stored
+        found = whole(index)
+        right = isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.ndim == 3
+        if not right or found.shape[2] != self.shape[0] or (self.crop is None and found.shape[:2] != self.shape[1:]):
+            raise self._error(index, f"expected a picture (H, W, {self.shape[0]}) of bytes, got {type(found).__name__}")
+        return np.ascontiguousarray(found)
 
     def label(self, index: int) -> int:
         """The true class, without decoding the image."""

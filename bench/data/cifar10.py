@@ -13,6 +13,7 @@ from bench.data.array_files import Arrays
 from bench.data.arrays import ArrayDataset, spans
 from bench.data.cache import DOWNLOAD, cache_dir, fetch_archive, may_download
 from bench.data.cifar_batches import BATCH, FOLDERS, RECORD, Batch, find_batch, read_archived, read_batch
+from bench.data.cifar_pictures import PREPROCESSING, find_pictures, read_pictures
 from bench.data.packed_files import read_packed
 from bench.data.pictures import Labelled, decode
 from bench.types import DatasetSource, PublishedLogs
@@ -42,6 +43,7 @@ def open_cifar10(root: Path | None, size: int | None, split: str) -> ArrayDatase
 
     Its length is the official one even where the files hold less: index 1500 is the same image everywhere. The official
     archives are read as they are; Parquet and NumPy files count where they hold the official images in their order.
+    JPEGs of the images, in a tar or a folder, are read too, for training; they go by another preprocessing.
     Source: Krizhevsky 2009; python and binary version.
     Raises: DataError for missing, torn, corrupt or unsafe files, another size, or another split.
     """
@@ -50,7 +52,14 @@ def open_cifar10(root: Path | None, size: int | None, split: str) -> ArrayDatase
     if split not in STEMS:
         raise DataError(f"cifar10 has the splits 'train' and 'test', got {split!r}")
     stems = STEMS[split]
+    root = _root(root)
+    pictures = find_pictures(root, split)
+    if pictures is not None and not _has_batches(root, stems):
+        return _from_pictures(pictures, split)
     batches = _batches(root, stems, split)
+    if pictures is not None and split == "train" and any(len(batch.labels) < BATCH for batch in batches):
+        # Nothing trains on parts of batches; an exact test image is better than none.
+        return _from_pictures(pictures, split)
     covered = tuple(range(k * BATCH, k * BATCH + len(batch.labels)) for k, batch in enumerate(batches))
     labels = np.concatenate([batch.labels for batch in batches])
     length = BATCH * len(stems)
@@ -67,9 +76,41 @@ def open_cifar10(root: Path | None, size: int | None, split: str) -> ArrayDatase
     )
 
 
-def _batches(root: Path | None, stems: tuple[str, ...], split: str) -> list[Batch]:
+def _has_batches(root: Path, stems: tuple[str, ...]) -> bool:
+    """Whether official files are there, or a part of them."""
+    if root.is_file():
+        return False
+    folders = (root, *(root / name for name in FOLDERS))
+    return any(find_batch(folder, stem) for folder in folders for stem in stems) or any(
+        (root / name).is_file() for name in ARCHIVES
+    )
+
+
+def _from_pictures(place: Path, split: str) -> ArrayDataset:
+    """The split from JPEGs of its images: the official labels, but not the exact pixels.
+
+    Raises: DataError where they are not all there, or of other labels.
+    """
+    length = len(STEMS[split]) * BATCH
+    values, labels = read_pictures(place, split, length)
+    if hashlib.sha256(labels.tobytes()).hexdigest() != LABELS_SHA256[split]:
+        raise DataError(f"{str(place)!r} does not have CIFAR-10's official {split} labels in order; fetch it again")
+    return ArrayDataset(
+        name="cifar10",
+        split=split,
+        values=values,
+        labels=labels,
+        top=255,
+        class_names=CLASSES,
+        length=length,
+        covered=(range(length),),
+        notes=(f"{place.name} holds JPEGs: these are not the exact pixels of CIFAR-10's {split} images",),
+        preprocessing=PREPROCESSING,
+    )
+
+
+def _batches(root: Path, stems: tuple[str, ...], split: str) -> list[Batch]:
     """The split's batches, from the first form that is there."""
-    root = _root(root)
     if root.is_file() and root.name.endswith((".tar.gz", ".tgz")):
         return read_archived(root, stems)
     for folder in (root, *(root / name for name in FOLDERS)):

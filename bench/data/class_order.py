@@ -90,17 +90,24 @@ def natural_order(names: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def open_source(
-    source: DatasetSource, root: Path | None, size: int | None, split: str, class_order: ClassOrder | None
+    source: DatasetSource,
+    root: Path | None,
+    size: int | None,
+    split: str,
+    class_order: ClassOrder | None,
+    preprocessing: str | None = None,
 ) -> Dataset:
-    """A split of a dataset, its classes in the order asked for.
+    """A split of a dataset, its classes in the order and its pixels made in the way asked for.
 
-    Raises: DataError for an order of classes that are in a published one.
+    Raises: DataError for an order of classes that are in a published one, or a way where there is none to choose.
     """
-    if class_order is None:
-        return source.open(root, size, split)
-    if not source.takes_class_order:
+    if class_order is not None and not source.takes_class_order:
         raise DataError(f"dataset {source.name!r} has its classes in one order; leave --class-order out")
-    return source.open(root, size, split, class_order)
+    if preprocessing is not None and preprocessing not in source.preprocessings:
+        known = f"expected one of {', '.join(source.preprocessings)}" if source.preprocessings else "leave it out"
+        raise DataError(f"dataset {source.name!r} has no --preprocessing {preprocessing!r}; {known}")
+    words = () if class_order is None else (class_order,)
+    return source.open(root, size, split, *words, **({"preprocessing": preprocessing} if preprocessing else {}))
 
 
 def _natural_key(name: str) -> list[int | str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bench.data.array_files import Arrays
 from bench.data.arrays import ArrayDataset
+from bench.data.centre_crops import CentreCrop
 from bench.data.class_order import ordered_classes
+from bench.data.file_lists import list_classes
 from bench.data.packed_files import FORMS, read_packed, splits_of
-from bench.data.pictures import Encoded, Labelled, PictureDataset, Stored, class_files, picture_size, visible_folders
+from bench.data.pictures import Encoded, Labelled, PictureDataset, picture_size, visible_folders
 from bench.types import ClassOrder, Dataset, DatasetSource
 from bench.types.errors import DataError
 
@@ -30,19 +33,19 @@ def open_folder(root: Path | None, size: int | None, split: str, class_order: Cl
     found = _read(root, split)
     if isinstance(found, Arrays):
         return _array_dataset(found, size, split, class_order, str(root))
-    labels, names, word, notes = _classes([image.label for image in found.stored], found, class_order, str(root))
-    stored = [
-        image if image.label == label else image.relabelled(label)
-        for image, label in zip(found.stored, labels, strict=True)
-    ]
+    own = [image.label for image in found.stored]
+    labels, names, word, notes = _classes(own, found, class_order, str(root))
+    stored = found.stored
+    if labels != own:
+        stored = tuple(image.relabelled(label) for image, label in zip(stored, labels, strict=True))
     return PictureDataset(
         name="folder",
         split=split,
-        stored=tuple(stored),
+        stored=stored,
         class_names=names,
-        resize=size,
+        crop=None if size is None else CentreCrop("resize", size, size),
         side=(size, size) if size is not None else _one_size(stored),
-        preprocessing="none" if size is None else f"resize{size}-crop{size}",
+        preprocessing="none" if size is None else CentreCrop("resize", size, size).name,
         notes=(*found.notes, *notes),
         class_order=word,
     )
@@ -81,16 +84,12 @@ def _read_any(root: Path | None, split: str) -> Labelled | Arrays:
 def _from_folders(root: Path, split: str) -> Labelled:
     top = _split_folder(root, split)
     names = _class_names(top)
-    stored: list[Stored] = []
-    skipped: list[Path] = []
-    for label, name in enumerate(names):
-        images, others = class_files(top / name)
-        if not images:
-            raise DataError(f"class folder {str(top / name)!r} has no image; remove it, or fill it: it takes a label")
-        stored += (Stored(label, path) for path in images)
-        skipped += others
-    notes = (f"{len(skipped)} files are no images by their suffix, the first {str(skipped[0])!r}",) if skipped else ()
-    return Labelled(tuple(stored), names, sorted=True, notes=notes)
+    stored = list_classes(top, names)
+    if (empty := stored.empty()) is not None:
+        raise DataError(f"class folder {str(top / empty)!r} has no image; remove it, or fill it: it takes a label")
+    skipped, first = stored.others
+    notes = (f"{skipped} files are no images by their suffix, the first {first!r}",) if skipped else ()
+    return Labelled(stored, names, sorted=True, notes=notes)
 
 
 def _classes(
@@ -182,7 +181,7 @@ def _class_names(top: Path) -> tuple[str, ...]:
     return names
 
 
-def _one_size(stored: list[Encoded]) -> tuple[int, int]:
+def _one_size(stored: Sequence[Encoded]) -> tuple[int, int]:
     first = picture_size(stored[0])
     for other in stored[1:]:
         size = picture_size(other)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.data.centre_crops import named_crop
 from bench.data.imagenet_layout import Layout, read_layout
 from bench.data.pictures import PictureDataset, picture_size
 from bench.types import DatasetSource, PublishedLogs
 from bench.types.errors import DataError
 
-RESIZED = 256  # short side before the crop
 CROPS = (224, 256)
+# The first is Cohen et al. 2019's and that of their successors; methods of other pixels name their own.
+PREPROCESSINGS = tuple(f"{way}{side}" for way in ("resize256-crop", "bicubic256-crop") for side in CROPS) + tuple(
+    f"short{side}-box-bicubic" for side in CROPS
+)
 OFFICIAL = {"test": 50_000, "train": 1_281_167}
 
 
-def open_imagenet(root: Path | None, size: int | None, split: str) -> PictureDataset:
+def open_imagenet(
+    root: Path | None, size: int | None, split: str, *, preprocessing: str | None = None
+) -> PictureDataset:
     """Validation images ("test", or "val" by its own name) or training images, as RGB crops of 224 or 256.
 
-    Short side to 256 (bilinear), centre crop. Differs: images named <label>_<wnid>_<name> that are 224x224 already are
-    taken as they are, "precropped224".
-    Source: Russakovsky et al. 2015; the test transform of Cohen et al. 2019; crop 256 as Xiao et al. 2023 (DensePure).
+    Without a preprocessing: short side to 256 (bilinear), centre crop. Differs: images named <label>_<wnid>_<name> that
+    are 224x224 already are taken as they are, whatever is asked for: "precropped224".
+    Source: Russakovsky et al. 2015; bench.data.centre_crops has those of the crops.
     Raises: DataError for missing classes, labels or images, for labels that disagree, or for another size.
     """
     if root is None:
@@ -33,25 +39,25 @@ def open_imagenet(root: Path | None, size: int | None, split: str) -> PictureDat
         )
     if split not in ("test", "val", "train"):
         raise DataError(f"imagenet has the splits 'test' (its validation set) and 'train', got {split!r}")
-    crop = CROPS[0] if size is None else size
-    if crop not in CROPS:
-        raise DataError(
-            f"imagenet is cropped to {CROPS[0]} or {CROPS[1]} of a short side of {RESIZED}, got size {size}"
-        )
+    if size not in (None, *CROPS):
+        raise DataError(f"imagenet is cropped to {CROPS[0]} or {CROPS[1]}, got size {size}")
+    crop = named_crop(preprocessing or PREPROCESSINGS[0], PREPROCESSINGS)
+    crop = crop if size is None else crop.of_side(size)
     part = "train" if split == "train" else "test"
     names, descriptions = official_classes()
     layout = read_layout(root, part, names)
     cropped = layout.named and picture_size(layout.stored[0]) == (224, 224)
-    if cropped and crop != 224:
+    if cropped and size not in (None, 224):
         raise DataError(f"{layout.stored[0]} is cropped to 224x224 already, got size {size}; leave the size out")
+    side = 224 if cropped else crop.side
     return PictureDataset(
         name="imagenet",
         split=part,
         stored=layout.stored,
         class_names=descriptions,
-        resize=None if cropped else RESIZED,
-        side=(crop, crop),
-        preprocessing="precropped224" if cropped else f"resize{RESIZED}-crop{crop}",
+        crop=None if cropped else crop,
+        side=(side, side),
+        preprocessing="precropped224" if cropped else crop.name,
         notes=_notes(layout, part),
     )
 
@@ -90,6 +96,7 @@ IMAGENET = DatasetSource(
     num_classes=1000,
     shape=(3, CROPS[0], CROPS[0]),
     crop=CROPS[0],
+    preprocessings=PREPROCESSINGS,
     images=OFFICIAL,
     radii=tuple(0.5 * k for k in range(6)),  # 0 to 2.5: Lei et al., ICLR 2025, Table 1
     statistics=(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bench.data.array_files import Arrays
+from bench.data.file_lists import list_classes
 from bench.data.imagenet_labels import SUFFIXES, labels_beside
 from bench.data.packed_files import packed_files, read_packed
 from bench.data.parquet import Cell
@@ -26,7 +27,7 @@ _WNID = re.compile(r"n[0-9]{8}")
 class Layout:
     """Images with their labels, in order."""
 
-    stored: tuple[Encoded, ...]
+    stored: Sequence[Encoded]
     order: str  # "class" (by wnid, then file name), "file name", or "file" (as packed files have them)
     named: bool = False  # label and wnid stand in each file's name
     notes: tuple[str, ...] = ()
@@ -125,13 +126,10 @@ def _from_class_folders(folder: Path, found: Sequence[str], wnids: Sequence[str]
         )
     if extra:
         raise DataError(f"{str(folder)!r} has the folder {extra[0]!r}, no ImageNet-1k class; move it away")
-    stored: list[Stored] = []
-    for label, wnid in enumerate(wnids):
-        images, _ = class_files(folder / wnid, SUFFIXES)
-        if not images:
-            raise DataError(f"class folder {str(folder / wnid)!r} has no image; fetch it again")
-        stored += (Stored(label, path) for path in images)
-    return Layout(tuple(stored), "class")
+    stored = list_classes(folder, wnids, SUFFIXES)
+    if (empty := stored.empty()) is not None:
+        raise DataError(f"class folder {str(folder / empty)!r} has no image; fetch it again")
+    return Layout(stored, "class")
 
 
 def _from_tar(path: Path, wnids: Sequence[str]) -> Layout:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import operator
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bench.data.centre_crops import CentreCrop
 from bench.data.subset import pixel_fingerprint
 from bench.types import Image
 from bench.types.errors import DataError
@@ -51,7 +52,7 @@ class Encoded(Protocol):
 class Labelled:
     """The images of a split, and the classes that their labels count."""
 
-    stored: tuple[Encoded, ...]
+    stored: Sequence[Encoded]
     names: tuple[str, ...]  # by label; empty where only numbers are known
     sorted: bool = False  # the names stand in text order, because nothing says in which order they should
     notes: tuple[str, ...] = ()
@@ -102,9 +103,9 @@ class PictureDataset:
 
     name: str
     split: str
-    stored: tuple[Encoded, ...]
+    stored: Sequence[Encoded]
     class_names: tuple[str, ...]
-    resize: int | None  # the short side after resizing; None: the images are already of that shape
+    crop: CentreCrop | None  # None: the images are taken as they are
     side: tuple[int, int]  # (H, W), of the centre crop where there is one
     preprocessing: str
     notes: tuple[str, ...] = ()  # what a reader of the numbers must know of the files
@@ -122,15 +123,19 @@ class PictureDataset:
     def __getitem__(self, index: int) -> Image:
         stored = self._at(index)
         picture = decode(stored)
-        if self.resize is not None:
-            picture = resize_and_crop(picture, self.resize, self.side)
-        elif (picture.height, picture.width) != self.side:
-            raise DataError(
-                f"{stored} is {picture.width}x{picture.height}, the others are {self.side[1]}x{self.side[0]}; "
-                "give images of one size, or of one kind of preprocessing"
-            )
+        if self.crop is not None:
+            picture = self.crop.of(picture)
+        self._check_side(stored, picture.height, picture.width)
         pixels = to_pixels(picture)
         return Image(operator.index(index), pixels, stored.label, pixel_fingerprint(pixels))
+
+    def decoded(self, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The whole picture of the file, (H, W, 3): what views for training are cut from."""
+        stored = self._at(index)
+        values = np.asarray(decode(stored), dtype=np.uint8)
+        if self.crop is None:
+            self._check_side(stored, values.shape[0], values.shape[1])
+        return values
 
     def label(self, index: int) -> int:
         """The true class, from the layout."""
@@ -139,6 +144,13 @@ class PictureDataset:
     def digest(self, index: int) -> str:
         """sha256 of the image file's bytes."""
         return hashlib.sha256(self._at(index).read()).hexdigest()
+
+    def _check_side(self, stored: Encoded, height: int, width: int) -> None:
+        if (height, width) != self.side:
+            raise DataError(
+                f"{stored} is {width}x{height}, the others are {self.side[1]}x{self.side[0]}; "
+                "give images of one size, or of one kind of preprocessing"
+            )
 
     def _at(self, index: int) -> Encoded:
         index = operator.index(index)
@@ -152,8 +164,11 @@ def decode(stored: Encoded) -> Picture:
 
     Raises: DataError if the file is corrupt, or has more than 8 bits a channel.
     """
+    # torchvision's JPEG decoder gave the same bytes a quarter sooner, and is deprecated from version 0.29 on.
     with _opened(stored, io.BytesIO(stored.read())) as picture:
         picture.load()
+        if picture.mode == "RGB":
+            return picture  # closing it closes the file alone
         if not _deep(picture.mode):
             return picture.convert("RGB")
         mode = picture.mode
@@ -179,24 +194,6 @@ def _opened(stored: Encoded, source: Path | io.BytesIO) -> Iterator[Picture]:
             yield picture
     except (*_CORRUPT, PIL.Image.DecompressionBombError) as error:
         raise DataError(f"{stored} cannot be decoded: {_one_line(error)}; fetch it again") from None
-
-
-def resize_and_crop(picture: Picture, short: int, side: tuple[int, int]) -> Picture:
-    """Short side to `short` (bilinear, antialiased), then the centre (H, W).
-
-    Source: torchvision's Resize and CenterCrop on PIL images, the field's ImageNet test transform (Cohen et al. 2019);
-    equal to them to the byte (tests/bench/data/test_pictures.py).
-    """
-    import PIL.Image
-
-    width, height = picture.size
-    if min(width, height) != short:
-        # The long side is cut, not rounded, as torchvision does.
-        wide, high = (int(short * width / height), short) if height <= width else (short, int(short * height / width))
-        picture = picture.resize((wide, high), PIL.Image.Resampling.BILINEAR)
-    high, wide = side
-    top, left = round((picture.height - high) / 2.0), round((picture.width - wide) / 2.0)
-    return picture.crop((left, top, left + wide, top + high))
 
 
 def to_pixels(picture: Picture) -> np.ndarray[Any, np.dtype[np.float32]]:

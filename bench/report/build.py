@@ -129,10 +129,11 @@ def build(
     )
 
 
-def write(report: Report, out: Path, formats: Sequence[str]) -> list[Path]:
+def write(report: Report, out: Path, formats: Sequence[str], notes: str = "short") -> list[Path]:
     """The report's files in that folder: report.md, .csv, .json, .tex, .html, and each figure as png, pdf or svg.
 
-    Each file appears whole or not at all; one of the same name is replaced.
+    Each file appears whole or not at all; one of the same name is replaced. `notes`: below LaTeX tables: short, full
+    or none.
     Raises: ReportError for a format that is not known, or a folder that cannot be written.
     """
     unknown = [each for each in formats if each not in FORMATS]
@@ -151,13 +152,13 @@ def write(report: Report, out: Path, formats: Sequence[str]) -> list[Path]:
             else:
                 made.append(out / f"report.{each}")
                 # What JSON may hold and UTF-8 may not, half a pair of surrogates, is written as its escape.
-                atomic_write(made[-1], _text(report, each).encode(errors="backslashreplace"))
+                atomic_write(made[-1], _text(report, each, notes).encode(errors="backslashreplace"))
     except OSError as error:
         raise ReportError(f"cannot write {str(out)!r}: {error.strerror}; give --out another folder") from error
     return made
 
 
-def _text(report: Report, form: str) -> str:
+def _text(report: Report, form: str, notes: str) -> str:
     match form:
         case "md":
             return markdown(report.tables)
@@ -168,7 +169,7 @@ def _text(report: Report, form: str) -> str:
         case "tex":
             from bench.report.formats.latex import latex
 
-            return latex(report.tables)
+            return latex(report.tables, notes)
     from bench.report.formats.html import page
 
     shown = report.explore() if report.explore else None

@@ -108,16 +108,18 @@ def bootstrap(
         raise ValueError("a bootstrap needs at least one image")
     kinds, counts = np.unique(values, return_counts=True)
     generator = np.random.default_rng(seed)
-    if len(kinds) <= 64:  # drawing images with replacement is drawing how often each value comes
-        means = generator.multinomial(values.size, counts / values.size, size=draws) @ kinds / values.size
-    else:
+    if len(kinds) > 64:
+        from scipy.stats import bootstrap as resampled
+
         step = max(1, 4_000_000 // values.size)  # draws held at a time: 32 MB
-        means = np.concatenate(
-            [
-                values[generator.integers(values.size, size=(min(step, draws - first), values.size))].mean(axis=1)
-                for first in range(0, draws, step)
-            ]
-        )
+        found = resampled(
+            (values,), np.mean, n_resamples=draws, batch=step, confidence_level=confidence, method="percentile",
+            rng=generator,
+        ).confidence_interval  # fmt: skip
+        return float(found.low), float(found.high)
+    # To draw images with replacement is to draw how often each value comes: scipy draws every image by itself, 300
+    # times as long for the three values of 5 000 images (0.5 s against 1.6 ms a radius).
+    means = generator.multinomial(values.size, counts / values.size, size=draws) @ kinds / values.size
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

@@ -61,6 +61,7 @@ class Job:
     indices: tuple[int, ...]
     weights: Mapping[str, WeightsFile]
     class_order: ClassOrder | None = None  # as it was asked for
+    preprocessing: str | None = None  # to open with; images that are cropped already stay as they are
     notes: tuple[str, ...] = ()  # what the user should know of the images, and of the normaliser
     table_radii: tuple[float, ...] = ()  # l2, of a stranger's dataset that states them: no report can ask for its file
     given: Mapping[int, Row] = field(default_factory=dict)  # top-up: rows of fewer copies, by index; theirs are kept
@@ -73,7 +74,7 @@ def open_dataset(job: Job) -> CheckedDataset:
     Raises: DataError where it is another dataset by now, or on this machine.
     """
     spec = job.spec
-    found = registry.open_dataset(job.dataset, job.data_root, job.size, spec.split, job.class_order)
+    found = registry.open_dataset(job.dataset, job.data_root, job.size, spec.split, job.class_order, job.preprocessing)
     for what in ("name", "split", "shape", "preprocessing", "class_order"):
         now, planned = getattr(found, what), spec.dataset if what == "name" else getattr(spec, what)
         if now != planned:

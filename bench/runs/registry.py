@@ -81,7 +81,12 @@ def converter(name: str) -> Converter:
 
 @lru_cache(maxsize=2)
 def open_dataset(
-    name: str, root: Path | None, size: int | None, split: str, class_order: ClassOrder | None = None
+    name: str,
+    root: Path | None,
+    size: int | None,
+    split: str,
+    class_order: ClassOrder | None = None,
+    preprocessing: str | None = None,
 ) -> CheckedDataset:
     """A split of the dataset of that name, images cropped to `size` and checked; the last ones opened are kept.
 
@@ -90,7 +95,8 @@ def open_dataset(
     Raises: DataError.
     """
     source = dataset(name)
-    return CheckedDataset(open_source(source, root, size, split, class_order), identity(name, source.name))
+    opened = open_source(source, root, size, split, class_order, preprocessing)
+    return CheckedDataset(opened, identity(name, source.name))
 
 
 def is_file(name: str) -> bool:

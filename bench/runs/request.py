@@ -46,6 +46,7 @@ class RunRequest:
     download: bool = False
     size: int | None = None  # None: the method's own
     class_order: ClassOrder | None = None  # None: there is nothing to choose
+    preprocessing: str | None = None  # None: the method's own, else the dataset's
     certifier: str = "cohen"  # or another of CERTIFIERS
     radii: tuple[float, ...] = ()  # l2; where images that may stop get verdicts
     mode: str | None = None  # "table" or "deploy", where images may stop; None: "table"
@@ -65,11 +66,15 @@ def plan(request: RunRequest, opened: Opened | None = None) -> list[Job]:
     source = registry.dataset(request.dataset)
     jobs: list[Job] = []
     for name, method in methods.items():
-        size = _side(request, source, method)
-        key = (request.dataset, request.data_root, size, request.class_order, request.subset, request.limit)
+        own = method.preprocessing.get(source.name)  # a stranger's dataset of that name has no choice
+        pixels = request.preprocessing or (own if own in source.preprocessings else None)
+        # The name of a way has its side in it.
+        size = request.size if pixels else _side(request, source, method)
+        key = (request.dataset, request.data_root, size, pixels, request.class_order, request.subset, request.limit)
         if key not in opened:
-            opened[key] = _open(request, source, size)
-        dataset, words, images = opened[key].dataset, opened[key].words, opened[key].images
+            opened[key] = _open(request, source, size, pixels)
+        found = opened[key]
+        dataset, words, images = found.dataset, found.words, found.images
         kind = family(dataset.name)  # whose statistics, networks and settings are these images'
         if any(role.name == BUILT for role in method.roles):
             raise MethodError(f"{name} has a role {BUILT!r}, which stands for weights of no role; name it otherwise")
@@ -88,7 +93,7 @@ def plan(request: RunRequest, opened: Opened | None = None) -> list[Job]:
                 dataset=dataset.name,
                 split=dataset.split,
                 subset=words,
-                subset_fingerprint=opened[key].fingerprint,
+                subset_fingerprint=found.fingerprint,
                 images=len(images),
                 shape=dataset.shape,
                 preprocessing=dataset.preprocessing,
@@ -114,6 +119,7 @@ def plan(request: RunRequest, opened: Opened | None = None) -> list[Job]:
                 indices=tuple(images),
                 weights=files,
                 class_order=request.class_order,
+                preprocessing=pixels,
                 table_radii=source.radii if registry.is_file(request.dataset) and source.radii != RADII else (),
                 notes=(*dataset.notes, *(note for file in files.values() for note in file.notes), *remarks),
             )
@@ -223,8 +229,14 @@ class _Opened:
 Opened = dict[tuple[object, ...], _Opened]  # by what was asked for
 
 
-def _open(request: RunRequest, source: DatasetSource, size: int | None) -> _Opened:
-    dataset = registry.open_dataset(request.dataset, request.data_root, size, "test", request.class_order)
+def _open(request: RunRequest, source: DatasetSource, size: int | None, pixels: str | None) -> _Opened:
+    dataset = registry.open_dataset(request.dataset, request.data_root, size, "test", request.class_order, pixels)
+    if request.preprocessing not in (None, dataset.preprocessing):
+        sized = f" at size {size}" if size else ""
+        raise UsageError(
+            f"--preprocessing {request.preprocessing} cannot be had of these images{sized}, which are "
+            f"{dataset.preprocessing!r}; leave one of the two out, or give the original files"
+        )
     words, indices = parse_subset(request.subset or source.default_subset, len(dataset))
     if request.limit is not None and request.limit < len(indices):
         words, indices = f"{words},limit:{request.limit}", take(indices, request.limit)

@@ -32,7 +32,8 @@ class Image:
 class Dataset(Protocol):
     """Labelled images in a fixed order.
 
-    Where the order of the classes was to be chosen, an attribute `class_order` has the word for it, as in a spec.
+    Where the order of the classes was to be chosen, an attribute `class_order` has the word for it, as in a spec. Where
+    a method `decoded(index)` gives the whole picture as bytes, (H, W, C) uint8, views for training are cut from that.
     """
 
     name: str
@@ -74,12 +75,13 @@ class DatasetSource:
     title: str
     cite: str
     default_subset: str  # the field's own: "skip:20" for CIFAR-10
-    open: Callable[..., Dataset]  # (root, size, split), and the class order where it takes one
+    open: Callable[..., Dataset]  # (root, size, split), the class order where it takes one, preprocessing=... likewise
     num_classes: int | None = None  # known without opening it; None: depends on the folder
     shape: tuple[int, int, int] | None = None
     takes_class_order: bool = False
     side: Callable[[Path | None, str, int], int | None] | None = None  # (root, split, a method's wish): what to open at
     crop: int | None = None  # side of the centre crop of photographs that published networks take; None: no crop
+    preprocessings: tuple[str, ...] = ()  # by name: ways from a file to pixels that can be chosen, its own first
     images: Mapping[str, int] = field(default_factory=dict)  # split -> how many there are officially
     radii: tuple[float, ...] = RADII  # l2, ascending: where its tables are printed
     # Mean and standard deviation of each channel that networks for it are normalised by, pixels in [0, 1].

@@ -86,6 +86,7 @@ class TrainRequest:
     dataset: str
     data_root: Path | None
     class_order: ClassOrder | None = None  # of a dataset whose classes are in no published one
+    size: int | None = None  # side of the images; None: the preset's, else the dataset's own
     preset: str
     sigma: float | None  # None where the stage has no noise level (pre-training)
     init: Path | None  # weights to start from (the pre-trained network, for fine-tuning)
@@ -108,6 +109,9 @@ class Method:
     params: tuple[Param, ...] = ()
     roles: tuple[Role, ...] = ()
     size: Callable[[str], int | None] = lambda _dataset: None  # crop side that it wants; None: the dataset's own
+    preprocessing: Mapping[str, str] = field(
+        default_factory=dict
+    )  # dataset -> its authors' way; else the dataset's own
     declines: Callable[[str, tuple[int, int, int], int], str | None] = lambda _dataset, _shape, _classes: None
     # what a checkpoint tells of itself: role, {tensor name: shape}, {"arch": ...} -> params
     recognise: Callable[[str, Mapping[str, tuple[int, ...]], Mapping[str, Scalar]], Mapping[str, Scalar]] | None = None

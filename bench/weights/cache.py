@@ -43,12 +43,18 @@ def locate(entry: Entry, *, download: bool) -> Path | None:
         return _checked(entry, shipped, "install its package again")
     if exists(cached := _cached(entry)):
         return _checked(entry, cached, "delete it, and fetch or add it again")
-    for folder in filter(None, os.environ.get("RRCM_BENCH_WEIGHTS", "").split(os.pathsep)):
-        lying = Path(folder).expanduser() / (entry.filename or "")
-        # Another file of that name is no damage: everyone calls theirs checkpoint.pth.tar.
-        if exists(lying) and lying.is_file() and sha256_of(lying) == entry.sha256:
-            return lying
+    if lying := _in_folders(entry):
+        return lying
     return _fetch(entry, entry.url) if download and entry.url else None
+
+
+def lies_here(entry: Entry) -> bool:
+    """Whether `locate` would find the entry's file on this machine; in a place of its own it is not hashed for that."""
+    if entry.sha256 is None:
+        return False
+    if any(map(exists, (_cached(entry), *([entry.folder / entry.file] if entry.file is not None else [])))):
+        return True
+    return _in_folders(entry) is not None
 
 
 def add(
@@ -185,6 +191,15 @@ def _slot(entry: Entry) -> tuple[str, str, str, float | None]:
 
 def _cached(entry: Entry) -> Path:
     return cache_dir() / f"{entry.sha256}{Path(entry.filename or '').suffix}"
+
+
+def _in_folders(entry: Entry) -> Path | None:
+    for folder in filter(None, os.environ.get("RRCM_BENCH_WEIGHTS", "").split(os.pathsep)):
+        lying = Path(folder).expanduser() / (entry.filename or "")
+        # Another file of that name is no damage: everyone calls theirs checkpoint.pth.tar.
+        if exists(lying) and lying.is_file() and sha256_of(lying) == entry.sha256:
+            return lying
+    return None
 
 
 def _checked(entry: Entry, path: Path, advice: str) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.types import Method, WeightsFile
 from bench.types.errors import UsageError, WeightsError
 from bench.types.suggest import IN_BRACKETS, closest
-from bench.weights.cache import State, add, cache_dir, locate, remove, verify
+from bench.weights.cache import State, add, cache_dir, lies_here, locate, remove, verify
 from bench.weights.catalogue import Entry, catalogue, config_dir, find, user_problems
 from bench.weights.checkpoints import (
     Checkpoint,
@@ -50,6 +50,7 @@ __all__ = [
     "find",
     "identity",
     "inspect",
+    "lies_here",
     "load_tensors",
     "read_checkpoint",
     "remove",
@@ -60,6 +61,7 @@ __all__ = [
     "under",
     "unwrapped",
     "verify",
+    "whereabouts",
 ]
 
 # What a format of `{sigma:...}` may say: a width and a precision that fit a file's name.
@@ -160,7 +162,7 @@ def _given(method: Method, role: str, text: str, entries: Sequence[Entry], *, do
         raise UsageError(f"weights {role}={text!r}: these are for the role {entry.role!r}; give {entry.role}={text}")
     found = locate(entry, download=download)
     if found is None:
-        raise WeightsError(f"weights {name!r}: not on this machine ({_whereabouts(entry)}); give --weights {role}=PATH")
+        raise WeightsError(f"weights {name!r}: not on this machine ({whereabouts(entry)}); give --weights {role}=PATH")
     return _listed(entry, role, found) if key in ("", entry.key or "") else _unlisted(method, role, found, key, ())
 
 
@@ -369,19 +371,25 @@ def _default(known: Sequence[Entry], role: str) -> Entry | None:
 
 
 def _missing(method: Method, dataset: str, sigma: float, missing: Mapping[str, Sequence[Entry]]) -> str:
-    known = "; ".join(f"{e.name!r} ({_whereabouts(e)})" for role in missing for e in missing[role])
+    known = "; ".join(f"{e.name!r} ({whereabouts(e)})" for role in missing for e in missing[role])
+    here = (
+        "none is taken unless named" if any(lies_here(e) for role in missing for e in missing[role]) else "none is here"
+    )
     ways = [" ".join(f"--weights {role}=PATH" for role in missing), "`rrcm-bench weights add`"]
     if method.train:
         ways.append(f"`rrcm-bench train {method.name}`")
     return (
-        f"{method.name} on {dataset} at sigma {sigma:g} needs weights for {' and '.join(map(repr, missing))}, none is "
-        f"here; known: {known or 'none'}; give {', or '.join(ways)}, or measure cost alone with --random-weights"
+        f"{method.name} on {dataset} at sigma {sigma:g} needs weights for {' and '.join(map(repr, missing))}, {here}; "
+        f"known: {known or 'none'}; give {', or '.join(ways)}, or measure cost alone with --random-weights"
     )
 
 
-def _whereabouts(entry: Entry) -> str:
-    if entry.url:
+def whereabouts(entry: Entry) -> str:
+    """Whether the entry's file is on this machine, and how to get it where it is not."""
+    if lies_here(entry):
+        return "here" if entry.default else f"here, taken only by --weights {entry.role}={entry.name}"
+    if entry.url and entry.sha256:
         return f"--download fetches {entry.url}"
-    if entry.page:
-        return f"fetch it by hand, {entry.page}"
-    return "its file is gone"
+    if entry.page or entry.url:
+        return f"fetch it by hand, {entry.page or entry.url}"
+    return "its file is gone" if entry.sha256 else "no address is known"

@@ -1,7 +1,6 @@
-"""Views of images for training: the usual ones for colour images, and small analogues for 8x8 grey digits.
+"""Augmentations by name, those of 8x8 grey digits, and mixing; views of colour pictures are in views.py.
 
-A colour view maps a PIL image to a PIL image and draws from the global generators, so it is only called inside
-`rng.seeded_globals`. A digits view maps a whole batch at once and draws from the generator that it is given.
+A digits view maps a whole batch at once and draws from the generator that it is given.
 """
 
 from __future__ import annotations
@@ -9,81 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-View = Callable[[Any], Any]  # PIL image -> PIL image
 BatchView = Callable[[Tensor, torch.Generator], Tensor]  # (B, C, H, W) in [0, 1] -> the same
 
 Name = Literal[
     "none", "flip", "crop_flip", "resized_crop_flip", "strong", "rand_augment", "moco", "digits", "digits_moco"
 ]
 THREE_VIEWS = ("moco", "digits_moco")  # the image itself, and two of it to be contrasted with other images
-
-
-def colour_views(name: Name, size: int) -> tuple[View, ...] | None:
-    """The views of one colour image that an augmentation makes, or None where it works on batches.
-
-    "flip": horizontal flip. "crop_flip": random crop with padding size / 8, flip (Cohen et al. 2019 for CIFAR-10).
-    "resized_crop_flip": random resized crop, flip (the same, for ImageNet). "strong": crop scale 0.4-1, bicubic, flip.
-    "rand_augment": Cubuk et al. 2020 as timm's rand-m9-mstd0.5-inc1, after a resized crop and a flip.
-    "moco": three views: the flipped image, and the two asymmetric ones of Chen et al. 2021 (BYOL's recipe).
-    Differs: views are cut from the data set's own square crop, not from the whole file.
-    """
-    from torchvision.transforms import v2
-
-    flip = v2.RandomHorizontalFlip()
-    bicubic = v2.InterpolationMode.BICUBIC
-    crops: dict[str, list[Any]] = {
-        "flip": [flip],
-        "crop_flip": [v2.RandomCrop(size, padding=size // 8), flip],
-        "resized_crop_flip": [v2.RandomResizedCrop(size, antialias=True), flip],
-        "strong": [v2.RandomResizedCrop(size, scale=(0.4, 1.0), interpolation=bicubic, antialias=True), flip],
-    }
-    if name in crops:
-        return (v2.Compose(crops[name]),)
-    if name == "none":
-        return (_same,)
-    if name == "rand_augment":
-        from timm.data.auto_augment import rand_augment_transform
-
-        options = {"translate_const": int(size * 0.45), "img_mean": (128, 128, 128)}
-        resized = v2.RandomResizedCrop(size, interpolation=bicubic, antialias=True)
-        return (v2.Compose([resized, flip, rand_augment_transform("rand-m9-mstd0.5-inc1", options)]),)
-    if name == "moco":
-        return (flip, _moco_view(size, blur=1.0, solarise=0.0), _moco_view(size, blur=0.1, solarise=0.2))
-    return None
-
-
-def _moco_view(size: int, *, blur: float, solarise: float) -> View:
-    """Chen et al. 2021 (MoCo v3), Appendix A; Grill et al. 2020, Table 6."""
-    from torchvision.transforms import v2
-
-    view: View = v2.Compose(
-        [
-            v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True),
-            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
-            v2.RandomGrayscale(p=0.2),
-            v2.RandomApply([v2.Lambda(_pil_blur)], p=blur),
-            v2.RandomSolarize(threshold=128, p=solarise),
-            v2.RandomHorizontalFlip(),
-        ]
-    )
-    return view
-
-
-def _pil_blur(image: Any) -> Any:
-    from PIL import ImageFilter
-
-    radius = float(torch.empty(()).uniform_(0.1, 2.0))  # inside rng.seeded_globals, so keyed
-    return image.filter(ImageFilter.GaussianBlur(radius=radius))
-
-
-def _same(image: Any) -> Any:
-    return image
 
 
 def batch_views(name: Name) -> tuple[BatchView, ...] | None:
@@ -142,7 +78,9 @@ def mix(
 ) -> tuple[Tensor, Tensor]:
     """Images mixed with the batch in reverse, and their probabilities (B, K): mixup or cutmix, a draw a batch.
 
-    Own code: timm's Mixup draws from NumPy's global generator; here the step's generator alone decides.
+    Own code: timm's Mixup draws from NumPy's global generator; here the step's generator alone decides. The boxes and
+    shares are timm's (tests/methods/training/test_mixing.py): the box's centre is uniform over the picture, what lies
+    outside is cut off, and the share is that of what is really pasted, 0.324 on average.
     Units: mixup and cutmix are the parameters of Beta(a, a); 0 switches one off, both 0 is refused.
     Source: Zhang et al. 2018, Eq. 1-2; Yun et al. 2019, Eq. 1-2; switched evenly as in Touvron et al. 2021.
     """
@@ -154,15 +92,20 @@ def mix(
     other = x.flip(0)
     if cut:
         H, W = x.shape[2:]
-        height, width = round(H * math.sqrt(1 - share)), round(W * math.sqrt(1 - share))
-        top, left = int(row * (H - height + 1)), int(column * (W - width + 1))
+        (top, bottom), (left, right) = _cut(H, row, share), _cut(W, column, share)
         mixed = x.clone()
-        mixed[:, :, top : top + height, left : left + width] = other[:, :, top : top + height, left : left + width]
-        share = 1 - height * width / (H * W)  # what is really left, after rounding
+        mixed[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
+        share = 1 - (bottom - top) * (right - left) / (H * W)
     else:
         mixed = share * x + (1 - share) * other
     p = functional.one_hot(labels, num_classes).to(x.dtype)
     return mixed, share * p + (1 - share) * p.flip(0)
+
+
+def _cut(length: int, u: float, share: float) -> tuple[int, int]:
+    """One side of the box that is pasted: its centre from a uniform number, its length cut to whole pixels."""
+    long, centre = int(length * math.sqrt(1 - share)), int(u * length)
+    return max(centre - long // 2, 0), min(centre + (long + 1) // 2, length)
 
 
 def _beta(u: float, v: float, a: float, generator: torch.Generator) -> float:

@@ -1,4 +1,8 @@
-"""Batches of a training set in an order that the seed alone decides; no loss, no noise."""
+"""Batches of a training set in an order that the seed alone decides; no loss, no noise.
+
+Workers decode each picture once and send bytes: the pictures themselves where views are made on the device, else the
+finished views.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -14,11 +19,15 @@ from torch import Tensor
 
 from bench.types import Dataset
 from bench.types.errors import TrainingError
-from methods.training.augment import Name, View, batch_views, colour_views
-from methods.training.rng import generator, seeded_globals
+from methods.training.augment import Name, batch_views
+from methods.training.device_views import make_views
+from methods.training.pieces import Items, Packer, collate_views, shared_buffers
+from methods.training.rng import generator
 from methods.training.sharding import Share
+from methods.training.views import Recipe, recipe
 
 IN_MEMORY = 2**28  # values; CIFAR-10 fits (0.6 GiB), ImageNet does not
+PIECE = 64  # pictures that a worker sends together: 36 MB of 500x375, so that little shared memory is in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class BatchLoader:
     workers: int
     device: str
     shares: tuple[Share, ...] = (Share(),)
+    on_device: bool = False  # colour views are made on the device, not by the workers
 
     @property
     def steps_per_epoch(self) -> int:
@@ -93,24 +103,63 @@ class BatchLoader:
                 yield Batch(tuple(share.take(view) for view in whole), share.take(labels[chosen]))
             step += 1
 
+    @property
+    def makes_views_on_device(self) -> bool:
+        """Whether the device makes the views: of colour pictures, and not by timm's RandAugment."""
+        return self.on_device and self.dataset.shape[0] == 3 and recipe(self.augment, 1) is not None
+
     def _streamed(self, step: int) -> Iterator[Batch]:
-        views = colour_views(self.augment, self.dataset.shape[1])
-        if views is None:
+        side = self.dataset.shape[1]
+        made = recipe(self.augment, side)
+        if made is None and self.augment != "rand_augment":
             raise TrainingError(
                 f"augment={self.augment!r} works in memory only, got {self.count} images of shape "
                 f"{self.dataset.shape}; give --set augment=none"
             )
-        loader: Any = torch.utils.data.DataLoader(
-            cast("Any", _Items(self.dataset, views, self.seed)),  # a data set by its methods, not by descent
+        packer = self.packer()
+        pieces = iter(self.pieces(step, packer))
+        pieces_of = [-(-(self.batch // share.of) // PIECE) for share in self.shares]
+        while True:
+            for count in pieces_of:
+                yield self._whole([self._piece(piece, made, packer) for piece in islice(pieces, count)])
+
+    @property
+    def processes(self) -> int:
+        """Workers that are started: torch warns of more than there are cores, and their number changes nothing."""
+        return min(self.workers, os.cpu_count() or 1)
+
+    def packer(self) -> Packer:
+        """The one that workers send pictures by; none of its buffers is written to while its piece is in use."""
+        # Asked for ahead are two pieces a worker (torch's prefetch_factor), beside the one that is in use.
+        ahead = 2 * self.processes + 2 if self.makes_views_on_device and self.processes else 0
+        return Packer(shared_buffers(ahead, min(PIECE, self.batch)))
+
+    def pieces(self, step: int, packer: Packer) -> Any:
+        """A torch DataLoader of what workers send, from a step on, endlessly: `PIECE` pictures of a share at most."""
+        items = Items(self.dataset, self.augment, self.seed, packed=self.makes_views_on_device)
+        return torch.utils.data.DataLoader(
+            cast("Any", items),  # a data set by its methods, not by descent
             batch_sampler=_Slots(self, step),
-            num_workers=min(self.workers, os.cpu_count() or 1),  # torch warns of more, and their number changes nothing
-            collate_fn=_collate,
+            num_workers=self.processes,
+            collate_fn=packer.pack if self.makes_views_on_device else collate_views,
             pin_memory=self.device.startswith("cuda"),
             generator=generator("cpu", "loader", self.seed),  # else it draws from the global one
         )
-        for images, labels in loader:
-            moved = tuple(view.to(self.device, non_blocking=True) for view in images)
-            yield Batch(moved, labels.to(self.device, non_blocking=True))
+
+    def _piece(self, piece: Any, made: Recipe | None, packer: Packer) -> tuple[list[Tensor], Tensor]:
+        """Views as they were sent, or of what was sent; on the device."""
+        sent, labels = piece
+        labels = torch.from_numpy(labels).to(self.device, non_blocking=True)
+        if not self.makes_views_on_device or made is None:
+            return [view.to(self.device, non_blocking=True) for view in sent], labels
+        bytes_, sizes, draws = sent
+        flat, crop, side = packer.flat(bytes_, self.device), getattr(self.dataset, "crop", None), self.dataset.shape[1]
+        views = make_views(flat, torch.from_numpy(sizes), torch.from_numpy(draws), side, crop, bicubic=made.bicubic)
+        return views, labels
+
+    def _whole(self, pieces: list[tuple[list[Tensor], Tensor]]) -> Batch:
+        views = tuple(_unit(torch.cat(list(parts))) for parts in zip(*(views for views, _ in pieces), strict=True))
+        return Batch(views, torch.cat([labels for _, labels in pieces]))
 
 
 @lru_cache(maxsize=2)
@@ -128,45 +177,26 @@ def load(dataset: Dataset, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Slots:
-    """Endless lists of (step, slot, index), for a loader."""
+    """Endless lists of (step, slot, index, piece), for a loader; each is a piece of a share, counted from 0."""
 
     loader: BatchLoader
     first: int
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        step = self.first
+    def __iter__(self) -> Iterator[list[tuple[int, int, int, int]]]:
+        step, piece = self.first, 0
         while True:
             indices = self.loader.indices(step).tolist()
             for share in self.loader.shares:
-                yield [(step, slot, indices[slot]) for slot in share.slots(len(indices)).tolist()]
+                slots = share.slots(len(indices)).tolist()
+                for first in range(0, len(slots), PIECE):
+                    yield [(step, slot, indices[slot], piece) for slot in slots[first : first + PIECE]]
+                    piece += 1
             step += 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Items:
-    """Views of single images, keyed by step and slot, so that the number of workers changes nothing."""
-
-    dataset: Dataset
-    views: tuple[View, ...]
-    seed: int
-
-    def __getitem__(self, key: tuple[int, int, int]) -> tuple[tuple[Tensor, ...], int]:
-        from PIL import Image
-
-        step, slot, index = key
-        item = self.dataset[index]
-        if self.dataset.shape[0] != 3:
-            return (torch.from_numpy(item.pixels.copy()),), item.label
-        stored = np.rint(item.pixels.transpose(1, 2, 0) * 255).astype(np.uint8)  # exact: pixels are bytes over 255
-        image = Image.fromarray(stored)
-        with seeded_globals("view", self.seed, step, slot):
-            return tuple(_tensor(view(image)) for view in self.views), item.label
-
-
-def _tensor(image: Any) -> Tensor:
-    return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255))
-
-
-def _collate(items: list[tuple[tuple[Tensor, ...], int]]) -> tuple[tuple[Tensor, ...], Tensor]:
-    views = tuple(torch.stack(list(view)) for view in zip(*(item[0] for item in items), strict=True))
-    return views, torch.tensor([item[1] for item in items], dtype=torch.int64)
+def _unit(view: Tensor) -> Tensor:
+    """Bytes as float32 in [0, 1]; other pixels as they are."""
+    if view.dtype != torch.uint8:
+        return view
+    # By a tensor: CUDA multiplies by the inverse of a number, which is another pixel in the last bit.
+    return view.float() / torch.full((), 255.0, device=view.device)

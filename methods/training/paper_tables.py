@@ -10,8 +10,8 @@ import torch
 from bench.types import Scalar
 from methods.nets.sizes import SIZES
 from methods.nets.vit import time_token_vit
-from methods.training.augment import colour_views
 from methods.training.presets import Preset, presets
+from methods.training.views import AREA, BLUR_AND_SOLARISE, FLIPPED, GREY, JITTER, JITTERED, RADII
 
 _SIDE = 224  # of the images that the paper's sizes are counted for
 
@@ -65,12 +65,20 @@ def pretraining() -> Sequence[Mapping[str, Scalar]]:
 
 
 def augmentation() -> Sequence[Mapping[str, Scalar]]:
-    """The transforms of the two views that pre-training contrasts, as they are composed here."""
-    _, *views = colour_views("moco", _SIDE) or ()
+    """The transforms of the two views that pre-training contrasts, as they are drawn here."""
+    widths = ", ".join(f"{(high - low) / 2:g}" for low, high in JITTER)
+    low, high = RADII
     return [
         {"augmentation": name, "view": str(number), "probability": f"{probability:g}"}
-        for number, view in enumerate(views, start=1)
-        for name, probability in map(_step, _steps(view))
+        for number, (blur, solarise) in enumerate(BLUR_AND_SOLARISE, start=1)
+        for name, probability in (
+            (f"RandomResizedCrop(scale=({AREA}, 1.0))", 1.0),
+            (f"ColorJitter({widths})", JITTERED),
+            ("RandomGrayscale", GREY),
+            (f"GaussianBlur({low} to {high})", blur),
+            ("Solarize", solarise),
+            ("RandomHorizontalFlip", FLIPPED),
+        )
     ]
 
 
@@ -82,27 +90,3 @@ def _count(size: str, hidden: int | None) -> int:
     with torch.device("meta"):
         network = time_token_vit(size, image_size=_SIDE, in_channels=3, projector=hidden is not None, hidden_dim=hidden)
     return sum(tensor.numel() for tensor in network.parameters())
-
-
-def _steps(view: Any) -> Sequence[Any]:
-    steps: Sequence[Any] = view.transforms
-    return steps
-
-
-def _step(step: Any) -> tuple[str, float]:
-    """A transform's name with its settings, and its probability."""
-    from torchvision.transforms import v2
-
-    if isinstance(step, v2.RandomApply):
-        name, _ = _step(step.transforms[0])
-        return name, float(step.p)
-    if isinstance(step, v2.RandomResizedCrop):
-        return f"RandomResizedCrop(scale={tuple(step.scale)})", 1.0
-    if isinstance(step, v2.ColorJitter):
-        # Jitter is stored as the interval around 1, or around 0 for the hue.
-        widths = [(side[1] - side[0]) / 2 for side in (step.brightness, step.contrast, step.saturation, step.hue)]
-        return f"ColorJitter({', '.join(f'{width:g}' for width in widths)})", 1.0
-    if isinstance(step, v2.Lambda):
-        return "GaussianBlur(0.1 to 2.0)", 1.0  # the only function among the views
-    name = type(step).__name__.replace("RandomSolarize", "Solarize")
-    return name, float(getattr(step, "p", 1.0))

@@ -69,7 +69,7 @@ def prepare(request: TrainRequest, preset: Preset, settings: StageSettings, *, v
     world = distributed.join(request.device)
     found = None
     try:
-        dataset = open_split(request, "train")
+        dataset = open_split(request, "train", settings.preprocessing)
     except DataError as error:
         # A run's cost can be told without its images.
         found = in_place_of(source_of(request), "train") if request.dry_run and request.data_root is None else None
@@ -88,6 +88,7 @@ def prepare(request: TrainRequest, preset: Preset, settings: StageSettings, *, v
         workers=settings.workers,
         device=request.device,
         shares=_shares(request, settings, world),
+        on_device=settings.augment_on == "device" or (settings.augment_on == "auto" and request.device != "cpu"),
     )
     loader.check()
     return TrainingContext(
@@ -133,6 +134,13 @@ def identity(context: TrainingContext, **more: Any) -> dict[str, Any]:
     chosen = {key: value for key, value in values if key not in EXECUTION and value != own[key]}
     if order := getattr(context.dataset, "class_order", ""):
         words["class_order"] = order
+    # Left out where it was always so, as above.
+    for key in ("preprocessing", "augment_on"):
+        chosen.pop(key, None)
+    if context.dataset.preprocessing != "none":
+        words["preprocessing"] = context.dataset.preprocessing
+    if context.loader.makes_views_on_device:
+        words["augment_on"] = "device"
     return {**words, "seed": request.seed, "images": context.loader.count, **chosen, **more}
 
 
@@ -252,6 +260,8 @@ def origin(context: TrainingContext) -> dict[str, str]:
     words |= {"method": request.method, "stage": request.stage}
     if order := getattr(context.dataset, "class_order", ""):
         words["class_order"] = order
+    if context.dataset.preprocessing != "none":
+        words["preprocessing"] = context.dataset.preprocessing
     return words if request.sigma is None else {**words, "sigma": str(request.sigma)}
 
 
@@ -286,15 +296,19 @@ def accuracies(context: TrainingContext, logits: Logits) -> dict[str, float | No
         # Settings are being chosen: the test split stays out of sight.
         return {**report, "hold_out_accuracy": measured(context.dataset, range(count, total)), "test_accuracy": None}
     try:
-        test = open_split(request, "test")
+        test = open_split(request, "test", context.settings.preprocessing)
         return {**report, "test_accuracy": measured(test, range(len(test)))}
     except DataError:  # a folder of training images alone is fine to train on
         return {**report, "test_accuracy": None}
 
 
-def open_split(request: TrainRequest, split: str) -> Dataset:
-    """A split of the request's data set."""
-    opened = open_source(source_of(request), request.data_root, None, split, request.class_order)
+def open_split(request: TrainRequest, split: str, preprocessing: str = "") -> Dataset:
+    """A split of the request's data set; photographs in the crops of that name, where it has a choice of them."""
+    source = source_of(request)
+    # A preset may be used on other images than its own; what a user asks for is not left out.
+    wanted = source.preprocessings or "preprocessing" in request.overrides
+    pixels = preprocessing or None if wanted else None
+    opened = open_source(source, request.data_root, request.size, split, request.class_order, pixels)
     # Training needs no fingerprints, which would cost a hash of each image in each epoch.
     return CheckedDataset(opened, request.dataset, fingerprints=False)
 

@@ -35,6 +35,8 @@ class StageSettings:
     precision: Literal["auto", "fp32", "bf16"]  # bf16: autocast; auto: bf16 on CUDA, fp32 elsewhere
     threads: int  # of torch on a CPU; 0: its own choice. One is fastest for tiny networks, and free of the core count
     clip: float  # largest gradient norm; 0: none
+    preprocessing: str = ""  # centre crops of photographs, and of their test images; "": the data set's own
+    augment_on: Literal["auto", "cpu", "device"] = "auto"  # who makes colour views; auto: a CUDA device, or workers
     # How steps are executed; no recipe needs to name them.
     accumulate: int = 1  # micro-batches of a step, one after the other; batch norm sees one at a time
     # torch.compile; auto: the blocks of a transformer, on CUDA, where a run is long enough; true, false: always, never

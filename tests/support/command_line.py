@@ -25,8 +25,8 @@ class Outcome:
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
 
-    def call(*words: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["rrcm-bench", *words])
+    def call(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["rrcm-bench", *map(str, words)])
         with pytest.raises(SystemExit) as left:
             main()
         found = capsys.readouterr()

@@ -30,8 +30,8 @@ def first(split: str) -> ArrayDataset:
 def few_digits() -> Iterator[None]:
     """Every stage trains on the first of them, and is tested on the first of the others."""
 
-    def opened(source: Any, root: Any, size: Any, split: str, order: Any) -> Any:
-        return first(split) if source.name == "digits" else open_source(source, root, size, split, order)
+    def opened(source: Any, root: Any, size: Any, split: str, *choices: Any) -> Any:
+        return first(split) if source.name == "digits" else open_source(source, root, size, split, *choices)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_stage, "open_source", opened)

@@ -111,6 +111,12 @@ TABLE: dict[str, str] = {
 /.tables[].rows[][] null|number: .low .high .successes .images .n .against
 /.tables[].rows[][] truth: .bold
 """,
+    "strips": """
+/ text: .dataset .files[]
+/.strips[] number: .sigma
+/.strips[].pictures[] text: .picture
+/.strips[].pictures[] number: .image .least .most .shown[]
+""",
     "compare": """
 / number: .format .alpha .level
 /.a text: .run

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Pixels = np.ndarray[Any, np.dtype[np.float32]]  # (C, H, W)
 
 MOST = 8  # images of a figure; more would be too small to see
+SEEN = 2  # pictures before those of the denoisers: clean and noisy
+_OUTSIDE, _DIM = 0.2, 0.25  # how far a denoiser's pixels may lie outside of [0, 1], or stay below 1, as a picture does
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,27 @@ def denoised_strip(
     return Strip(f"image {image.index}", tuple(pictures))
 
 
+def shown_ranges(strips: Sequence[Strip]) -> dict[str, tuple[float, float]]:
+    """Denoisers whose pixels, over all strips, lie otherwise than in [0, 1], and from where to where they do.
+
+    One trained through its classifier, by the stability objective, need not give back the image that people see:
+    clipped to [0, 1] it may be black, though the classifier reads it.
+    """
+    found = {}
+    for k, (what, _) in enumerate(strips[0].pictures):
+        if k < SEEN:
+            continue
+        low = min(float(strip.pictures[k][1].min()) for strip in strips)
+        high = max(float(strip.pictures[k][1].max()) for strip in strips)
+        if high > low and (low < -_OUTSIDE or high > 1 + _OUTSIDE or high < 1 - _DIM):
+            found[what] = (low, high)
+    return found
+
+
 def strip_figure(strips: Sequence[Strip], title: str) -> Figure:
-    """The strips below each other: one row an image, one column what was made of it; clipped to [0, 1] to be shown.
+    """The strips below each other: one row an image, one column what was made of it.
+
+    Shown clipped to [0, 1]; a denoiser's column that lies otherwise by its own range, which stands below its name.
 
     Raises: ReportError for no strip, too many, or strips of other columns.
     """
@@ -74,11 +95,13 @@ def strip_figure(strips: Sequence[Strip], title: str) -> Figure:
             "choose fewer images, and the same denoisers for each"
         )
     (names,) = columns
+    own = shown_ranges(strips)
     figure = blank(max(4.0, 1.15 * len(names) + 0.6), 1.15 * len(strips) + 0.9)
     axes = figure.subplots(len(strips), len(names), squeeze=False)
     for k, (line, strip) in enumerate(zip(axes, strips, strict=True)):
         for axis, (what, pixels) in zip(line, strip.pictures, strict=True):
-            shown = pixels.clip(0, 1).transpose(1, 2, 0)
+            low, high = own.get(what, (0.0, 1.0))
+            shown = ((pixels - low) / (high - low)).clip(0, 1).transpose(1, 2, 0)
             # "nearest": a smoothed pixel would be one that no network has seen.
             axis.imshow(
                 shown if shown.shape[2] == 3 else shown[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest"
@@ -86,9 +109,11 @@ def strip_figure(strips: Sequence[Strip], title: str) -> Figure:
             axis.set_xticks([])
             axis.set_yticks([])
             if k == 0:
-                axis.set_title(_folded(what), fontsize=8, parse_math=False)
+                span = f"\n{low:.2f} to {high:.2f}" if what in own else ""
+                axis.set_title(_folded(what) + span, fontsize=8, parse_math=False)
         line[0].set_ylabel(strip.title, fontsize=8)
-    figure.suptitle(f"{title}; shown clipped to [0, 1]", fontsize=9, parse_math=False)
+    how = ", or by the range below a name" if own else ""
+    figure.suptitle(f"{title}\nshown clipped to [0, 1]{how}", fontsize=9, parse_math=False)
     return figure
 
 

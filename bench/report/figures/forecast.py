@@ -1,4 +1,4 @@
-"""A forecast as tables, a record and a picture, which say what is quoted, what is from logs and what is simulated."""
+"""A forecast as a record and a picture, which say what is quoted, what is from logs and what is simulated."""
 
 from __future__ import annotations
 
@@ -8,37 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report import units
 from bench.report.figures.accuracy import blank, put_legend, style
+from bench.report.tables.forecast import NOTES, SCHEDULES
 from bench.timing.forecast.forecast import Forecast, Split
 from bench.timing.forecast.simulate import Costs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEDULES: Mapping[str, str] = {
-    "by_look": "pieces of looks to any device (this package)",
-    "by_image": "whole images to the device that is free",
-    "by_share": "equal shares of the images, fixed beforehand",
-}
 MARKED: Mapping[str, Any] = {"linewidth": 1.4, "marker": "o", "markersize": 3}
-NOTES = (
-    (
-        "seconds a sample are quoted from the paper or given by the user, never measured here; where they are quoted, "
-        "a GPU is one of the paper's (A800)"
-    ),
-    (
-        "samples an image: every method is taken to ask for those of the log's network; one that is more accurate at a "
-        "radius asks for other ones"
-    ),
-    (
-        "an image that is wrong or abstains in a log leaves its true class's probability open: taken evenly below its "
-        "bound"
-    ),
-    (
-        "the schedule is simulated with the driver's own code; reading and decoding images and building networks is "
-        "not in it"
-    ),
-    "the two other schedules are priced without a driver and without half-filled passes: what they could reach at best",
-)
 
 
 def record(forecasts: Sequence[Forecast]) -> dict[str, Any]:
@@ -86,52 +63,6 @@ def _split_record(split: Split) -> dict[str, Any]:
     }
 
 
-def hours_rows(forecasts: Sequence[Forecast]) -> list[tuple[str, ...]]:
-    """A line a method: hours of all its noise levels together, fixed, at its published n, and sequential."""
-    rows: list[tuple[str, ...]] = []
-    for key in dict.fromkeys(each.method.key for each in forecasts):
-        own = [each for each in forecasts if each.method.key == key]
-        fixed, sequential = sum(e.fixed_hours for e in own), sum(e.sequential_hours for e in own)
-        published = [e.own_hours for e in own if e.own_hours is not None]
-        rows.append(
-            (
-                own[0].method.title,
-                f"{1000 * own[0].method.seconds:.3g} ms",
-                own[0].method.origin,
-                _hours(fixed),
-                f"{_hours(sum(published))} (n = {units.count(own[0].method.own_n)})" if own[0].method.own_n else "",
-                _hours(sequential),
-                f"{fixed / sequential:.1f}",
-            )
-        )
-    return rows
-
-
-HOURS_COLUMNS = ("method", "a sample", "origin", "fixed n, GPU-h", "published n, GPU-h", "sequential, GPU-h", "times")
-
-
-def split_rows(forecasts: Sequence[Forecast]) -> list[tuple[str, ...]]:
-    """A line a method, noise level and number of devices: wall time and efficiency of each schedule."""
-    return [
-        (
-            each.method.title,
-            f"{each.sigma:g}",
-            str(split.devices),
-            units.duration(split.fixed.seconds),
-            units.duration(split.by_look.seconds),
-            *(units.percent(getattr(split, name).efficiency(split.devices)) for name in SCHEDULES),
-        )
-        for each in forecasts
-        for split in each.splits
-    ]
-
-
-SPLIT_COLUMNS = (
-    *("method", "sigma", "GPUs", "fixed n", "sequential"),
-    *("efficiency, by look", "whole images", "fixed shares"),
-)
-
-
 def efficiency_figure(forecasts: Sequence[Forecast]) -> Figure:
     """Efficiency over devices: one panel a noise level, a line a method, and the other schedules in grey."""
     drawn = [each for each in forecasts if each.splits]
@@ -169,34 +100,3 @@ def efficiency_figure(forecasts: Sequence[Forecast]) -> Figure:
     )
     put_legend(figure, list(handles.values()), list(handles))
     return figure
-
-
-def markdown(forecasts: Sequence[Forecast], command: str) -> str:
-    """Both tables and what a reader must know."""
-    demands = dict.fromkeys(each.demand for each in forecasts)
-    lines = [
-        f"# {units.count(forecasts[0].images)} images, n = {units.count(forecasts[0].n)}",
-        "",
-        f"Made by `{command}`. GPU-hours are of all noise levels together.",
-        "",
-        *_table(HOURS_COLUMNS, hours_rows(forecasts)),
-        "",
-        *_table(SPLIT_COLUMNS, split_rows(forecasts)),
-        "",
-        *(
-            f"- sigma {demand.sigma:g}: {units.count(round(demand.samples))} samples an image at radii "
-            f"{', '.join(f'{r:g}' for r in demand.radii)}, from the {demand.images} images of {demand.network}"
-            for demand in demands
-        ),
-        *(f"- {note}" for note in NOTES),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    head = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    return head + ["| " + " | ".join(row) + " |" for row in rows]
-
-
-def _hours(hours: float) -> str:
-    return units.count(round(hours)) if hours >= 10 else f"{hours:.2g}"

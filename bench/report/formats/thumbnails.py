@@ -49,7 +49,8 @@ def thumbnails(runs: Sequence[Run], root: Path | None = None) -> Thumbnails:
         return Thumbnails(missing=f"images of {spec.shape[1]} pixels a side are too large for it")
     try:
         with told_apart():
-            dataset = open_source(source, root, spec.shape[1], spec.split, spec.class_order or None)
+            made_by = spec.preprocessing if spec.preprocessing in source.preprocessings else None
+            dataset = open_source(source, root, spec.shape[1], spec.split, spec.class_order or None, made_by)
             # A picture is a pleasure, no result: it is not worth a page without tables.
             there = range(len(dataset))
             made = {i: _picture(dataset, i, known) if i in there else "" for i, known in sorted(prints.items())}

@@ -11,6 +11,7 @@ from bench.report import units
 from bench.report.accuracy import Accuracy, certified_accuracy, digest, name
 from bench.report.envelope import Envelope, envelope, in_common
 from bench.report.grouping import Group, groups, variants
+from bench.report.method_titles import printed
 from bench.report.statistics import CONFIDENCE, FAILURE, noise_correction, wilson
 from bench.report.tables.published_rows import misfit, published_alone, published_notes, published_table, quoted
 from bench.report.tables.table import Cell, Column, Line, Table, Unit, numbered, slug
@@ -18,7 +19,7 @@ from bench.runs.store import Run
 
 _ORACLE = "the best is an oracle's choice on these same images, so biased upwards; intervals are not corrected for it"
 _DISJOINT = "sigma was chosen on the images whose hash says so, about half, and is reported on the others alone"
-
+_INTERVALS = f"brackets: {units.percent(CONFIDENCE, 0)} Wilson intervals"
 
 FROM_BELOW = "at least"  # a cell of a run that has no verdict at that radius
 
@@ -81,7 +82,7 @@ def _by_sigma(group: Group) -> Table:
         widths += [(c.high or 0.0) - (c.low or 0.0) for c in accuracies]
         rows.append(
             (
-                _measured(title, "text", origin, note=_share(score.images, run.spec.images)),
+                _measured(title, "text", origin, note=_share(score.images, run.spec.images), method=run.spec.method),
                 _measured(units.noise_level(run.spec.sigma), "text", origin),
                 _measured(run.spec.n, "count", origin),
                 _measured(score.images, "count", origin, note=_of(score.images, run.spec.images)),
@@ -102,6 +103,7 @@ def _by_sigma(group: Group) -> Table:
             *_notes(group, max(widths)),
             "ACR: average certified radius (l2), wrong and abstained images as 0, rounded down",
         ),
+        short=(_INTERVALS, "ACR: average certified radius"),
     )
 
 
@@ -145,6 +147,10 @@ def _envelope(
         columns=columns,
         rows=tuple(rows),
         notes=tuple(notes),
+        short=(
+            f"sigma: best on {'other' if disjoint else 'these'} images",
+            _INTERVALS,
+        ),
     )
 
 
@@ -155,7 +161,8 @@ def _envelope_line(title: str, best: Envelope, *, beside: bool) -> Line:
     origin = " ".join(r.spec.digest() for r in best.compared)
     sigmas = Counter(r.spec.sigma for r in best.compared)
     chosen = f"chosen on {best.chosen_on} others" if best.chosen_on else ""
-    of = ", ".join(filter(None, (f"best of {len(best.compared)}", _share(best.images, total), chosen)))
+    several = f"best of {len(best.compared)}" if len(best.compared) > 1 else ""
+    of = ", ".join(filter(None, (several, _share(best.images, total), chosen)))
     cells = []
     for winner in best.best:
         low, high = wilson(winner.certified, best.images)
@@ -176,7 +183,7 @@ def _envelope_line(title: str, best: Envelope, *, beside: bool) -> Line:
         )
     return (
         *((_measured("measured", "text", origin),) if beside else ()),
-        _measured(title, "text", origin, note=of),
+        _measured(title, "text", origin, note=of, method=best.compared[0].spec.method),
         _measured(n, "count", origin),
         _measured(best.images, "count", origin, note=_of(best.images, total)),
         *((_measured(None, "seconds", origin),) if beside else ()),
@@ -201,11 +208,13 @@ def _measured(
     successes: int | None = None,
     images: int | None = None,
     n: int | None = None,
+    method: str = "",
 ) -> Cell:
     return Cell(
         value=value,
         unit=unit,
         source="measured",
+        printed=printed(str(value), method) if method else "",
         low=low,
         high=high,
         note=note,

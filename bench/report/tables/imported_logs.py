@@ -9,6 +9,7 @@ from bench.published.logs.store import Imported
 from bench.report import units
 from bench.report.accuracy import natural_radii
 from bench.report.grouping import BOUND_WORDS
+from bench.report.method_titles import printed
 from bench.report.statistics import CONFIDENCE, wilson
 from bench.report.tables.table import Cell, Column, Line, Table, Unit, numbered, slug
 
@@ -89,6 +90,7 @@ def _table(scored: Sequence[_Scored], rows: Sequence[Line], left_out: Sequence[s
         ),
         rows=tuple(rows),
         notes=tuple(dict.fromkeys(notes)),
+        short=("read from published logs", f"brackets: {units.percent(CONFIDENCE, 0)} Wilson intervals"),
     )
 
 
@@ -96,7 +98,7 @@ def _line(log: Imported, each: Score) -> Line:
     origin = log.origin.digest()
     return (
         _cell("imported", "text", origin),
-        _cell(log.origin.method, "text", origin),
+        _cell(log.origin.method, "text", origin, method=log.origin.method),
         _cell(units.noise_level(log.origin.sigma), "text", origin),
         _cell(log.origin.n, "count", origin),
         _cell(each.images, "count", origin, note=_of(log)),
@@ -118,7 +120,7 @@ def _best_line(method: str, pairs: Sequence[_Scored]) -> Line:
     most = max(each.images for _, each in ordered)
     return (
         _cell("imported", "text", origin),
-        _cell(method, "text", origin, note=f"best of {len(ordered)}"),
+        _cell(method, "text", origin, note=f"best of {len(ordered)}" * (len(ordered) > 1), method=method),
         _cell(ordered[0][0].origin.n, "count", origin),
         _cell(most, "count", origin),
         *cells,
@@ -169,5 +171,6 @@ def _accuracy(log: Imported, each: Score, k: int, note: str = "") -> Cell:
     )
 
 
-def _cell(value: str | int | float | None, unit: Unit, origin: str, note: str = "") -> Cell:
-    return Cell(value=value, unit=unit, source="imported", origin=origin, note=note)
+def _cell(value: str | int | float | None, unit: Unit, origin: str, note: str = "", method: str = "") -> Cell:
+    name = printed(str(value), method) if method else ""
+    return Cell(value=value, unit=unit, source="imported", origin=origin, note=note, printed=name)

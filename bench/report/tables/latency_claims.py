@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.report import units
+from bench.report.tables.table import Cell, Column, Line, Source, Table, Unit, slug
 from bench.timing.latency.calibration import LeftOut, Pair, rates, worst
 from bench.timing.latency.devices import Profile
 from bench.timing.latency.paper import Claim, PaperRow, claims, rederived
@@ -13,16 +14,6 @@ from bench.timing.latency.projection import Projection
 from bench.timing.records import STAGES, LatencyRecord, certificate_seconds, offline_rate, utilisation
 
 BASES = ("rrcm-b-10k", "rrcm-b")  # rows that ratios are to: of equal N
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """A table of words, ready to be laid out."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,30 +28,37 @@ class Timed:
     refusal: str = ""
 
 
-def measured(rows: Sequence[Timed]) -> Grid:
+def measured(rows: Sequence[Timed]) -> Table:
     """What this device took, with every doubt beneath."""
-    body, notes = [], []
+    body: list[Line] = []
+    notes: list[str] = []
+    columns = (
+        *(_column("method"), _column("calls a copy"), _column("GMAC a copy"), _column("batch")),
+        *(_column("MEASURED"), _column("EXTRAPOLATED", "extrapolated")),
+        *map(_column, ("90th pct.", "images/s", "copies/s", "/".join(STAGES), "MFU", "peak GiB")),
+    )
     for row in rows:
         if (r := row.record) is None:
-            body.append((row.title, *["" for _ in range(11)]))
+            body.append(_line(columns, "measured", (row.title, "text"), *((None, "number") for _ in columns[1:])))
             notes.append(f"{row.title} not timed: {row.refusal}")
             continue
-        seconds, p90 = (units.duration(certificate_seconds(r, q)) for q in (0.5, 0.9))
-        used = utilisation(r)
+        seconds, p90 = (certificate_seconds(r, q) for q in (0.5, 0.9))
         body.append(
-            (
-                row.title + (" (random weights)" if r.random_weights else ""),
-                ", ".join(f"{count} {network}" for network, count in r.calls.items()),
-                f"{r.work.total_flops / 2e9:.4g}" if r.work else "not countable",
-                str(r.batch),
-                seconds if r.kind == "measured" else "",
-                seconds if r.kind == "extrapolated" else "",
-                p90,
-                f"{offline_rate(r):.3g}",
-                f"{r.copies / sorted(r.seconds)[len(r.seconds) // 2]:.4g}",
-                _stages(r),
-                units.percent(used) if used is not None else units.MISSING,
-                f"{r.peak_bytes / 2**30:.2f}" if r.peak_bytes else units.MISSING,
+            _line(
+                columns,
+                "measured",
+                (row.title + (" (random weights)" if r.random_weights else ""), "text"),
+                (", ".join(f"{count} {network}" for network, count in r.calls.items()), "text"),
+                (f"{r.work.total_flops / 2e9:.4g}" if r.work else "not countable", "number"),
+                (str(r.batch), "number"),
+                (seconds if r.kind == "measured" else None, "seconds"),
+                (seconds if r.kind == "extrapolated" else None, "seconds"),
+                (p90, "seconds"),
+                (f"{offline_rate(r):.3g}", "number"),
+                (f"{r.copies / sorted(r.seconds)[len(r.seconds) // 2]:.4g}", "number"),
+                (_stages(r), "number"),
+                (utilisation(r), "share"),
+                (f"{r.peak_bytes / 2**30:.2f}" if r.peak_bytes else None, "number"),
             )
         )
         if r.kind == "extrapolated":
@@ -73,35 +71,41 @@ def measured(rows: Sequence[Timed]) -> Grid:
             notes.append(f"{row.title}: {r.energy_j:.4g} J a certificate, idle power included")
         notes += [f"! {row.title}: {doubt}" for doubt in r.doubts]
     first = next((row.record for row in rows if row.record), None)
-    where = f" on {first.device.name}, {first.device.threads} threads" if first else ""
-    how = f"; {_what(first)}" if first else ""
-    return Grid(
-        title=f"seconds of one certificate{where}{how}",
-        columns=(
-            "method", "calls a copy", "GMAC a copy", "batch", "MEASURED", "EXTRAPOLATED", "90th pct.", "images/s",
-            "copies/s", "/".join(STAGES), "MFU", "peak GiB",
-        ),
+    where = f" on {first.device.name}, {_threads(first)}" if first else ""
+    return Table(
+        name="latency",
+        title=f"seconds of one certificate{where}",
+        caption=_what(first) if first else "",
+        columns=columns,
         rows=tuple(body),
         notes=tuple(notes),
-    )  # fmt: skip
+    )
 
 
-def projected(rows: Sequence[Timed], target: Profile) -> Grid:
+def projected(rows: Sequence[Timed], target: Profile) -> Table:
     """What each row would take on a device that is not here, each over a row of what the device could do at most."""
-    body: list[tuple[str, ...]] = []
+    columns = (
+        *(_column("method"), _column("MEASURED here", "measured"), _column("EXTRAPOLATED here", "extrapolated")),
+        *(_column(f"PROJECTED {target.key}"), _column("interval"), _column("LIMIT")),
+    )
+    body: list[Line] = []
     notes: list[str] = []
     for row in rows:
         if row.projection is None:
             notes.append(f"{row.title} not projected: {row.refusal}")
             continue
         r = row.record
-        here = units.duration(certificate_seconds(r)) if r else ""
-        kinds = [here if r and r.kind == kind else "" for kind in ("measured", "extrapolated")]
-        for p, timed in ((row.projection, kinds), *(((row.in_half, ["", ""]),) if row.in_half else ())):
+        kinds = [certificate_seconds(r) if r and r.kind == kind else None for kind in ("measured", "extrapolated")]
+        for p, timed in ((row.projection, kinds), *(((row.in_half, [None, None]),) if row.in_half else ())):
             title = f"{row.title}, {p.precision}"
             span = f"{units.duration(p.low)} to {units.duration(p.high)}"
-            body.append((title, *timed, units.duration(p.seconds), span, ""))
-            body.append((f"{title}, limit by {p.limits.name}", "", "", "", "", units.duration(p.limit)))
+            cells: tuple[tuple[str | float | None, Unit], ...] = (
+                *((title, "text"), (timed[0], "seconds"), (timed[1], "seconds")),
+                *((p.seconds, "seconds"), (span, "number"), (None, "seconds")),
+            )
+            body.append(_line(columns, "projected", *cells))
+            limit = (f"{title}, limit by {p.limits.name}", "text"), *((None, "seconds"),) * 4, (p.limit, "seconds")
+            body.append(_line(columns, "projected", *limit))  # type: ignore[arg-type]
             notes.append(f"{title}: {p.how}")
             notes.append(
                 f"{title}: limits are {units.duration(p.limits.arithmetic)} by arithmetic and "
@@ -114,27 +118,33 @@ def projected(rows: Sequence[Timed], target: Profile) -> Grid:
     notes.append(f"{target.name}: {target.source}")
     first = next((row.record for row in rows if row.record), None)
     here = first.device.name if first else "shapes alone"
-    return Grid(
-        title=f"PROJECTED from {here} to {target.name}: not measured; {_what(first) if first else ''}",
-        columns=(
-            "method", "MEASURED here", "EXTRAPOLATED here", f"PROJECTED {target.key}", "interval", "LIMIT",
-        ),
+    return Table(
+        name="latency-projected",
+        title=f"PROJECTED from {here} to {target.name}: not measured",
+        caption=_what(first) if first else "",
+        columns=columns,
         rows=tuple(body),
         notes=tuple(notes),
-    )  # fmt: skip
+    )
 
 
-def beside_published(rows: Sequence[Timed], plan: Sequence[PaperRow], target: Profile | None) -> Grid:
+def beside_published(rows: Sequence[Timed], plan: Sequence[PaperRow], target: Profile | None) -> Table:
     """Published against own seconds, and the ratios to rRCM-B at the same N, which a change of device moves least."""
+    columns = (
+        *(_column("row"), _column("N"), _column("PUBLISHED", "quoted"), _column("MEASURED")),
+        *(_column("EXTRAPOLATED", "extrapolated"), _column(f"PROJECTED {target.key if target else ''}", "projected")),
+        *(_column("x rRCM-B, published", "quoted"), _column("x rRCM-B, here")),
+        _column("x rRCM-B, projected", "projected"),
+    )
     quoted = {row.key: row for row in plan if row.key and row.seconds}
     own = {row.key: row for row in rows if row.key}
-    body = []
+    body: list[Line] = []
     for row in rows:
         paper = quoted.get(row.key)
         base = next((k for k in BASES if k in quoted and paper and quoted[k].n == paper.n), None)
         r = row.record
-        here = units.duration(certificate_seconds(r)) if r else ""
-        ratio = theirs = away = ""
+        here = certificate_seconds(r) if r else None
+        ratio = theirs = away = None
         if paper and base and paper.seconds:
             theirs = f"{paper.seconds / (quoted[base].seconds or 1):.1f}"
             other = own.get(base)
@@ -144,87 +154,107 @@ def beside_published(rows: Sequence[Timed], plan: Sequence[PaperRow], target: Pr
             if row.projection and other and other.projection:
                 away = f"{row.projection.seconds / other.projection.seconds:.1f}"
         body.append(
-            (
-                row.title,
-                units.count(paper.n) if paper else (units.count(r.n) if r else ""),
-                units.duration(paper.seconds) if paper and paper.seconds else "",
-                here if r and r.kind == "measured" else "",
-                here if r and r.kind == "extrapolated" else "",
-                units.duration(row.projection.seconds) if row.projection else "",
-                theirs,
-                ratio,
-                away,
+            _line(
+                columns,
+                "measured",
+                (row.title, "text"),
+                (paper.n if paper else (r.n if r else None), "count"),
+                (paper.seconds if paper else None, "seconds"),
+                (here if r and r.kind == "measured" else None, "seconds"),
+                (here if r and r.kind == "extrapolated" else None, "seconds"),
+                (row.projection.seconds if row.projection else None, "seconds"),
+                *((theirs, "number"), (ratio, "number"), (away, "number")),
             )
         )
     hardware = plan[0].hardware if plan else ""
-    return Grid(
+    return Table(
+        name="latency-published",
         title=f"published ({hardware}) beside this device",
-        columns=(
-            "row", "N", "PUBLISHED", "MEASURED", "EXTRAPOLATED", f"PROJECTED {target.key if target else ''}".strip(),
-            "x rRCM-B, published", "x rRCM-B, here", "x rRCM-B, projected",
-        ),
+        caption="",
+        columns=columns,
         rows=tuple(body),
         notes=("ratios are to rRCM-B at the same N; those of one device are the robust quantity",),
-    )  # fmt: skip
-
-
-def claimed(rows: Sequence[Timed] = ()) -> Grid:
-    """The paper's claims of speed, from its own rows, and from ours where all that a claim needs were timed."""
-    own = {row.key: certificate_seconds(row.record) for row in rows if row.record and row.key}
-    kinds = {row.key: row.record.kind for row in rows if row.record}
-    body = []
-    for claim in claims():
-        again = rederived(claim, own)
-        partly = any(kinds.get(key) == "extrapolated" for key in (*claim.over, claim.base))
-        body.append(
-            (
-                f"{claim.times:g}x",
-                claim.where,
-                _needs(claim),
-                ", ".join(f"{ratio:.1f}" for ratio in claim.ratios),
-                f"{claim.derived:.1f}x",
-                "" if again is None else f"{again:.1f}x" + (" (extrapolated)" if partly else ""),
-                claim.note,
-            )
-        )
-    return Grid(
-        title="claims of speed, re-derived",
-        columns=("claim", "where", "rows needed", "published ratios", "their mean", "here", "note"),
-        rows=tuple(body),
     )
 
 
-def backtest(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> tuple[Grid, Grid, Grid]:
+def claimed(rows: Sequence[Timed] = ()) -> Table:
+    """The paper's claims of speed, from its own rows, and from ours where all that a claim needs were timed."""
+    own = {row.key: certificate_seconds(row.record) for row in rows if row.record and row.key}
+    kinds = {row.key: row.record.kind for row in rows if row.record}
+    columns = (
+        *map(_column, ("claim", "where", "rows needed", "published ratios", "their mean")),
+        *(_column("here", "measured"), _column("note")),
+    )
+    body: list[Line] = []
+    for claim in claims():
+        again = rederived(claim, own)
+        partly = any(kinds.get(key) == "extrapolated" for key in (*claim.over, claim.base))
+        here = None if again is None else f"{again:.1f}x" + (" (extrapolated)" if partly else "")
+        body.append(
+            _line(
+                columns,
+                "quoted",
+                *((f"{claim.times:g}x", "text"), (claim.where, "text"), (_needs(claim), "text")),
+                (", ".join(f"{ratio:.1f}" for ratio in claim.ratios), "text"),
+                *((f"{claim.derived:.1f}x", "number"), (here, "number"), (claim.note, "text")),
+            )
+        )
+    return Table(
+        name="latency-claims", title="claims of speed, re-derived", caption="", columns=columns, rows=tuple(body)
+    )
+
+
+def backtest(pairs: Sequence[Pair], left_out: Sequence[LeftOut]) -> tuple[Table, Table, Table]:
     """All rates; the published ones each predicted from each other; and each predicted by the rest of its family."""
-    known = Grid(
+    of_rates = tuple(
+        map(_column, ("device", "network", "kind", "precision", "copies/s", "share of peak", "stack", "source"))
+    )
+    known = Table(
+        name="rates",
         title="rates of networks, published and our own, and their share of the device's dense peak",
-        columns=("device", "network", "kind", "precision", "copies/s", "share of peak", "stack", "source"),
+        caption="",
+        columns=of_rates,
         rows=tuple(
-            (
-                r.device,
-                r.network,
-                r.kind,
-                r.precision,
-                f"{r.images_s:g}",
-                units.percent(r.efficiency),
-                r.stack,
-                r.source,
+            _line(
+                of_rates,
+                "stated",
+                *((r.device, "text"), (r.network, "text"), (r.kind, "text"), (r.precision, "text")),
+                *((f"{r.images_s:g}", "number"), (r.efficiency, "share"), (r.stack, "text"), (r.source, "text")),
             )
             for r in rates()
         ),
     )
-    each = Grid(
+    of_pairs = tuple(map(_column, ("from", "to", "precision", "error", "families")))
+    each = Table(
+        name="backtest-pairs",
         title="one device from another, by an equal share of the peak: predicted over published rate",
-        columns=("from", "to", "precision", "error", "families"),
+        caption="",
+        columns=of_pairs,
         rows=tuple(
-            (p.source, p.target, p.precision, f"{p.error:+.0%}", "same" if p.same_family else "mixed: never done")
+            _line(
+                of_pairs,
+                "projected",
+                *((p.source, "text"), (p.target, "text"), (p.precision, "text"), (f"{p.error:+.0%}", "number")),
+                ("same" if p.same_family else "mixed: never done", "text"),
+            )
             for p in sorted(pairs, key=lambda p: (not p.same_family, p.target, p.source))
         ),
     )
-    rest = Grid(
+    of_rest = tuple(map(_column, ("device", "network", "kind", "precision", "error")))
+    rest = Table(
+        name="backtest-rest",
         title="leave-one-out: each rate of a datacentre device from the nearest others of its kind",
-        columns=("device", "network", "kind", "precision", "error"),
-        rows=tuple((row.device, row.network, row.kind, row.precision, f"{row.error:+.0%}") for row in left_out),
+        caption="",
+        columns=of_rest,
+        rows=tuple(
+            _line(
+                of_rest,
+                "projected",
+                *((row.device, "text"), (row.network, "text"), (row.kind, "text"), (row.precision, "text")),
+                (f"{row.error:+.0%}", "number"),
+            )
+            for row in left_out
+        ),
         notes=(
             f"largest error {worst(left_out):.0%} over {len(left_out)} rates",
             "a projection's interval takes the extremes of its kind of network, at about its FLOP a copy",
@@ -249,6 +279,18 @@ def as_json(rows: Sequence[Timed]) -> list[Mapping[str, object]]:
     ]
 
 
+def _column(title: str, source: Source | None = None) -> Column:
+    return Column(slug(title), title.strip(), source=source)
+
+
+def _line(columns: Sequence[Column], source: Source, *cells: tuple[str | int | float | None, Unit]) -> Line:
+    """A row of that source, but for the columns that name their own."""
+    return tuple(
+        Cell(value=value, unit=unit, source=column.source or source)
+        for column, (value, unit) in zip(columns, cells, strict=True)
+    )
+
+
 def _needs(claim: Claim) -> str:
     return f"({', '.join(claim.over)}) / {claim.base}"
 
@@ -258,6 +300,10 @@ def _what(record: LatencyRecord) -> str:
     return (
         f"{spec['dataset']} {'x'.join(map(str, spec['shape']))}, n0 + n {record.n0} + {record.n}, {spec['precision']}"
     )
+
+
+def _threads(record: LatencyRecord) -> str:
+    return f"{record.device.threads} thread{'s' * (record.device.threads != 1)}"
 
 
 def _stages(record: LatencyRecord) -> str:

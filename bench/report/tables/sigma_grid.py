@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest, name
 from bench.report.envelope import envelope, in_common
 from bench.report.grouping import Group, groups, history, variants
+from bench.report.method_titles import printed
 from bench.report.statistics import wilson
 from bench.report.tables.accuracy import FROM_BELOW
 from bench.report.tables.published_rows import misfit, quoted
@@ -186,6 +188,7 @@ def _head(run: Run, title: str, origin: str, images: int) -> Line:
         (images, "count"),
     )
     line = [Cell(value=value, unit=unit, source="measured", origin=origin) for value, unit in cells]
+    line[1] = replace(line[1], printed=printed(title, run.spec.method))
     note = "" if images == total else f"of {units.count(total)}"
     return (*line[:3], Cell(value=images, unit="count", source="measured", origin=origin, note=note))
 

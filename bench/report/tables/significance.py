@@ -113,7 +113,9 @@ def _table(table: Table, mode: str, verdicts: _Judge) -> Table:
         tuple(replace(cell, bold=True) if (i, k) in bold else cell for k, cell in enumerate(row))
         for i, row in enumerate(table.rows)
     )
-    return replace(table, rows=rows_made, notes=(*table.notes, *_notes(mode, rivalries, unknown=unknown)))
+    short = "bold: " + ("the largest" if mode == "best" else "not significantly worse than the best")
+    notes = (*table.notes, *_notes(mode, rivalries, unknown=unknown))
+    return replace(table, rows=rows_made, notes=notes, short=(short, *table.short))
 
 
 def _against(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import SUPPORT
+from PIL import Image
+from places import PROJECT, SUPPORT
 
 from bench.cli import doctor
 from bench.cli.requests import requests
@@ -137,6 +138,30 @@ def test_all_methods_that_can_be_are_run_and_the_others_named(cli) -> None:
     assert planned >= {"gaussian", "consistency", "rrcm"}
     assert "vit_gaussian" not in planned
     assert "left out  vit_gaussian" in found.err
+
+
+def test_all_methods_left_out_is_a_refusal_and_no_empty_table(cli, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for k in range(2):
+            Image.new("RGB", (40, 40)).save(tmp_path / "pictures" / name / f"{k}.png")
+    for how in ((), ("--dry-run",), ("--json",)):
+        found = cli("run", "--methods", "all", "--dataset", "folder", "--data-root", "pictures", *how)
+        assert (found.code, found.out) == (1, "")
+        assert "left out  gaussian" in found.err
+        assert found.err.splitlines()[-1].startswith("rrcm-bench: no installed method can be run so on folder")
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_list_of_methods_promises_only_what_runs(cli) -> None:
+    from bench.cli.catalogue import usable
+    from bench.weights.catalogue import catalogue
+
+    for record in cli("methods", "--json").json["methods"]:
+        ready, known = usable(record, catalogue())
+        assert "cifar10" not in ready, record["name"]  # the small networks of cifar10 are taken only by name
+        if record["name"] in ("gaussian", "dds"):
+            assert (ready, known.split(", ")[0]) == ("digits", "cifar10")
 
 
 def test_methods_without_a_dataset_are_run_on_the_embedded_images(cli) -> None:
@@ -310,16 +335,30 @@ class Mischief:
         ("run --dataset ci", ["cifar10"]),
         ("run --methods gaussian,rr", ["gaussian,rrcm"]),
         ("methods deno", ["denoised"]),
+        ("report --table r", ["rebuttal1", "rebuttal2", "raw"]),
+        ("runs 8812", ["8812b104b1"]),
+        ("compare results/runs/digits-g", ["results/runs/digits-gaussian-s0.25-8812b104b1"]),
+        ("weights verify rrcm/digits/0.2", ["rrcm/digits/0.25"]),
     ],
 )
-def test_tab_offers_what_is_installed(typed: str, offered: list[str]) -> None:
+def test_tab_offers_what_is_installed_and_what_was_run(
+    typed: str, offered: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("digits-gaussian-s0.25-8812b104b1", "digits-rrcm-s0.5-e35a2e98b0"):
+        (tmp_path / "results" / "runs" / name).mkdir(parents=True)
+        (tmp_path / "results" / "runs" / name / "run.json").touch()
+    monkeypatch.chdir(tmp_path)
     words = f"rrcm-bench {typed}"
     shell = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_RRCM_BENCH_COMPLETE": "complete_bash"}
-    program = "import sys; sys.argv = ['rrcm-bench']; from bench.cli import main; main()"
+    program = "import atexit, sys; sys.argv = ['rrcm-bench']; from bench.cli import main\n"
+    program += "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); main()"
+    paths = os.pathsep.join((str(PROJECT), os.environ.get("PYTHONPATH", "")))
     found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, **shell}
-    )
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=False, env={**os.environ, **shell, "PYTHONPATH": paths},
+    )  # fmt: skip
     assert found.stdout.split() == offered
+    assert found.stderr.split() == ["False"]  # Tab waits for no torch
 
 
 def test_strips_show_what_denoisers_make_of_an_image(cli, tmp_path: Path) -> None:

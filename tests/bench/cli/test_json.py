@@ -38,6 +38,7 @@ COMMANDS = {
     "runs import": "runs import runs.zip --out imported-runs",
     "verify": "verify RUN --rows 2 --seed 1",
     "report": "report",
+    "strips": "strips --methods dds --images 1 --out strips",
     "compare": "compare RUN OTHER",
     "claims": "claims",
     "methods": "methods",
@@ -59,8 +60,8 @@ COMMANDS = {
     "logs audit": "logs audit log.txt",
     "logs import": "logs import log.txt --dataset cifar10 --sigma 0.5 --out imported",
 }
-# Read by people, as pictures, or shown beside the conversion itself (tests/methods/diffusion/test_conversion.py).
-WITHOUT = {"strips", "weights convert"}
+# Shown beside the conversion itself (tests/methods/diffusion/test_conversion.py).
+WITHOUT = {"weights convert"}
 # Objects whose keys are names: of settings, devices, packages, radii, ...
 MAPS = re.compile(
     r"(^|\.)(accuracy|params|by_dataset|packages|devices|stopped|calls_per_pass|stages|versions|parts|optional|settings"
@@ -164,13 +165,14 @@ def test_a_document_has_the_keys_and_types_of_the_table(name: str, documents: di
     } == {}
 
 
-def test_every_command_that_prints_json_is_in_the_table() -> None:
+def test_every_command_prints_json_and_is_in_the_table() -> None:
     import typer.main
 
     def named(command: Any, name: str = "") -> Iterator[str]:
         for own, inner in getattr(command, "commands", {}).items():
             yield from named(inner, f"{name} {own}".strip())
-        if any("--json" in param.opts for param in command.params):
+        if not hasattr(command, "commands"):
+            assert any("--json" in param.opts for param in command.params), name
             yield name
 
     known = {

@@ -1,4 +1,4 @@
-"""Records of options as commands, and the laying out of tables."""
+"""Records of options as commands."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.cli.options import of_record
-from bench.cli.output import results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +42,3 @@ def test_no_command_takes_more_than_ten_parameters() -> None:
     for found in (info.callback for group in groups if group for info in group.registered_commands):
         assert found is not None
         assert len(inspect.signature(inspect.unwrap(found)).parameters) <= 10, found
-
-
-def test_a_whole_number_is_cut_with_a_mark_and_never_without() -> None:
-    console = Console(width=12, color_system=None)
-    with console.capture() as text:
-        console.print(results("t", ("log", "N"), [("a/b", "1 234 567 890")], words=1, whole=True))
-    assert "…" in text.get()

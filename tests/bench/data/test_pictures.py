@@ -1,4 +1,4 @@
-"""Resizing and cropping equal torchvision's to the byte; decoding refuses what it cannot show exactly."""
+"""Decoding refuses what it cannot show exactly."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from bench.data.pictures import Stored, decode, picture_size, resize_and_crop, to_pixels
+from bench.data.pictures import Stored, decode, picture_size, to_pixels
 from bench.types.errors import DataError
 
 
@@ -24,18 +22,6 @@ def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.
 def saved(path: Path, image: Image.Image) -> Stored:
     image.save(path)
     return Stored(0, path)
-
-
-@given(width=st.integers(8, 90), height=st.integers(8, 90), short=st.integers(8, 60), cut=st.integers(0, 7))
-@settings(max_examples=40, deadline=None)
-def test_resize_and_crop_equal_torchvision(width: int, height: int, short: int, cut: int) -> None:
-    from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
-
-    image = picture(width, height)
-    theirs = Compose([Resize(short), CenterCrop(short - cut), ToTensor()])(image).numpy()
-    ours = to_pixels(resize_and_crop(image, short, (short - cut, short - cut)))
-    assert ours.dtype == np.float32
-    assert np.array_equal(ours, theirs)
 
 
 def test_grey_and_cmyk_and_transparent_images_become_rgb(tmp_path: Path) -> None:

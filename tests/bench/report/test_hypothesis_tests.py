@@ -53,6 +53,17 @@ def test_holm_and_benjamini_hochberg_give_the_textbook_values() -> None:
     assert holm(()) == ()
 
 
+def test_the_bootstrap_is_that_of_every_image_drawn_by_itself() -> None:
+    values = np.random.default_rng(3).normal(size=200)
+    picks = np.random.default_rng(0).integers(200, size=(10_000, 200))
+    expected = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
+    assert bootstrap(values) == pytest.approx(tuple(expected), rel=1e-12)
+    # Few values: how often each comes, which is the same in law; 0.02 is ten times the endpoints' error by the draws.
+    few = np.sign(np.round(values))
+    drawn = np.quantile(few[picks].mean(axis=1), [0.025, 0.975])
+    assert bootstrap(few) == pytest.approx(tuple(drawn), abs=0.02)
+
+
 def test_the_bootstrap_agrees_with_the_normal_interval_where_that_is_right() -> None:
     # Resamples are drawn from a fixed seed: right once is right always.
     values = [1.0] * 300 + [-1.0] * 200 + [0.0] * 1500

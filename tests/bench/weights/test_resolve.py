@@ -299,3 +299,16 @@ def test_an_added_file_takes_the_name_of_one_that_has_no_checksum(monkeypatch, t
     words = {"method": "toy", "role": "network", "dataset": "digits", "sigma": 0.25, "params": {}}
     added = resolve.add("toy/digits/0.25", saved(tmp_path / "1.pth", state()), **words)
     assert resolve.catalogue() == (added,)
+
+
+def test_a_file_that_ships_and_is_no_default_is_called_here_and_not_gone(monkeypatch, tmp_path):
+    file = saved(tmp_path / "package" / "net.pth", state())
+    there = replace(entry(file, url=None), file="net.pth", default=False)
+    installed(monkeypatch, tmp_path / "package", there)
+    refused(
+        lambda: resolve.resolve(TOY, "digits", 0.25, {}, download=False),
+        "none is taken unless named",
+        f"{there.name!r} (here, taken only by --weights network={there.name})",
+    )
+    file.unlink()
+    refused(lambda: resolve.resolve(TOY, "digits", 0.25, {}, download=False), "none is here", "(its file is gone)")

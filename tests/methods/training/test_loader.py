@@ -8,13 +8,16 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Picture
 
+from bench.data.centre_crops import CentreCrop
 from bench.data.digits import DIGITS
 from bench.types import Image
 from bench.types.errors import TrainingError
 from methods.training.augment import Name, jitter_digits, mix
 from methods.training.loader import Batch, BatchLoader
 from methods.training.rng import generator
+from methods.training.sharding import Share
 
 
 class Pictures:
@@ -162,3 +165,74 @@ def test_mixing_shares_follow_their_beta_law() -> None:
     from scipy.stats import kstest
 
     assert kstest(shares, "beta", args=(0.8, 0.8)).pvalue > 1e-6  # one false alarm in a million; the seeds are fixed
+
+
+class Photographs:
+    """Twelve pictures of several sizes, of which the images are centre crops."""
+
+    name, split, shape, num_classes = "photographs", "train", (3, 16, 16), 4
+    class_names, preprocessing = ("a", "b", "c", "d"), "short16-box-bicubic"
+    crop = CentreCrop("box-bicubic", 16, 16)
+
+    def __len__(self) -> int:
+        return 12
+
+    def decoded(self, index: int) -> np.ndarray:
+        rng = np.random.default_rng(index)
+        small = Picture.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
+        return np.asarray(small.resize((20 + 7 * index, 90 - 5 * index), Picture.Resampling.BICUBIC))
+
+    def __getitem__(self, index: int) -> Image:
+        pixels = np.asarray(self.crop.of(Picture.fromarray(self.decoded(index)))).transpose(2, 0, 1)
+        return Image(index, pixels.astype(np.float32) / np.float32(255), index % 4, str(index))
+
+    def label(self, index: int) -> int:
+        return index % 4
+
+    def digest(self, index: int) -> str:
+        return str(index)
+
+
+def photographs(
+    augment: Name, *, on_device: bool, workers: int = 0, shares: tuple[Share, ...] = (Share(),)
+) -> BatchLoader:
+    return BatchLoader(
+        dataset=Photographs(), count=12, batch=6, augment=augment, seed=0, workers=workers, device="cpu", shares=shares,
+        on_device=on_device,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("augment", COLOUR)
+def test_a_device_makes_the_views_that_workers_make(augment: Name) -> None:
+    for ours, theirs in zip(
+        take(photographs(augment, on_device=True), 1, 3), take(photographs(augment, on_device=False), 1, 3), strict=True
+    ):
+        assert torch.equal(ours.labels, theirs.labels)
+        for view, other in zip(ours.views, theirs.views, strict=True):
+            assert view.dtype == other.dtype == torch.float32
+            assert view.shape == other.shape == (6, 3, 16, 16)
+            assert float((view - other).abs().mean()) < 1 / 255
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_neither_pieces_nor_workers_nor_shares_change_a_view(on_device: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = take(photographs("moco", on_device=on_device), 0, 2)
+    monkeypatch.setattr("methods.training.loader.PIECE", 2)
+    halves = (Share(0, 2), Share(1, 2))
+    parts = take(photographs("moco", on_device=on_device, workers=2, shares=halves), 0, 4)
+    for step, batch in enumerate(whole):
+        for number, share in enumerate(halves):
+            part = parts[2 * step + number]
+            assert torch.equal(part.labels, share.take(batch.labels))
+            # Pictures that are resized beside others are summed in another order.
+            for view, of in zip(part.views, batch.views, strict=True):
+                assert float((view - share.take(of)).abs().max()) <= 1.01 / 255
+
+
+def test_an_epoch_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, drawn = feed("none", seed=99), []
+    shuffle = torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda *words, **more: drawn.append(words) or shuffle(*words, **more))
+    for step in range(6):
+        source.indices(step)
+    assert len(drawn) == 2

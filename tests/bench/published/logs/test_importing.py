@@ -9,7 +9,6 @@ from typing import Any
 
 import published_logs as made
 import pytest
-from command_line import Outcome
 
 from bench.cli import main
 from bench.published.logs.reading import read_log
@@ -20,29 +19,13 @@ from bench.report.tables.imported_logs import imported_tables
 from bench.runs.store import find_runs
 from bench.types.errors import StoreError
 
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["rrcm-bench", "logs", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        found = capsys.readouterr()
-        code = left.value.code
-        return Outcome(code if isinstance(code, int) else 0, found.out, found.err)
-
-    return call
-
-
 ROWS = made.simulated(500, n=100_000, sigma=0.5)
 
 
 def imported(cli: Any, text: str | None = None, name: str = "cifar10/noise_0.50", **options: object) -> Path:
     log = made.put(Path("published") / name, made.cohen(ROWS) if text is None else text)
     words = [word for key, value in {"method": "gaussian", **options}.items() for word in (f"--{key}", value)]
-    outcome = cli("import", log, "--out", "store", *words)
+    outcome = cli("logs", "import", log, "--out", "store", *words)
     assert outcome.code == 0, outcome.err
     return next(
         p
@@ -144,7 +127,7 @@ def test_matlab_radii_are_imported_with_what_the_user_states(cli: Any, tmp_path:
     from scipy.io import savemat
 
     savemat(tmp_path / "macer.mat", {"hard": [r if y == p else -1.0 for _, y, p, r, _ in ROWS]})
-    outcome = cli("import", "macer.mat", "--dataset", "cifar10", "--sigma", 0.5, "--method", "macer", "--json")
+    outcome = cli("logs", "import", "macer.mat", "--dataset", "cifar10", "--sigma", 0.5, "--method", "macer", "--json")
     assert outcome.code == 0, outcome.err
     (entry,) = outcome.json["imported"]
     log = read(Path(entry["path"]))
@@ -180,7 +163,7 @@ def test_a_bad_log_is_one_line_and_nothing_is_written(
     cli: Any, text: str, options: tuple[str, ...], message: str
 ) -> None:
     log = made.put(Path("cifar10/noise_0.50"), text)
-    outcome = cli("import", log, "--out", "store", *options)
+    outcome = cli("logs", "import", log, "--out", "store", *options)
     assert outcome.code == 1
     assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1
@@ -193,7 +176,7 @@ def test_a_refused_log_stops_no_other_and_is_named(cli: Any) -> None:
     made.put(Path("logs/cifar10/noise_0.50"), made.cohen(ROWS) + "0\t1\n")
     made.put(Path("logs/cifar10c/noise_0.50"), made.cohen(ROWS))
     Path("logs/a.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b" " * 107 + b"IM" + b"\x0e\0\0\0\xff\xff\xff\x7f")
-    outcome = cli("import", "logs", "--out", "store", "--json")
+    outcome = cli("logs", "import", "logs", "--out", "store", "--json")
     assert outcome.code == 3
     assert [entry["source"] for entry in outcome.json["imported"]] == ["logs/cifar10/noise_0.25"]
     assert set(outcome.json["refused"]) == {"logs/cifar10/noise_0.50", "logs/cifar10c/noise_0.50", "logs/a.mat"}
@@ -248,14 +231,14 @@ def test_radii_of_two_bounds_stand_in_a_table_of_their_own(cli: Any) -> None:
 def test_what_a_log_cannot_be_is_refused(cli: Any, name: str, options: tuple[str, ...], message: str) -> None:
     some = [row for row in made.simulated(40, n=100_000, sigma=0.5, certain=0.0) if row[3] < 0.9]
     rows = [(10_020 if "beyond" in message and not k else k * 20, *row[1:]) for k, row in enumerate(some)]
-    outcome = cli("import", made.put(Path(name), made.cohen(rows)), *options)
+    outcome = cli("logs", "import", made.put(Path(name), made.cohen(rows)), *options)
     assert (outcome.code, len(outcome.err.splitlines())) == (1, 1)
     assert message in outcome.err
 
 
 def test_names_from_strangers_stay_within_the_store(cli: Any) -> None:
     log = made.put(Path("noise_0.50"), made.cohen(ROWS))
-    outcome = cli("import", log, "--dataset", "../../up", "--method", "[red]/../x\n\x1b[2J", "--out", "store")
+    outcome = cli("logs", "import", log, "--dataset", "../../up", "--method", "[red]/../x\n\x1b[2J", "--out", "store")
     assert outcome.code == 0, outcome.err
     (folder,) = Path("store").iterdir()
     assert read(folder).origin.method == "[red]/../x\n\x1b[2J"
@@ -267,7 +250,7 @@ def test_names_from_strangers_stay_within_the_store(cli: Any) -> None:
 )
 def test_names_of_files_are_printed_and_not_obeyed(cli: Any, name: str) -> None:
     made.put(Path("cifar10") / name, made.cohen(ROWS))
-    printed = [cli("audit", "cifar10").out, cli("import", "cifar10", "--out", "store").out]
+    printed = [cli("logs", "audit", "cifar10").out, cli("logs", "import", "cifar10", "--out", "store").out]
     for out in printed:
         assert "".join(out.split("\n")).isprintable()
         assert ("[red]" in out) == ("[red]" in name)
@@ -277,22 +260,22 @@ def test_names_of_files_are_printed_and_not_obeyed(cli: Any, name: str) -> None:
 def test_a_folder_without_logs_is_one_line(cli: Any) -> None:
     made.put(Path("folder/README.md"), "words\n")
     for command in ("import", "audit"):
-        outcome = cli(command, "folder")
+        outcome = cli("logs", command, "folder")
         assert (outcome.code, len(outcome.err.splitlines())) == (1, 1)
         assert "no certification log in" in outcome.err
 
 
 def test_a_log_whose_path_and_labels_tell_no_dataset_asks_for_it(cli: Any) -> None:
-    outcome = cli("import", made.put(Path("noise_0.50"), made.cohen(ROWS)))
+    outcome = cli("logs", "import", made.put(Path("noise_0.50"), made.cohen(ROWS)))
     assert outcome.code == 1
     assert "give --dataset" in outcome.err
 
 
 def test_words_that_are_off_are_usage_errors(cli: Any) -> None:
-    assert cli("audit").code == 2
+    assert cli("logs", "audit").code == 2
     log = made.put(Path("cifar10/noise_0.50"), made.cohen(ROWS))
-    assert cli("audit", log, "--alpha", "0.7").code == 2
-    assert cli("import", log, "--n", "many").code == 2
+    assert cli("logs", "audit", log, "--alpha", "0.7").code == 2
+    assert cli("logs", "import", log, "--n", "many").code == 2
 
 
 @pytest.mark.parametrize(

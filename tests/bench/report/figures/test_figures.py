@@ -14,7 +14,7 @@ from bench.published.tables import load
 from bench.report.accuracy import certified_accuracy
 from bench.report.figures.ablation import ablation_figure, ablations, published_sizes, scaling_figure
 from bench.report.figures.accuracy import as_bytes, bounds, curve_figure
-from bench.report.figures.denoised_images import denoised_strip, strip_figure
+from bench.report.figures.denoised_images import denoised_strip, shown_ranges, strip_figure
 from bench.report.figures.ema_schedule import schedule_figure, target_rate
 from bench.report.figures.label_placement import Box, Point, place
 from bench.report.figures.registry import drawings
@@ -260,7 +260,16 @@ def test_a_strip_shows_the_certifiers_own_noise_and_what_was_made_of_it() -> Non
     assert np.array_equal(strip.pictures[1][1], seen[0][0].numpy())
     assert np.array_equal(strip.pictures[2][1], 2 * seen[0][0].numpy())
     figure = strip_figure([strip, strip], "digits")
-    assert [axis.get_title() for axis in figure.axes[:3]] == ["clean", "sigma 0.50", "double"]
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["clean", "sigma 0.50"]
+    # Twice the noisy pixels lie far outside of [0, 1]: shown whole, by the range that stands there.
+    low, high = (float(each(strip.pictures[2][1])) for each in (np.min, np.max))
+    assert figure.axes[2].get_title() == f"double\n{low:.2f} to {high:.2f}"
+    shown = figure.axes[2].images[0].get_array()
+    assert (shown.min(), shown.max()) == (0, 1)
+    dim = replace(strip, pictures=(*strip.pictures[:2], ("double", strip.pictures[0][1] * 0.4)))
+    assert list(shown_ranges([dim])) == ["double"]
+    faithful = replace(strip, pictures=(*strip.pictures[:2], ("double", strip.pictures[0][1])))
+    assert shown_ranges([faithful]) == {}
     with pytest.raises(ReportError, match="1 to 8 strips"):
         strip_figure([], "none")
 

@@ -17,7 +17,8 @@ from bench.published.tables import load
 from bench.report.build import FORMATS, build, write
 from bench.report.formats.escaping import latex as escape
 from bench.report.formats.latex import latex
-from bench.report.formats.markdown import as_csv, as_json, markdown, terminal
+from bench.report.formats.markdown import as_csv, as_json, markdown
+from bench.report.formats.terminal import terminal
 from bench.report.tables.accuracy import by_sigma_tables, envelope_tables
 from bench.report.tables.table import Cell, Column, Table
 from bench.runs.origin import made_from

@@ -18,7 +18,9 @@ from bench.certification.sequential import look_sizes
 from bench.certification.stopping_rule import BETA, reachable_design
 from bench.cli.app import app
 from bench.published.logs.reading import read_log
-from bench.report.figures.forecast import efficiency_figure, hours_rows, markdown, record
+from bench.report.figures.forecast import efficiency_figure, record
+from bench.report.formats.markdown import markdown
+from bench.report.tables.forecast import forecast_tables
 from bench.timing.forecast.forecast import QUOTED, costs_of_the_paper, forecast, given_cost
 from bench.timing.forecast.sample_demand import Demand, as_toml, draw, from_logs, known, pick, recovered
 from bench.timing.forecast.simulate import Costs, by_image, by_look, by_share, of_fixed_n
@@ -183,9 +185,10 @@ def test_a_record_says_of_each_number_where_it_is_from() -> None:
     mine = [row for row in told["rows"] if row["method"] == "mine"]
     assert [split["devices"] for row in mine for split in row["devices"]] == [1, 8, 1, 8]
     assert all(not row["devices"] for row in told["rows"] if row["method"] != "mine")
-    text = markdown(made, "rrcm-bench plan")
+    hours, split = forecast_tables(made)
+    text = markdown([hours, split])
     assert all(note in text for note in told["notes"])
-    assert len(hours_rows(made)) == 15
+    assert (len(hours.rows), len(split.rows)) == (15, 4)
     figure = efficiency_figure(made)
     assert len(figure.axes) == 2
 
