@@ -55,7 +55,7 @@ def probability_figure(group: Group) -> Figure:
         axis.tick_params(labelsize=8)
         if k + columns >= len(sigmas):
             axis.tick_params(labelbottom=True)
-            axis.set_xlabel("probability t of the true class under the noise", fontsize=8.5)
+            axis.set_xlabel("probability t of the true class", fontsize=8.5)
     figure.supylabel("images with p_A of at least t (%)", fontsize=9)
     spec = group.runs[0].spec
     figure.suptitle(
