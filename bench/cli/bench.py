@@ -26,7 +26,7 @@ def bench(
     ] = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
-    allow_slow_precision: options.AllowSlowPrecision = False,
+    allow_slow_precision: options.AllowSlowPrecision = None,
     compiling: options.BenchCompile = NEVER,
     sigma: options.Sigma = 0.5,
     budget: Annotated[float, options.computing(help="Seconds for each network, about.")] = 20.0,

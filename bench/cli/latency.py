@@ -36,7 +36,7 @@ class LatencyOptions:
     sigma: options.Sigma = 0.5
     alpha: options.LatencyAlpha = 0.001
     precision: options.Precision = "fp32"
-    allow_slow_precision: options.AllowSlowPrecision = False
+    allow_slow_precision: options.AllowSlowPrecision = None
     batch: options.LatencyBatch = None
     repeats: Annotated[int, options.computing(help="Certificates, or parts of one, on the clock.")] = 6
     budget: Annotated[

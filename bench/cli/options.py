@@ -309,8 +309,12 @@ RunPrecision = Annotated[
 ]
 Precision = Annotated[str, computing(help="fp32 | tf32 | bf16 | fp16.", autocompletion=_precisions)]
 AllowSlowPrecision = Annotated[
-    bool,
-    computing("--allow-slow-precision", help="Half precision on a CPU without instructions for it too."),
+    bool | None,
+    computing(
+        "--allow-slow-precision",
+        help="Half precision on a CPU without instructions for it too.",
+        show_default="off",
+    ),
 ]
 Device = Annotated[str, computing(help="auto | cpu | cuda:0.")]
 RunDevice = Annotated[

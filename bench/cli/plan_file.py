@@ -51,6 +51,7 @@ KEYS: dict[str, tuple[str, Any, str]] = {
 WHOLE: dict[str, tuple[str, Any, str]] = {
     "device": ("device", str, "a text"),
     "batch": ("batch", str | int, '"auto" or a whole number'),
+    "allow_slow_precision": ("allow_slow_precision", bool, "true or false"),
     "compile": ("compiling", str, '"auto", "always" or "never"'),
     "executor": ("executor", str, "a text"),
     "workers": ("workers", int, "a whole number"),
@@ -58,6 +59,7 @@ WHOLE: dict[str, tuple[str, Any, str]] = {
     "detach": ("detach", bool, "true or false"),
     "keep_going": ("keep_going", bool, "true or false"),
     "out": ("out", str, "a text"),
+    "top_up": ("top_up", str, "a text"),
     "dry_run": ("dry_run", bool, "true or false"),
     "json": ("json", bool, "true or false"),
 }
@@ -175,6 +177,8 @@ def _whole(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     found = {WHOLE[key][0]: value for key, value in table.items()}
     if "out" in found:
         found["out"] = Path(beside(found["out"], folder))
+    if found.get("top_up", "auto") != "auto":
+        found["top_up"] = beside(found["top_up"], folder)
     if "slurm" in found:
         found["slurm"] = as_words(found["slurm"])
     if "batch" in found:

@@ -79,7 +79,7 @@ class RunOptions:
         ),
     ] = None
     device: options.RunDevice = None
-    allow_slow_precision: options.AllowSlowPrecision = False
+    allow_slow_precision: options.AllowSlowPrecision = None
     batch: options.RunBatch = None
     compiling: options.RunCompile = None
     executor: options.RunExecutor = None
