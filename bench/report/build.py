@@ -81,8 +81,8 @@ def build(
         # Rows of the table of raw accuracies are of one method at several radii: no rivals.
         mode = "none" if table_name(table) == RAW else bold
         marked = emphasise(made, started, mode=mode, bound="pa" if bound == "both" else bound, alpha=alpha)
-        asked = [] if figures is None else groups(started, "pa" if bound == "both" else bound, alpha)
-        return Report(numbered(marked), drawings(asked, None, figures) if figures is not None else ())
+        asked = () if figures is None else drawings(groups(started, "pa", alpha), None, figures)
+        return Report(numbered(marked), asked)
     published = None if table is None else published_table(table_name(table))
     logs = [i for i in imports if bound != "papb" and (published is None or i.origin.dataset == published.dataset)]
     if not started and not logs and published is None:
