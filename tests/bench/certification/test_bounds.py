@@ -230,7 +230,7 @@ def test_a_randomised_bound_fails_as_often_as_it_says_and_no_more(n: int, alpha:
 
 
 def test_simulated_draws_break_a_randomised_bound_as_often_as_alpha() -> None:
-    generator, draws, n, p, alpha = np.random.default_rng(11), 4_000, 50, 0.8, 0.1
+    generator, draws, n, p, alpha = np.random.default_rng(11), 2_000, 50, 0.8, 0.1
     failed = 0
     for _ in range(draws):
         u = 1 - generator.random()  # in (0, 1]

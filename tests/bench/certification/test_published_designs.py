@@ -65,7 +65,7 @@ def test_a_radius_that_holds_is_given_up_with_a_chance_of_at_most_beta(plans: di
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_simulated_paths_break_no_promise_more_often_than_alpha(name: str) -> None:
-    plan, p, paths = MADE[name](1.0, (0.0, 0.5), 300, 0.05), 0.5, 2_000
+    plan, p, paths = MADE[name](1.0, (0.0, 0.5), 300, 0.05), 0.5, 500
     generator = np.random.default_rng(7)
     false = 0
     for _ in range(paths):
