@@ -14,7 +14,7 @@ from bench.api.images import UNKNOWN, Images
 from bench.api.progress import shown
 from bench.certification.bounds import check_samples
 from bench.certification.bounds import predict as decide
-from bench.certification.stopping_rule import BETA, CERTIFIERS, register
+from bench.certification.stopping_rule import BETA, CERTIFIERS, is_sequential, register
 from bench.runs.batch_size import auto_batch
 from bench.runs.batcher import Batcher
 from bench.runs.execution.cuda_graphs import replayed
@@ -59,7 +59,8 @@ def certify(
         n0: copies that choose the class.
         batch: copies a forward pass; None finds one that is fast.
         device: "cpu", "cuda:0"; None: where the model's parameters are.
-        certifier: "cohen", n copies an image; "sequential" stops an image once its verdicts at `radii` are decided.
+        certifier: "cohen", "randomised": n copies an image; "sequential" and others stop an image once its verdicts at
+            `radii` are decided.
         seed: of the noise.
         radii: l2, ascending; of the sequential certifier, whose radius is the largest of them that is certified.
         precision: arithmetic of the passes: fp32, tf32, bf16, fp16.
@@ -71,7 +72,7 @@ def certify(
         raise SpecError(f"no certifier {certifier!r}; expected one of: {', '.join(CERTIFIERS)}")
     check_samples(n0, n, alpha, sigma)
     spec = _spec(sigma=sigma, n=n, n0=n0, alpha=alpha, certifier=certifier, seed=seed, precision=precision)
-    if certifier == "sequential":
+    if is_sequential(certifier):
         made = register(certifier, sigma=sigma, radii=tuple(radii), n=n, alpha=alpha, beta=BETA, mode="deploy")
         spec = replace(spec, **{own.name: getattr(made, own.name) for own in fields(made)})
     spec, rows = _rows(model, x, spec, batch, device, progress=progress)

@@ -41,7 +41,44 @@ def upper_bound(successes: int, n: int, alpha: float) -> float:
     return 1.0 - lower_bound(n - successes, n, alpha)
 
 
-def certify(selection: Counts, estimation: Counts, *, sigma: float, alpha: float, bound: str = "pa") -> Certificate:
+def randomised_bound(successes: int, n: int, alpha: float, uniform: float) -> float:
+    """One-sided lower confidence bound on a proportion that spends alpha whole, by one uniform number beside the draw.
+
+    `uniform`: drawn from (0, 1) once, independently of the draw. 1 gives `lower_bound`, less gives more; what is below
+    2 alpha counts as 2 alpha, where n successes out of n would prove a proportion of 1, so an infinite radius.
+    With probability at least 1 - alpha over both, the true proportion is no smaller.
+    Source: Stevens 1950: L solves U I_L(x, n - x + 1) + (1 - U) I_L(x + 1, n - x) = alpha.
+    Raises: ValueError as `lower_bound`, or unless 0 < uniform <= 1.
+    """
+    _check(successes, n, alpha)
+    if not 0 < uniform <= 1:
+        raise ValueError(f"uniform must lie in (0, 1], got {uniform!r}")
+    if successes == 0 or uniform == 1:
+        return lower_bound(successes, n, alpha)
+    from scipy.special import betainc
+
+    u = min(max(uniform, 2 * alpha), 1.0)
+
+    def tail(p: float) -> float:
+        # P(X > x) + u P(X = x); beyond n there is nothing, and betainc(n + 1, 0, p) is nan.
+        above = float(betainc(successes + 1, n - successes, p)) if successes < n else 0.0
+        return u * float(betainc(successes, n - successes + 1, p)) + (1 - u) * above
+
+    low, high = lower_bound(successes, n, alpha), lower_bound(successes + 1, n, alpha) if successes < n else 1.0
+    while low < (middle := (low + high) / 2) < high:  # to the last bit; the end whose tail is at most alpha
+        low, high = (middle, high) if tail(middle) <= alpha else (low, middle)
+    return low
+
+
+def certify(
+    selection: Counts,
+    estimation: Counts,
+    *,
+    sigma: float,
+    alpha: float,
+    bound: str = "pa",
+    uniform: float | None = None,
+) -> Certificate:
     """The promise that two independent draws allow.
 
     The class comes from `selection` (ties to the lowest class), the bound from `estimation` alone.
@@ -49,9 +86,10 @@ def certify(selection: Counts, estimation: Counts, *, sigma: float, alpha: float
     "papb": p_A at alpha / 2 and the empirical runner-up's upper bound at alpha / 2, radius
     sigma / 2 * (Phi^-1(p_A) - Phi^-1(p_B)); abstains if it is not positive. No factor for the number of classes is
     owed: a radius too large needs one of the two bounds of the *true* runner-up to fail (intersection-union test).
+    `uniform`: of this image, for `randomised_bound` in place of the exact one; "pa" alone.
     The promise fails with probability at most alpha per image. The two bounds are never mixed in one table.
     Source: Cohen et al. 2019, CERTIFY (Theorem 1; Section 3.2.2); rRCM paper, Eq. 5; Berger 1982.
-    Raises: ValueError for an empty draw, sigma <= 0, or another bound.
+    Raises: ValueError for an empty draw, sigma <= 0, another bound, or a uniform number beside "papb".
     """
     if bound not in BOUNDS:
         raise ValueError(f"bound must be one of {BOUNDS!r}, got {bound!r}")
@@ -59,11 +97,16 @@ def certify(selection: Counts, estimation: Counts, *, sigma: float, alpha: float
         raise ValueError(f"sigma must be positive and finite, got {sigma!r}")
     if selection.n == 0 or estimation.n == 0:
         raise ValueError("both stages need votes")
+    if uniform is not None and bound != "pa":
+        raise ValueError("a randomised bound is of bound 'pa' alone")
     from scipy.special import ndtri
 
     label = selection.ranked()[0][0]
     if bound == "pa":
-        p_lower = lower_bound(estimation[label], estimation.n, alpha)
+        if uniform is None:
+            p_lower = lower_bound(estimation[label], estimation.n, alpha)
+        else:
+            p_lower = randomised_bound(estimation[label], estimation.n, alpha, uniform)
         if p_lower < 0.5:
             return Certificate(ABSTAIN, 0.0, p_lower)
         return Certificate(label, sigma * float(ndtri(p_lower)), p_lower)

@@ -28,7 +28,7 @@ class Design:
     radii: tuple[float, ...]  # the grid on which there are verdicts, ascending; K of them
     thresholds: tuple[float, ...]  # a radius holds if the class's probability is at least this: Phi(radius / sigma)
     looks: tuple[int, ...]  # samples drawn by each look; J of them
-    alphas: tuple[float, ...]  # spent at each look; they add up to alpha
+    alphas: tuple[float, ...]  # spent at each look; they add up to alpha; empty where no look spends
     betas: tuple[float, ...]
     accept: tuple[tuple[int, ...], ...]  # (J, K): the fewest successes that accept; look + 1 where none do
     futile: tuple[tuple[int, ...], ...]  # (J, K): the most successes that reject; -1 where none do
@@ -43,7 +43,7 @@ class Decision:
     successes: int  # among them, of the class in question
     accepted: int  # radii[:accepted] hold
     rejected: int  # radii[rejected:] are given up; those between are undecided
-    p_lower: float  # the highest lower bound of any look taken; all of them hold at once
+    p_lower: float  # the highest lower bound of any look taken, or what the verdicts prove; all of them hold at once
     done: bool  # every radius decided, or the last look taken; what is undecided then is not certified
 
 
@@ -75,8 +75,7 @@ def design(
     Raises: SpecError for numbers that can certify nothing, or a radius out of reach.
     """
     grid = check_grid(sigma, radii, alpha)
-    if not 0 < beta < 0.5:
-        raise SpecError(f"beta must lie in (0, 0.5), got {beta!r}; 0.001 loses no visible power")
+    check_beta(beta)
     least = smallest_n(alpha)
     if least > FIRST_LOOK:
         least = max(smallest_n(FINAL_SHARE * alpha), FIRST_LOOK + 1)
@@ -110,7 +109,7 @@ def design(
             tuple(fewest_successes(m, a, sigma=sigma, radius=r) for r in grid)
             for m, a in zip(looks, alphas, strict=True)
         ),
-        futile=tuple(tuple(_most_successes(m, b, p) for p in thresholds) for m, b in zip(looks, betas, strict=True)),
+        futile=tuple(tuple(most_successes(m, b, p) for p in thresholds) for m, b in zip(looks, betas, strict=True)),
     )
 
 
@@ -173,13 +172,17 @@ def step(design: Design, decision: Decision, successes: int, n: int) -> Decision
         )
     accepted = max(decision.accepted, min(bisect_right(design.accept[j], successes), decision.rejected))
     rejected = max(accepted, min(bisect_left(design.futile[j], successes), decision.rejected))
+    if design.alphas:
+        proven = lower_bound(successes, n, design.alphas[j])
+    else:
+        proven = design.thresholds[accepted - 1] if accepted else 0.0
     return Decision(
         looks=j + 1,
         n=n,
         successes=successes,
         accepted=accepted,
         rejected=rejected,
-        p_lower=max(decision.p_lower, lower_bound(successes, n, design.alphas[j])),
+        p_lower=max(decision.p_lower, proven),
         done=accepted == rejected or j + 1 == len(design.looks),
     )
 
@@ -230,5 +233,15 @@ def check_grid(sigma: float, radii: Sequence[float], alpha: float) -> tuple[floa
     return grid
 
 
-def _most_successes(n: int, beta: float, p: float) -> int:
+def check_beta(beta: float) -> None:
+    """Nothing for a loss of power that a design may have.
+
+    Raises: SpecError.
+    """
+    if not 0 < beta < 0.5:
+        raise SpecError(f"beta must lie in (0, 0.5), got {beta!r}; 0.001 loses no visible power")
+
+
+def most_successes(n: int, beta: float, p: float) -> int:
+    """The largest count out of n whose upper bound is below p; -1 where none is."""
     return bisect_left(range(n + 1), p, key=lambda successes: upper_bound(successes, n, beta)) - 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
 from bench.certification.curtailment import Curtailment, curtail, forced
+from bench.certification.published_designs import adaptive_design, betting_design, union_design
 from bench.certification.sequential import (
     Decision,
     Design,
@@ -20,7 +21,15 @@ from bench.certification.sequential import (
 from bench.types import FORCED, WRONG, Counts, Row, RunSpec
 from bench.types.errors import SpecError
 
-CERTIFIERS = ("cohen", "sequential")
+# Tests that look at the votes of an image as they grow, by what --certifier calls them.
+DESIGNS: Mapping[str, Callable[..., Design]] = {
+    "sequential": design,
+    "union": union_design,
+    "betting": betting_design,
+    "adaptive": adaptive_design,
+}
+RANDOMISED = "randomised"  # a fixed n, whose bound takes one uniform number an image
+CERTIFIERS = ("cohen", RANDOMISED, *DESIGNS)
 BETA = 0.001
 # Of a fixed n that may stop early: the last looks save most, so they lie evenly.
 EARLY_LOOKS = 100
@@ -53,21 +62,28 @@ def register(
     Raises: SpecError for numbers that can certify nothing; a radius out of reach of n is no error, it holds nowhere.
     """
     grid = tuple(map(float, radii))
-    if certifier == "cohen":
+    if not is_sequential(certifier):
         curtail(sigma, grid, n, alpha)
         looks = tuple(sorted({max(1, n * k // EARLY_LOOKS) for k in range(1, EARLY_LOOKS + 1)}))
         return Registration(radii=grid, looks=looks, alphas=(), beta=0.0, mode=mode)
-    made = reachable_design(sigma, grid, n, alpha, beta)
+    made = reachable_design(sigma, grid, n, alpha, beta, certifier)
     return Registration(radii=grid, looks=made.looks, alphas=made.alphas, beta=beta, mode=mode)
 
 
+def is_sequential(certifier: str) -> bool:
+    """Whether it looks at an image's votes as they grow, and each look is stored."""
+    return certifier in DESIGNS
+
+
 @lru_cache(maxsize=64)
-def reachable_design(sigma: float, radii: tuple[float, ...], n: int, alpha: float, beta: float) -> Design:
+def reachable_design(
+    sigma: float, radii: tuple[float, ...], n: int, alpha: float, beta: float, certifier: str = "sequential"
+) -> Design:
     """The sequential test at those of the radii that n can reach.
 
     Raises: SpecError for numbers that can certify nothing.
     """
-    return design(sigma, radii, n, alpha, beta, reachable=True)
+    return DESIGNS[certifier](sigma, radii, n, alpha, beta, reachable=True)
 
 
 def design_of(spec: RunSpec) -> Design:
@@ -75,7 +91,7 @@ def design_of(spec: RunSpec) -> Design:
 
     Raises: SpecError where this version would look elsewhere, or spend otherwise, than the spec says.
     """
-    made = reachable_design(spec.sigma, spec.radii, spec.n, spec.alpha, spec.beta)
+    made = reachable_design(spec.sigma, spec.radii, spec.n, spec.alpha, spec.beta, spec.certifier)
     if (made.looks, made.alphas) != (spec.looks, spec.alphas):
         raise SpecError(
             f"run {spec.digest()[:10]} registered {len(spec.looks)} looks other than those of this version; "
@@ -93,7 +109,7 @@ def stop(
     "" is the end of a sequential test or of all n samples.
     Raises: ValueError for a number of votes at which no look was registered.
     """
-    if spec.certifier == "sequential":
+    if is_sequential(spec.certifier):
         made = design_of(spec)
         counted = target(spec.mode, label=label, selection=selection)
         known = step(made, before or start(made), estimation[counted], estimation.n)
@@ -106,7 +122,7 @@ def verdict(spec: RunSpec, row: Row) -> Verdict:
 
     Raises: ValueError for votes that the spec does not lead to: too few to decide, or drawn beyond the decision.
     """
-    if spec.certifier == "sequential":
+    if is_sequential(spec.certifier):
         counted = target(spec.mode, label=row.label, selection=row.selection)
         if sum(row.looks, Counts((), 0)) != row.estimation:
             raise ValueError(f"image {row.index}: its looks do not add up to its votes")
@@ -127,7 +143,7 @@ def fits(spec: RunSpec, row: Row) -> bool:
     """Whether a row has the sample sizes that the spec allows."""
     if row.selection.n != spec.n0:
         return False
-    if spec.certifier == "sequential":
+    if is_sequential(spec.certifier):
         taken = tuple(accumulate(look.n for look in row.looks))
         return bool(taken) and taken == spec.looks[: len(taken)] and taken[-1] == row.estimation.n
     return not row.looks and row.estimation.n in (spec.looks or (spec.n,))

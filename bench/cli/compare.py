@@ -64,12 +64,15 @@ def compare(
 
 
 def claims(json: options.Json = False) -> None:
-    """Derive each headline claim of the rRCM paper from its published tables, and say whether it holds."""
+    """Derive each headline claim of the rRCM paper from its tables, and set it beside what others publish."""
     from bench.report.claims.check import as_json, claims_table, findings
+    from bench.report.claims.field import as_json as field_json
+    from bench.report.claims.field import survival_table, survivals
     from bench.report.formats.terminal import terminal
 
-    found = findings()
+    found, beside = findings(), survivals()
     if json:
-        print_json(as_json(found))
+        print_json({**as_json(found), "field": field_json(beside)})
         return
     stdout().print(terminal(claims_table(found)))
+    stdout().print(terminal(survival_table(beside)))

@@ -22,7 +22,7 @@ from bench.types.limits import SAMPLES, WORKERS, check_within, digits
 Record = TypeVar("Record")
 
 RUNS = Path("results/runs")
-PAPER_TABLES = (*map(str, range(1, 10)), "rebuttal1", "rebuttal2", "raw")
+PAPER_TABLES = (*map(str, range(1, 10)), "rebuttal1", "rebuttal2", "raw", "field", "probability")
 LATENCY_METHODS = "gaussian,consistency,rrcm"
 CLUSTER_DEVICES = ("auto", "cpu", "cuda")
 
@@ -154,7 +154,8 @@ WeightsNames = Annotated[
 PaperTable = Annotated[
     str | None,
     tables(
-        help="The paper's table to stand beside: 1 (ImageNet), 2 (CIFAR-10), 3 to 9, rebuttal1, rebuttal2, raw.",
+        help="The paper's table to stand beside: 1 (ImageNet), 2 (CIFAR-10), 3 to 9, rebuttal1, rebuttal2, raw; "
+        "field (others' own rows); probability (p_A beside ACR).",
         show_default="none",
         autocompletion=_paper_tables,
     ),
@@ -258,7 +259,8 @@ ReportBound = Annotated[str, certificate(help="pa (the field's) | papb (runner-u
 RunCertifier = Annotated[
     str | None,
     certificate(
-        help="cohen: n samples an image; sequential: up to n, until its verdicts at --radii are settled.",
+        help="cohen, randomised: n samples an image; sequential, betting, union, adaptive: up to n, until "
+        "its verdicts at --radii are settled.",
         show_default="cohen",
         autocompletion=_certifiers,
     ),

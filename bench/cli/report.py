@@ -65,7 +65,7 @@ class ReportOptions:
     figures: Annotated[
         str | None,
         options.tables(
-            help="Comma-separated: accuracy, latency, schedule, scaling, ablation, samples.",
+            help="Comma-separated: accuracy, latency, schedule, scaling, ablation, samples, probability.",
             show_default="those that the runs give",
         ),
     ] = None

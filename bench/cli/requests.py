@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.certification.stopping_rule import is_sequential
 from bench.cli.plan_file import KEYS, as_words, placed, read
 from bench.data.class_order import read_class_order
 from bench.report.accuracy import natural_radii
@@ -70,7 +71,7 @@ def request_of(table: Mapping[str, Any]) -> RunRequest:
     for key in ("sigmas", "radii"):
         if key in fields:
             fields[key] = tuple(float(v) for v in (fields[key] if isinstance(fields[key], list) else [fields[key]]))
-    if "radii" not in fields and (fields.get("certifier") == "sequential" or fields.get("early_stop")):
+    if "radii" not in fields and (is_sequential(fields.get("certifier", "")) or fields.get("early_stop")):
         named = fields["dataset"]  # whose tables' radii these are
         fields["radii"] = registry.dataset(named).radii if registry.is_file(named) else natural_radii(named)
     for key in ("weights", "params"):

@@ -181,13 +181,13 @@ def _detach(execution: Execution, out: Path, plan: Path | None) -> None:
 
 def _announce(jobs: Sequence[Job], source: str | None) -> None:
     """What will be run, and what is to be known of it."""
-    from bench.runs.store import SEQUENTIAL
+    from bench.certification.stopping_rule import is_sequential
 
     if source:
         remark(f"plan {source}: {len(jobs)} runs")
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
         remark(f"note  {note}")
-    if any(job.spec.certifier == SEQUENTIAL for job in jobs):
+    if any(is_sequential(job.spec.certifier) for job in jobs):
         remark(
             "note  sequential: alpha is spent once on these images and this noise; a second look at them is refused "
             "under the same --out alone: under another, give another --seed"

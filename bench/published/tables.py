@@ -39,6 +39,8 @@ class PublishedRow:
     bold: tuple[int, ...] = ()  # positions of the values that are printed bold
     method: str = ""  # of this harness, that a measured row of it must have; "" where it has none
     params: Mapping[str, str] = field(default_factory=dict)  # and the settings, where several rows are of one method
+    images: int | None = None  # certified, where rows differ in that
+    subset: str = ""  # which images these are; "" where the table says it, or nothing does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +156,12 @@ def _row(label: str, record: Mapping[str, Any], radii: tuple[float, ...], source
         sigma_train=row.number("sigma_train"),
         sigma=row.number("sigma"),
         note=row.text("note", ""),
-        source=source,
+        source=row.text("source", source),
         bold=row.positions("bold", len(radii)),
         method=row.text("method", ""),
         params=row.settings("params"),
+        images=row.count("images"),
+        subset=row.text("subset", ""),
     )
     if found.group not in GROUPS:
         raise row.refused(f"a group of {', '.join(GROUPS)}", found.group)

@@ -11,9 +11,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from bench.certification.bounds import BOUNDS, certify
-from bench.certification.stopping_rule import CERTIFIERS, verdict
+from bench.certification.stopping_rule import CERTIFIERS, RANDOMISED, verdict
 from bench.data.installed import installed_dataset
 from bench.runs.store import Run
+from bench.smoothing.noise import bound_uniform
 from bench.types import ABSTAIN, RADII, Certificate, Row, RunSpec, family
 from bench.types.errors import ReportError
 from bench.types.limits import ALPHA
@@ -112,11 +113,17 @@ def table_radii(run: Run) -> tuple[float, ...]:
 def promise(spec: RunSpec, row: Row, bound: str = "pa", alpha: float | None = None) -> Certificate:
     """The certificate of one row; of an image that may stop, the largest of the run's radii that it was decided for.
 
-    Raises: ReportError where the image may stop, for a bound or alpha that are not the run's.
+    Raises: ReportError where the image may stop, for a bound or alpha that are not the run's; for bound "papb" of a
+    run whose bound is randomised.
     """
     if not spec.stops:
         level = spec.alpha if alpha is None else alpha
-        return certify(row.selection, row.estimation, sigma=spec.sigma, alpha=level, bound=bound)
+        uniform = None
+        if spec.certifier == RANDOMISED:
+            if bound != "pa":
+                raise ReportError(f"run {spec.digest()[:10]} has randomised bounds, of 'pa' alone; got {bound!r}")
+            uniform = bound_uniform(spec.seed, row.fingerprint, spec.sigma)
+        return certify(row.selection, row.estimation, sigma=spec.sigma, alpha=level, bound=bound, uniform=uniform)
     if (spec.alpha if alpha is None else alpha, bound) != (spec.alpha, "pa"):
         # When an image stopped depends on its votes at that alpha: another bound on them would not hold.
         raise ReportError(

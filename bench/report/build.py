@@ -65,7 +65,7 @@ def build(
 
     `imports`: published logs, in tables of their own; their bound is "pa", so that they are left out of "papb".
     `table`: one of the paper's, to stand beside it; runs of other datasets are then left out. 1 to 9, rebuttal1,
-    rebuttal2, raw.
+    rebuttal2, raw; field, of what others publish of themselves; probability, of p_A in the runs.
     `bold`: the set not significantly worse than the best, the best alone, or none. `disjoint`: sigma is chosen on other
     images than reported on. `paths`: folders of feature probes, for Table 6.
     `figures`: by name, see bench.report.figures.registry; None draws those that the runs give. `roots`: each dataset's
@@ -84,7 +84,8 @@ def build(
         # Rows of the table of raw accuracies are of one method at several radii: no rivals.
         mode = "none" if table_name(table) == RAW else bold
         marked = emphasise(made, started, mode=mode, bound="pa" if bound == "both" else bound, alpha=alpha)
-        return Report(numbered(marked), ())
+        asked = () if figures is None else drawings(groups(started, "pa", alpha), None, figures)
+        return Report(numbered(marked), asked)
     published = None if table is None else published_table(table_name(table))
     logs = [i for i in imports if bound != "papb" and (published is None or i.origin.dataset == published.dataset)]
     if not started and not logs and published is None:

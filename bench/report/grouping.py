@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.certification.bounds import off_scale
+from bench.certification.stopping_rule import RANDOMISED
 from bench.report import units
 from bench.report.accuracy import digest, name, table_radii
 from bench.runs import registry
@@ -156,10 +157,12 @@ def _check_images(runs: Sequence[Run]) -> None:
 
 
 def _stopping(spec: RunSpec) -> tuple[str, ...]:
-    """How images of a run may end before N; nothing where they do not."""
+    """How images of a run may end before N, or by which other bound they are read; nothing for the field's own."""
+    if spec.certifier == RANDOMISED:
+        return ("certifier randomised: one uniform number an image, of its seed",)
     if not spec.stops:
         return ()
-    rule = f"sequential, {len(spec.looks)} looks" if spec.certifier == "sequential" else "stopped once settled"
+    rule = "stopped once settled" if spec.certifier == "cohen" else f"{spec.certifier}, {len(spec.looks)} looks"
     return (f"certifier {rule}", f"mode {spec.mode}")
 
 

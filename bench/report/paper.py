@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.published.tables import load
+from bench.report.class_probability import NAME as PROBABILITY
+from bench.report.tables.class_probability import probability_tables
 from bench.report.tables.compare_published import beside
+from bench.report.tables.field_rows import field_tables
 from bench.report.tables.sigma_grid import grid_tables, raw_tables, trained_at
 from bench.report.tables.specification import sheet_table
 from bench.report.tables.table import Table
@@ -21,7 +24,8 @@ GRIDS = {
     "rebuttal2": ("rebuttal2_025", "rebuttal2_100"),
 }
 RAW = "raw"
-WORDS = "1 to 9, rebuttal1, rebuttal2 or raw"
+FIELD = "field"  # what others publish of themselves
+WORDS = f"1 to 9, rebuttal1, rebuttal2, raw, {FIELD} or {PROBABILITY}"
 
 
 def table_name(table: int | str) -> str:
@@ -31,7 +35,7 @@ def table_name(table: int | str) -> str:
     """
     text = str(table)
     name = f"table{text}" if text.isdecimal() else text
-    if name not in (*SHEETS, *GRIDS, RAW, "table1", "table2", "rebuttal1"):
+    if name not in (*SHEETS, *GRIDS, RAW, FIELD, PROBABILITY, "table1", "table2", "rebuttal1"):
         raise ReportError(
             f"expected --table 1 (imagenet), 2 (cifar10), or another of {WORDS}, got {text!r}; "
             "leave it out for your runs alone"
@@ -42,12 +46,16 @@ def table_name(table: int | str) -> str:
 def paper_tables(
     name: str, runs: Sequence[Run], paths: Sequence[Path] = (), bound: str = "pa", alpha: float | None = None
 ) -> tuple[Table, ...]:
-    """A table of the paper that is no envelope over sigma, runs beside the published rows.
+    """A table that is no envelope over sigma: of the paper, of its field, or of p_A; runs beside published rows.
 
     Raises: ReportError as the tables' own.
     """
     if name in SHEETS:
         return (sheet_table(name, paths),)
+    if name == FIELD:
+        return field_tables()
+    if name == PROBABILITY:
+        return probability_tables(runs, alpha)
     if name == RAW:
         return raw_tables(runs, load(RAW), bound, alpha)
     trained = trained_at(runs)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from bench.certification.sequential import Decision
-from bench.certification.stopping_rule import stop
+from bench.certification.stopping_rule import is_sequential, stop
 from bench.smoothing.noise import ESTIMATE, SELECT
 from bench.types import Counts, Row, RunSpec
 from bench.types.errors import StoreError
@@ -131,7 +131,7 @@ class ImageState:
                 f"image {self.index} is another here than in the run to top up: pixels {fingerprint[:10]} and label "
                 f"{label}, expected {self.given.fingerprint[:10]} and {self.given.label}; leave --top-up out"
             )
-        looks = tuple(self.looks) if self.spec.certifier == "sequential" else ()
+        looks = tuple(self.looks) if is_sequential(self.spec.certifier) else ()
         return Row(self.index, fingerprint, label, self.selection, self.estimation, self.seconds, looks, reason)
 
     def _sizes(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from bench.certification.sequential import MODES
-from bench.certification.stopping_rule import CERTIFIERS
+from bench.certification.stopping_rule import CERTIFIERS, is_sequential
 from bench.types import FORCED, WRONG, Counts, Row, RunSpec, Scalar
 
 FORMAT = 1
@@ -56,13 +56,14 @@ class _Spec(msgspec.Struct):
     def __post_init__(self) -> None:
         if self.certifier not in CERTIFIERS:
             raise ValueError(f"certifier {self.certifier!r}")
-        if not (self.looks or self.certifier == "sequential"):
+        if not (self.looks or is_sequential(self.certifier)):
             return
         if self.mode not in MODES or not self.radii or not self.looks or self.looks[-1] != self.n:
             raise ValueError("no mode, no radii, or looks that do not end with n")
         if any(sorted(set(values)) != values for values in (self.radii, self.looks)):
             raise ValueError("radii or looks that do not ascend")
-        if self.certifier == "sequential" and len(self.alphas) != len(self.looks):
+        # A test by betting spends nothing at its looks.
+        if self.certifier not in ("cohen", "betting") and len(self.alphas) != len(self.looks):
             raise ValueError(f"{len(self.alphas)} alphas for {len(self.looks)} looks")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.certification.bounds import check_samples
 from bench.certification.sequential import MODES
-from bench.certification.stopping_rule import BETA, CERTIFIERS, register
+from bench.certification.stopping_rule import BETA, CERTIFIERS, RANDOMISED, is_sequential, register
 from bench.data.checked import CheckedDataset
 from bench.data.subset import fingerprint_of, identities, parse_subset, take
 from bench.runs import registry
@@ -47,7 +47,7 @@ class RunRequest:
     size: int | None = None  # None: the method's own
     class_order: ClassOrder | None = None  # None: there is nothing to choose
     preprocessing: str | None = None  # None: the method's own, else the dataset's
-    certifier: str = "cohen"  # or "sequential"
+    certifier: str = "cohen"  # or another of CERTIFIERS
     radii: tuple[float, ...] = ()  # l2; where images that may stop get verdicts
     mode: str | None = None  # "table" or "deploy", where images may stop; None: "table"
     beta: float | None = None  # of the sequential certifier; None: its own
@@ -99,7 +99,7 @@ def plan(request: RunRequest, opened: Opened | None = None) -> list[Job]:
                 preprocessing=dataset.preprocessing,
                 sigma=sigma,
                 # The sequential test of the true label selects no class.
-                n0=0 if request.certifier == "sequential" and request.mode in (None, "table") else request.n0,
+                n0=0 if is_sequential(request.certifier) and request.mode in (None, "table") else request.n0,
                 n=request.n,
                 alpha=request.alpha,
                 certifier=request.certifier,
@@ -173,11 +173,11 @@ def _check_certifier(request: RunRequest) -> None:
     """Refuse words of one certifier with the other."""
     if request.certifier not in CERTIFIERS:
         raise UsageError(f"no certifier {request.certifier!r}; expected one of: {', '.join(CERTIFIERS)}")
-    if request.certifier == "sequential" and request.early_stop:
-        raise UsageError(
-            "--early-stop is for --certifier cohen; the sequential certifier stops by itself, leave it out"
-        )
-    if request.certifier == "sequential" or request.early_stop:
+    if is_sequential(request.certifier) and request.early_stop:
+        raise UsageError(f"--early-stop is for --certifier cohen; {request.certifier} stops by itself, leave it out")
+    if request.certifier == RANDOMISED and request.early_stop:
+        raise UsageError("--early-stop is for --certifier cohen: a randomised bound needs all n samples; leave it out")
+    if is_sequential(request.certifier) or request.early_stop:
         if not request.radii:
             raise UsageError("no radii given; a run that may stop needs --radii, as 0,0.25,0.5,0.75,1.0")
         if request.mode not in (None, *MODES):
@@ -188,13 +188,13 @@ def _check_certifier(request: RunRequest) -> None:
             f"{given} is for runs that may stop; give --certifier sequential or --early-stop too, or leave it out: "
             "n samples an image give every radius"
         )
-    if request.beta is not None and request.certifier != "sequential":
+    if request.beta is not None and not is_sequential(request.certifier):
         raise UsageError("--beta is for --certifier sequential; give that too, or leave it out")
 
 
 def _registered(request: RunRequest, sigma: float) -> dict[str, Any]:
     """The fields of the spec that are fixed before the first sample of a run that may stop; none of another's."""
-    if not (request.certifier == "sequential" or request.early_stop):
+    if not (is_sequential(request.certifier) or request.early_stop):
         return {}
     made = register(
         request.certifier,

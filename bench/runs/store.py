@@ -16,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from bench.certification.stopping_rule import fits
+from bench.certification.stopping_rule import fits, is_sequential
 from bench.data.subset import span_of
 from bench.runs import records
 from bench.runs.records import (
@@ -35,11 +35,13 @@ from bench.types import Execution, Row, RunSpec
 from bench.types.atomic_file import atomic_write, sync_folder
 from bench.types.errors import StoreError
 
-SEQUENTIAL = "sequential"  # the certifier whose n is registered, once
 RUN_FILE = records.RUN_FILE
 SYNC_SECONDS = 5.0  # between two waits for the disk: at 10 ms each, 0.2 % of the time
 # What a second look at the same noise may change, and how many of its images are taken.
-_REGISTERED = ("n", "looks", "alpha", "alphas", "beta", "radii", "mode", "n0", "images", "subset", "subset_fingerprint")
+_REGISTERED = (
+    *("certifier", "n", "looks", "alpha", "alphas", "beta", "radii", "mode", "n0"),
+    *("images", "subset", "subset_fingerprint"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +294,7 @@ def _refuse_extension(out: Path, spec: RunSpec) -> None:
     same subset's images are none either, but do not hide one. What was looked at under another folder is not known.
     Raises: StoreError.
     """
-    if spec.certifier != SEQUENTIAL or not out.is_dir():
+    if not is_sequential(spec.certifier) or not out.is_dir():
         return
     for folder in sorted(out.glob(f"{folder_name(spec).rpartition('-')[0]}-*")):
         if not (folder / RUN_FILE).is_file():
@@ -300,10 +302,13 @@ def _refuse_extension(out: Path, spec: RunSpec) -> None:
         there = read_run(folder)
         kept = {name: getattr(there.spec, name) for name in _REGISTERED}
         same_images = there.spec.subset.partition(",")[0] == spec.subset.partition(",")[0]  # but for a limit
-        other_looks = (there.spec.looks, there.spec.alpha) != (spec.looks, spec.alpha)
-        if there.rows and same_images and other_looks and replace(spec, **kept) == there.spec:
+        if not is_sequential(there.spec.certifier):
+            continue
+        spent, asked = ((one.certifier, one.looks, one.alpha) for one in (there.spec, spec))
+        if there.rows and same_images and spent != asked and replace(spec, **kept) == there.spec:
             alpha = ", alpha={:g}" if there.spec.alpha != spec.alpha else ""
-            old, new = (f"n={one.n}" + alpha.format(one.alpha) for one in (there.spec, spec))
+            test = "--certifier {}, " if there.spec.certifier != spec.certifier else ""
+            old, new = (test.format(s.certifier) + f"n={s.n}" + alpha.format(s.alpha) for s in (there.spec, spec))
             raise StoreError(
                 f"run {str(folder)!r} registered {old} on these images and this noise, and has spent its alpha on "
                 f"{len(there.rows)} of them; {new} cannot be looked at afterwards. Resume with {old}, or draw afresh "

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.smoothing.philox import normals
+from bench.smoothing.philox import integers, normals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,16 @@ class NoiseKey:
         """128-bit Philox key of a purpose: "smoothing", or the method's own randomness."""
         words = f"{NOISE_VERSION}|{self.seed}|{self.fingerprint}|{self.sigma!r}|{self.stage}|{purpose}"
         return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=16).digest(), "little")
+
+
+def bound_uniform(seed: int, fingerprint: str, sigma: float) -> float:
+    """The one number in (0, 1) that a randomised bound on an image takes: never redrawn, and independent of all noise.
+
+    The same for every method and every n: who would draw it again has to draw the votes again, by another seed.
+    """
+    key = NoiseKey(seed, fingerprint, sigma, ESTIMATE).philox("bound")
+    high, low = (int(word) for word in integers(key, 0, 0, 1, 2).ravel()[:2])
+    return (((high << 32 | low) >> 12) + 0.5) / 2**52  # exact in float64, never 0 nor 1
 
 
 @dataclass(slots=True)

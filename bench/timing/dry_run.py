@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.certification.curtailment import curtail, expected_copies
 from bench.certification.operating_characteristic import simulate
-from bench.certification.stopping_rule import BETA, design_of, register
+from bench.certification.stopping_rule import BETA, design_of, is_sequential, register
 from bench.runs.batch_size import auto_batch
 from bench.runs.certify import Job, build, open_dataset
 from bench.runs.execution.environment import ready_process
@@ -78,7 +78,7 @@ def probe(
     fixed = spec.images * ((spec.n0 or FIXED_N0) + spec.n)
     sequential = round(spec.images * _sequential(test, found)) if test is not None and found else None
     passes = fixed
-    if spec.certifier == "sequential":
+    if is_sequential(spec.certifier):
         passes = sequential or fixed
     elif spec.stops and found:
         passes = round(spec.images * _early(spec, found))
@@ -95,7 +95,7 @@ def probe(
 
 def _test(spec: RunSpec, radii: Sequence[float], mode: str) -> RunSpec | None:
     """The sequential spec that fills the same table; None without radii, or where n is too small for one."""
-    if spec.certifier == "sequential":
+    if is_sequential(spec.certifier):
         return spec
     grid, mode = spec.radii or tuple(radii), spec.mode or mode
     if not grid:

@@ -32,7 +32,7 @@ class RunSpec:
     n0: int
     n: int
     alpha: float
-    certifier: str  # "cohen": n samples an image; "sequential": up to n, a verdict at each of the radii
+    certifier: str  # "cohen", "randomised": n samples an image; others: up to n, a verdict at each of the radii
     seed: int
     precision: str  # fp32, tf32, bf16, fp16
     noise: str  # version of the noise source: other noise, other votes

@@ -145,6 +145,9 @@ TABLE: dict[str, str] = {
 /.bold[] text: .table .row .rival
 /.bold[] number: .radius .value .best .p .p_holm
 /.bold[] truth: .largest
+/.field[] text: .key .text .where .stated .derived .how .rows[]
+/.field[] number: .value
+/.field[] truth: .survives
 """,
     "methods": """
 /.methods[] text: .name .title .cite .trains[]

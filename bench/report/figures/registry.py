@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.published.tables import PublishedTable
+from bench.report.class_probability import usable
 from bench.report.envelope import in_common
 from bench.report.figures.canvas import SCREEN, Style
 from bench.report.figures.sample_size import varies
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from bench.report.figures.tradeoff import Timed
     from bench.timing.records import LatencyRecord
 
-NAMES = ("accuracy", "latency", "schedule", "scaling", "ablation", "samples")
+NAMES = ("accuracy", "latency", "schedule", "scaling", "ablation", "samples", "probability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ _WANTS = {
     "schedule": "expected nothing",
     "scaling": "expected nothing",
     "ablation": "expected runs of one method and sigma that differ in one setting; run one again with another --set",
+    "probability": "expected runs of a fixed n; run with --certifier cohen",
     "samples": "expected a run whose images took different numbers of samples; run with --certifier sequential",
 }
 
@@ -85,6 +87,9 @@ def _named(
             return _each(groups, "accuracy", "certified accuracy over the radius", _curves, style)
         case "samples":
             return _each([g for g in groups if varies(g.runs)], "samples", "samples per image", _samples, style)
+        case "probability":
+            told = [group for group in groups if any(map(usable, group.runs))]
+            return _each(told, "probability", "probability of the true class under the noise", _probability, style)
         case "ablation":
             from bench.report.figures.ablation import ablations
 
@@ -128,6 +133,12 @@ def _samples(group: Group, style: Style) -> Figure:
     from bench.report.figures.sample_size import samples_figure
 
     return samples_figure(group.runs, style)
+
+
+def _probability(group: Group, style: Style) -> Figure:
+    from bench.report.figures.class_probability import probability_figure
+
+    return probability_figure(group, style)
 
 
 def _ablation(group: Group, style: Style) -> Figure:

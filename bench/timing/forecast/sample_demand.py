@@ -53,8 +53,10 @@ class Demand:
         return sum(size * share for size, share in zip(self.sizes, (1.0, *self.going), strict=False))
 
 
-def recovered(log: Log, name: str, n: int, radii: Sequence[float]) -> Demand:
+def recovered(log: Log, name: str, n: int, radii: Sequence[float], certifier: str = "sequential") -> Demand:
     """The demand of a log's images at the radii of a table, as far as n reaches: exact expectations, no sampling.
+
+    `certifier`: one of those that stop by themselves.
 
     Error: radii are printed in two or three digits, p is rounded to 0.02 standard deviations; of images that are wrong
     or abstain the true class's p is not known but bounded, and taken evenly below its bound.
@@ -65,7 +67,7 @@ def recovered(log: Log, name: str, n: int, radii: Sequence[float]) -> Demand:
     sigma, reading = reading_of(log)
     if sigma is None or reading.sampling is None:
         raise DataError(f"{str(log.path)!r}: sigma, N or alpha cannot be told ({reading.reason}); leave it out")
-    design = reachable_design(sigma, tuple(radii), n, ALPHA, BETA)
+    design = reachable_design(sigma, tuple(radii), n, ALPHA, BETA, certifier)
     votes = count_ranges(log.rows, reading.sampling)
     shares: dict[float, float] = {}
     for row in log.rows:

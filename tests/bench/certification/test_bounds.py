@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from bench.certification.bounds import (
     lower_bound,
     off_scale,
     predict,
+    randomised_bound,
     smallest_n,
     upper_bound,
 )
@@ -197,3 +199,51 @@ def test_only_lengths_far_beyond_the_range_of_pixels_are_doubted() -> None:
     assert "sigma 64 " in line
     assert "64/255 = 0.251" in line
     assert [each.partition(" is")[0] for each in off_scale((0.25,), (0.0, 64.0, 128.0))] == ["radius 64", "radius 128"]
+
+
+# ---- a bound that takes a uniform number -----------------------------------------------------------------------------
+
+
+@given(st.integers(1, 400), st.data())
+def test_a_randomised_bound_lies_between_two_exact_ones(n: int, data: st.DataObject) -> None:
+    successes, u = data.draw(st.integers(0, n)), data.draw(st.floats(0.0, 1.0, exclude_min=True))
+    bound = randomised_bound(successes, n, 0.001, u)
+    above = lower_bound(successes + 1, n, 0.001) if successes < n else math.nextafter(1.0, 0.0)
+    assert lower_bound(successes, n, 0.001) <= bound <= above < 1
+    assert randomised_bound(successes, n, 0.001, 1.0) == lower_bound(successes, n, 0.001)
+
+
+@pytest.mark.parametrize("n", [1, 7, 60])
+@pytest.mark.parametrize("alpha", [0.001, 0.05])
+def test_a_randomised_bound_fails_as_often_as_it_says_and_no_more(n: int, alpha: float) -> None:
+    counts = np.arange(n + 1)
+    for p in (0.06, 0.3, 0.5, 0.9, 0.999):
+        # It is above p exactly where P(X > x) + u P(X = x) < alpha: the share of u below is the failure of x.
+        share = np.clip((alpha - binom.sf(counts, n, p)) / binom.pmf(counts, n, p), 0, 1)
+        assert binom.pmf(counts, n, p) @ share == pytest.approx(alpha, rel=1e-9)  # before its ceiling: alpha, whole
+        for x, u in zip(counts.tolist(), share.tolist(), strict=True):
+            for v in (u * 0.999, min(u * 1.001 + 1e-9, 1.0)):
+                if v > 2 * alpha:
+                    assert (randomised_bound(x, n, alpha, v) > p) == (v < u or u == 1)
+                elif v > 0:  # below twice alpha it is the bound of twice alpha, which is smaller
+                    assert randomised_bound(x, n, alpha, v) == randomised_bound(x, n, alpha, 2 * alpha)
+
+
+def test_simulated_draws_break_a_randomised_bound_as_often_as_alpha() -> None:
+    generator, draws, n, p, alpha = np.random.default_rng(11), 2_000, 50, 0.8, 0.1
+    failed = 0
+    for _ in range(draws):
+        u = 1 - generator.random()  # in (0, 1]
+        failed += randomised_bound(int(generator.binomial(n, p)), n, alpha, u) > p
+    # Exactly alpha but for the ceiling, which spares some; one false alarm in 10**9 test runs.
+    assert failed <= binom.ppf(1 - 1e-9, draws, alpha)
+    exact = sum(float(binom.pmf(x, n, p)) for x in range(n + 1) if lower_bound(x, n, alpha) > p)
+    assert failed > draws * exact  # the exact bound leaves some of its alpha unspent
+
+
+def test_a_bound_without_randomness_in_range_is_refused() -> None:
+    for u in (0.0, -0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="uniform must lie in"):
+            randomised_bound(5, 10, 0.001, u)
+    with pytest.raises(ValueError, match="'pa' alone"):
+        certify(Counts.of([(0, 10)]), Counts.of([(0, 10)]), sigma=1.0, alpha=0.01, bound="papb", uniform=0.5)

@@ -31,7 +31,7 @@ from bench.weights.catalogue import Entry
 CIFAR = {"dataset": "cifar10", "shape": (3, 32, 32), "subset": "skip:20", "n": 100_000}
 IMAGENET = {"dataset": "imagenet", "shape": (3, 224, 224), "subset": "skip:100", "n": 100_000}
 ALL = 100_000
-EVERY = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "rebuttal1", "rebuttal2", "raw")
+EVERY = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "rebuttal1", "rebuttal2", "raw", "field", "probability")
 
 
 def cell(table: Table, line: int, key: str) -> Cell:

@@ -230,6 +230,8 @@ def test_all_that_is_fixed_beforehand_is_in_the_digest() -> None:
         {"certifier": "cohen", "early_stop": True},
         {"certifier": "cohen", "early_stop": True, "mode": "deploy"},
         {"certifier": "cohen", "radii": ()},
+        {"certifier": "randomised", "radii": ()},
+        *({"certifier": name} for name in ("union", "betting", "adaptive")),
     ]
     specs = [plan(replace(SEQUENTIAL, **change))[0].spec for change in changes]
     assert len({spec.digest() for spec in specs}) == len(specs)
@@ -270,8 +272,12 @@ def test_n_is_not_extended_once_samples_were_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"certifier": "bayes"}, UsageError, "no certifier 'bayes'; expected one of: cohen, sequential"),
+        ({"certifier": "bayes"}, UsageError, "no certifier 'bayes'; expected one of: cohen, randomised, sequential"),
         ({"certifier": "sequential"}, UsageError, "no radii given"),
+        ({"certifier": "betting"}, UsageError, "no radii given"),
+        ({"certifier": "betting", "radii": RADII, "n": 11}, SpecError, "n=11 can never certify by this test"),
+        ({"certifier": "randomised", "radii": RADII}, UsageError, "--radii is for runs that may stop"),
+        ({"certifier": "randomised", "radii": RADII, "early_stop": True}, UsageError, "needs all n samples"),
         ({"early_stop": True}, UsageError, "no radii given"),
         ({"radii": RADII}, UsageError, "--radii is for runs that may stop"),
         ({"mode": "table"}, UsageError, "--mode is for runs that may stop"),
