@@ -7,12 +7,14 @@ import json
 import signal
 import sys
 import tarfile
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from places import PROJECT
 
-from bench.cli import study as command
+from bench.cli import study_stages as stages
 from bench.cli.study_file import Study, parts, read_study
 from bench.cli.study_parts import Archive, unpack
 from bench.types.errors import StoreError, UsageError
@@ -118,7 +120,7 @@ def test_weights_trained_elsewhere_are_dropped_in_and_a_failing_stage_takes_its_
     cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = "import sys; sys.exit('rrcm-bench: no setting ' + ' '.join(sys.argv))"
-    monkeypatch.setattr(command, "_own", lambda words: [sys.executable, "-c", script, *words])
+    monkeypatch.setattr(stages, "own_command", lambda words: [sys.executable, "-c", script, *words])
     failing = """
 [[train]]
 name = "bad"
@@ -158,8 +160,8 @@ def test_a_stage_is_the_train_command_and_leaves_its_weights(tmp_path: Path, mon
         "(out / 'w').write_bytes(b'weights'); print('step 1', file=sys.stderr);"
         "print(json.dumps({'weights': str(out / 'w'), 'words': sys.argv[1:]}))"
     )
-    monkeypatch.setattr(command, "_own", lambda words: [sys.executable, "-c", script, *words])
-    command._train(made, item)
+    monkeypatch.setattr(stages, "own_command", lambda words: [sys.executable, "-c", script, *words])
+    assert stages.train_stages(made, [item]) == []
     assert made.weights(item.name).read_bytes() == b"weights"
     record = json.loads(made.weights(item.name).with_suffix(".json").read_text())
     assert record["result"]["words"][:2] == ["train", "gaussian"]
@@ -176,13 +178,70 @@ def test_ctrl_c_lets_a_stage_end_by_itself_and_sigterm_ends_it() -> None:
         def terminate(self) -> None:
             self.ended += ("terminated",)
 
+        def poll(self) -> int | None:
+            return 0 if self.ended else None
+
     for error, ended in (
-        (KeyboardInterrupt(signal.SIGINT), "by itself"),
-        (KeyboardInterrupt(signal.SIGTERM), "terminated"),
+        (KeyboardInterrupt(signal.SIGINT), ("by itself",)),
+        (KeyboardInterrupt(signal.SIGTERM), ("terminated", "by itself")),
     ):
-        process = Process()
-        command._end(process, error)  # type: ignore[arg-type]
-        assert process.ended == (ended,)
+        each = SimpleNamespace(process=Process(), held=ExitStack())
+        stages._end([each], error)  # type: ignore[list-item]
+        assert each.process.ended == ended
+
+
+def test_stages_run_side_by_side_after_their_parents_and_stop_at_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A base at sigma 0.25 ends only once that of 0.5 has begun; a tuned one of 0.5 only by a signal.
+    script = f"""
+import json, pathlib, sys, time
+words = sys.argv[1:]
+out = pathlib.Path(words[words.index("--out") + 1])
+name, folder = out.parent.name, out.parent.parent
+out.mkdir(exist_ok=True)
+(out / "begun").write_text("")
+while name == "base-s0.25" and not (folder / "base-s0.50" / "run" / "begun").is_file() or name == "tuned-s0.50":
+    time.sleep(0.01)
+if "--init" in words:
+    assert pathlib.Path(words[words.index("--init") + 1]).is_file()
+print(json.dumps({{"weights": {str(WEIGHTS / "gaussian-0.25.safetensors")!r}}}))
+"""
+    monkeypatch.setattr(stages, "own_command", lambda words: [sys.executable, "-c", script, *words])
+    made = read(tmp_path, HEAD + TUNED.replace("seconds = 20", "") + BASE, "small")
+    trained: list[str] = []
+    items = [item for item in made.items if item.trains]
+
+    class Clock:
+        """Over once all has ended that can."""
+
+        @staticmethod
+        def monotonic() -> float:
+            return 1000.0 if len(trained) == 3 else 0.0
+
+        @staticmethod
+        def sleep(_seconds: float) -> None:
+            real.sleep(0.01)
+
+    real = stages.time
+    monkeypatch.setattr(stages, "time", Clock)
+    failures = stages.train_stages(
+        made, items, jobs=2, deadline=100.0, ended=lambda item: trained.append(item.name)
+    )
+    assert sorted(trained) == ["base-s0.25", "base-s0.50", "tuned-s0.25"]
+    assert [(failure.what, failure.reason.partition(";")[0]) for failure in failures] == [
+        ("tuned-s0.50", "stopped at the time limit")
+    ]
+    assert not made.weights("tuned-s0.50").exists()
+    # Another time: nothing is begun whose declared seconds are more than is left.
+    for name in ("base-s0.25", "tuned-s0.25"):
+        made.weights(name).unlink()
+    rest = [item for item in items if item.name != "tuned-s0.50"]
+    failures = stages.train_stages(made, rest, jobs=2, deadline=1010.0)
+    assert {failure.what: failure.reason.partition(":")[0] for failure in failures} == {
+        "base-s0.25": "not begun", "tuned-s0.25": "waits for base-s0.25",
+    }  # fmt: skip
+    assert "there  base-s0.50" in capsys.readouterr().err
 
 
 def test_an_archive_in_pieces_gives_back_what_went_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
