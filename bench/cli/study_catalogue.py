@@ -91,10 +91,12 @@ def _entries(made: Study, item: Item) -> Iterator[tuple[Entry, Path]]:
     given = [word.partition("=") for word in item.table.get("weights", ())]
     stages = {str(made.weights(each.name)): each for each in made.items if each.trains}
     for role, _, text in given:
-        stage = stages.get(text)
-        if stage is None or not Path(text).is_file():
-            remark(f"left out  {item.name}, {role}: {'no stage' if stage is None else stage.name} has no weights here")
-            continue
+        if text not in stages or not Path(text).is_file():  # half of a method's networks would be no method
+            why = f"waits for {stages[text].name}" if text in stages else "is no stage's"
+            remark(f"left out  {item.name}: its {role} {why}")
+            return
+    for role, _, text in given:
+        stage = stages[text]
         said, _ = said_by(method, role, Path(text).name, read_checkpoint(Path(text)))
         of_role = {key: value for key, value in settings.items() if _belongs(key, role)}
         several = f"/{role}" if len(given) > 1 else ""
@@ -135,7 +137,7 @@ def _pairs(words: Any) -> Iterator[tuple[str, Any]]:
 
 def _note(path: Path) -> str:
     said = training_of(path)
-    if said is None:
+    if said is None:  # of networks that are packed together
         return ""
     settings, data = said["settings"], said["data"]
     pixels = f" as {data['preprocessing']}" if data.get("preprocessing") not in ("", "none", None) else ""

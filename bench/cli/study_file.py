@@ -164,11 +164,12 @@ def parts(study: Study) -> list[list[Item]]:
                 f"study {str(study.path)!r}: {item.name} declares {item.seconds} seconds; expected some, at most "
                 f"part_seconds = {most:g}"
             )
-        if made[-1] and used + item.seconds > most * study.part_jobs:
+        share = item.seconds / (study.part_jobs if item.trains else 1)  # runs share one pool
+        if made[-1] and used + share > most:
             made.append([])
             used = 0.0
         made[-1].append(item)
-        used += item.seconds
+        used += share
     return made
 
 

@@ -225,9 +225,7 @@ print(json.dumps({{"weights": {str(WEIGHTS / "gaussian-0.25.safetensors")!r}}}))
 
     real = stages.time
     monkeypatch.setattr(stages, "time", Clock)
-    failures = stages.train_stages(
-        made, items, jobs=2, deadline=100.0, ended=lambda item: trained.append(item.name)
-    )
+    failures = stages.train_stages(made, items, jobs=2, deadline=100.0, ended=lambda item: trained.append(item.name))
     assert sorted(trained) == ["base-s0.25", "base-s0.50", "tuned-s0.25"]
     assert [(failure.what, failure.reason.partition(";")[0]) for failure in failures] == [
         ("tuned-s0.50", "stopped at the time limit")
@@ -289,3 +287,52 @@ def test_the_study_of_the_document_can_be_read(tmp_path: Path) -> None:
     made = read(tmp_path, block)
     assert len(made.items) == 6
     assert len(parts(made)) == 1
+
+
+def test_a_part_with_words_of_the_command_line_leaves_an_archive(
+    cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"import json;print(json.dumps({{'weights': {str(WEIGHTS / 'gaussian-0.25.safetensors')!r}}}))"
+    monkeypatch.setattr(stages, "own_command", lambda words: [sys.executable, "-c", script, *words])
+    own = BASE.replace('name = "base"', 'name = "own"\ninherits = false')
+    (tmp_path / "study.toml").write_text(
+        HEAD.replace("epochs = 1, batch = 64 }", "batch = 64 }, half = true") + BASE + own
+    )
+    words = ("study", "study.toml", "--tier", "small", "--part", 1, "--jobs", 2, "--set", "steps=7", "--out", "out")
+    late = cli(*words, "--seconds", 3)
+    assert late.code == 1
+    assert "base-s0.25: not begun: 25 s declared, 3 s left" in late.err
+    assert cli(*words, "--seconds", 1000, "--json").code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"part-1.tar.00"}
+    unpack(tmp_path / "out", tmp_path / "taken")
+    full = (WEIGHTS / "gaussian-0.25.safetensors").stat().st_size
+    half = (tmp_path / "taken" / "weights" / "base-s0.25.safetensors").stat().st_size
+    assert half < 0.6 * full
+    record = json.loads((tmp_path / "taken" / "weights" / "base-s0.50.json").read_text())
+    assert "steps=7" in record["words"]
+    assert "batch=64" in record["words"]
+    made = read_study(tmp_path / "study.toml", "small", None, settings=("steps=7",))
+    alone = next(item for item in made.items if item.name == "own-s0.25")
+    assert not alone.half
+    assert "--set" not in alone.words
+    again = cli(*words, "--set", "steps=8")
+    assert again.code == 0
+    assert "there  base-s0.25, trained by other settings" in again.err
+
+
+@pytest.mark.parametrize("tier", ["cpu", "gpu-small", "gpu", "try"])
+def test_the_study_of_cifar10_keeps_its_limits(tier: str) -> None:
+    made = read_study(PROJECT / "results" / "cifar10-small" / "study.toml", tier, None)
+    train = [item for item in made.items if item.trains]
+    seconds = sum(item.seconds or 0.0 for item in train) / made.jobs
+    assert all(item.seconds for item in made.items)
+    if tier == "cpu":
+        assert max(item.seconds or 0.0 for item in train) <= 1800
+        assert seconds + sum(item.seconds or 0.0 for item in made.items if not item.trains) <= 28_800
+    elif tier.startswith("gpu"):
+        assert seconds <= 2700
+        assert made.part_seconds is not None
+        assert made.part_seconds <= 480
+        assert {item.name for item in train if item.name.startswith("boosting")} <= {"boosting-s0.25", "boosting-s0.50"}
+        if tier == "gpu-small":
+            assert {item.name for item in train} <= {item.name for item in parts(made)[0]}
