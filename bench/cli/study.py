@@ -144,14 +144,15 @@ def _compute(made: Study, chosen: Sequence[Item], archive: Archive | None, until
 
     def ended(item: Item) -> None:
         if archive is not None:
-            archive.add([made.weights(item.name), record_of(made, item)])
+            archive.add([path for path in (made.weights(item.name), record_of(made, item)) if path.is_file()])
 
     stages = [item for item in chosen if item.trains]
     failures = train_stages(made, stages, jobs=made.jobs, deadline=until, ended=ended)
     runs = [item for item in chosen if not item.trains]
     if until is not None:
-        failures += [_late(item) for item in runs if (item.seconds or 0.0) > until - time.monotonic()]
-        runs = [item for item in runs if (item.seconds or 0.0) <= until - time.monotonic()]
+        left = until - time.monotonic()
+        failures += [_late(item) for item in runs if (item.seconds or 0.0) > left]
+        runs = [item for item in runs if (item.seconds or 0.0) <= left]
     jobs, unplanned = _jobs(made, runs, made.state / "runs")
     failures += unplanned
     if jobs:

@@ -54,7 +54,7 @@ def train_stages(
     """Train what has no weights yet, `jobs` at once, parents first, else in order; what failed, and what was left.
 
     `deadline`, of time.monotonic: no stage is begun that cannot end by it in its declared seconds, and those that run
-    then are stopped, with their checkpoints kept. `ended` is called once a stage's weights are in their place.
+    then are stopped, with their checkpoints kept. `ended` is called once a stage's weights are in their place, or were.
     """
     left = list(stages)
     running: list[_Running] = []
@@ -69,6 +69,7 @@ def train_stages(
                 if made.weights(item.name).is_file():
                     left.remove(item)
                     remark(f"there  {item.name}{_trained_otherwise(made, item)}")
+                    ended(item)
                 elif missing := missing_parents(made, item):
                     if not awaited.intersection(missing):
                         left.remove(item)

@@ -318,6 +318,8 @@ def test_a_part_with_words_of_the_command_line_leaves_an_archive(
     again = cli(*words, "--set", "steps=8")
     assert again.code == 0
     assert "there  base-s0.25, trained by other settings" in again.err
+    unpack(tmp_path / "out", tmp_path / "later")  # a part that is gone on with leaves all of it
+    assert (tmp_path / "later" / "weights" / "base-s0.25.safetensors").is_file()
 
 
 @pytest.mark.parametrize("tier", ["cpu", "gpu-small", "gpu", "try"])
