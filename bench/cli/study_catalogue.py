@@ -51,6 +51,12 @@ def list_weights(made: Study, catalogue: Path) -> list[Entry]:
             else:
                 table["default"] = False
                 remark(f"note  {table['name']}, which has no file, is no default any more")
+    of_others = {table.get("file"): table["name"] for table in tables}
+    if strange := next((entry for entry, _ in found if entry.file in of_others), None):
+        raise UsageError(
+            f"study {str(made.path)!r}: {strange.file} is the file of {of_others[strange.file]!r} in {str(catalogue)!r}; "
+            "name the stage otherwise"
+        )
     text = tomlkit.dumps(before)
     entries = []
     for entry, source in found:

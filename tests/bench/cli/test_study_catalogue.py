@@ -114,6 +114,12 @@ def test_one_command_lists_a_studys_weights_and_makes_them_defaults(cli, study: 
         assert file.stat().st_size == entry.bytes
     assert cli("study", study, "--catalogue", catalogue).code == 0
     assert tomllib.loads(catalogue.read_text()) == tomllib.loads(text)
+    study.write_text(STUDY.replace("mine/digits", "other"))
+    before = catalogue.read_text()
+    found = cli("study", study, "--catalogue", catalogue)
+    assert found.code == 2
+    assert "is the file of 'mine/digits/gaussian/0.25'" in found.err
+    assert catalogue.read_text() == before
     study.write_text(STUDY.replace('catalogue = "mine/digits"', ""))
     found = cli("study", study, "--catalogue", catalogue)
     assert found.code == 2
