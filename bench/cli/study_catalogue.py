@@ -52,10 +52,10 @@ def list_weights(made: Study, catalogue: Path) -> list[Entry]:
                 table["default"] = False
                 remark(f"note  {table['name']}, which has no file, is no default any more")
     of_others = {table.get("file"): table["name"] for table in tables}
-    if strange := next((entry for entry, _ in found if entry.file in of_others), None):
+    if strange := next((entry.file for entry, _ in found if entry.file in of_others), None):
         raise UsageError(
-            f"study {str(made.path)!r}: {strange.file} is the file of {of_others[strange.file]!r} in {str(catalogue)!r}; "
-            "name the stage otherwise"
+            f"study {str(made.path)!r}: {strange} is the file of {of_others[strange]!r} in {str(catalogue)!r}; name the "
+            "stage otherwise"
         )
     text = tomlkit.dumps(before)
     entries = []
