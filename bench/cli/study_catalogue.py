@@ -54,8 +54,8 @@ def list_weights(made: Study, catalogue: Path) -> list[Entry]:
     of_others = {table.get("file"): table["name"] for table in tables}
     if strange := next((entry.file for entry, _ in found if entry.file in of_others), None):
         raise UsageError(
-            f"study {str(made.path)!r}: {strange} is the file of {of_others[strange]!r} in {str(catalogue)!r}; name the "
-            "stage otherwise"
+            f"study {str(made.path)!r}: {strange} is the file of {of_others[strange]!r} in {str(catalogue)!r}; name "
+            "the stage otherwise"
         )
     text = tomlkit.dumps(before)
     entries = []
