@@ -31,10 +31,13 @@ STAGE_KEYS: dict[str, tuple[str, Any, str]] = {
     **{key: KEYS[key] for key in ("dataset", "data_root", "class_order", "seed")},
     "sigma": ("sigma", _NUMBERS, "a number or a list of numbers"),
     "set": ("set", _SET, "a table of plain values"),
+    "half": ("half", bool, "true or false"),
+    "inherits": ("inherits", bool, "true or false"),
 }
-RUN_KEYS = {**KEYS, **_EITHER}
+RUN_KEYS = {**KEYS, **_EITHER, "listed": ("listed", bool, "true or false")}
 TIER_KEYS: dict[str, tuple[str, Any, str]] = {
     "part_seconds": ("part_seconds", float, "a number"),
+    "jobs": ("jobs", int, "a whole number"),
     "train": ("train", _TABLE, "a table"),
     "run": ("run", _TABLE, "a table"),
 }
@@ -44,6 +47,7 @@ STUDY_KEYS: dict[str, tuple[str, Any, str]] = {
     "tier": ("tier", dict[str, _TABLE], "[tier.NAME] tables"),
     "report": ("report", list[str], "a list of options of `rrcm-bench report`"),
     "device": ("device", str, "a text"),
+    "catalogue": ("catalogue", str, "a text"),
     **{key: KEYS[key] for key in ("dataset", "data_root", "class_order", "seed")},
 }
 
@@ -57,6 +61,8 @@ class Item:
     seconds: float | None  # as declared
     words: tuple[str, ...] = ()  # a stage's, but for its folder; empty for a run
     table: Mapping[str, Any] | None = None  # a run's
+    half: bool = False  # whether a stage's weights are kept in half precision
+    label: str = ""  # a run's name in a catalogue, or none
 
     @property
     def trains(self) -> bool:
@@ -73,8 +79,11 @@ class Study:
     state: Path  # folder of all that it makes
     items: tuple[Item, ...]
     part_seconds: float | None
+    jobs: int  # stages at once
+    part_jobs: int  # for which parts are cut: the tier's, whatever the machine
     report: tuple[str, ...]
     device: str  # of the runs
+    catalogue: str  # what its names in a catalogue begin with; none: it lists no weights
 
     def weights(self, stage: str) -> Path:
         """The file that is there when the stage is done, wherever it was trained."""
@@ -86,8 +95,16 @@ def weights_of(state: Path, stage: str) -> Path:
     return state / "weights" / f"{stage}.safetensors"
 
 
-def read_study(path: Path, tier: str | None, out: Path | None) -> Study:
-    """A study in one of its tiers.
+def read_study(
+    path: Path,
+    tier: str | None,
+    out: Path | None,
+    *,
+    data_root: Path | None = None,
+    settings: Sequence[str] = (),
+    jobs: int | None = None,
+) -> Study:
+    """A study in one of its tiers; what is given besides goes over what the file says, `settings` over each stage's.
 
     Raises: UsageError for one that cannot be read or says something unknown, or where no tier fits.
     """
@@ -99,31 +116,40 @@ def read_study(path: Path, tier: str | None, out: Path | None) -> Study:
     shared: dict[str, Any] = {
         key: document[key] for key in ("dataset", "data_root", "class_order", "seed") if key in document
     }
+    over = {} if data_root is None else {"data_root": str(data_root.absolute())}
+    jobs = own.get("jobs", 1) if jobs is None else jobs
+    if jobs < 1:
+        raise UsageError(f"study {str(path)!r}: expected at least 1 job at once, got {jobs}")
     train = [
         _stage_table(table, {**shared, **_only(document, "device")}, own, tier, path)
         for table in document.get("train", [])
     ]
     run = [_run_table(table, shared, own, tier, path) for table in document.get("run", [])]
-    stages = [(name, sigma, table) for table in train if table for name, sigma in _names(table, path)]
+    stages = [(name, sigma, {**table, **over}) for table in train if table for name, sigma in _names(table, path)]
     known = [name for name, _, _ in stages]
     if twice := sorted({name for name in known if known.count(name) > 1}):
         raise UsageError(f"study {str(path)!r}: two stages are named {twice[0]!r}; name each otherwise")
-    items = [_stage(name, sigma, table, known, state, path) for name, sigma, table in stages]
+    items = [_stage(name, sigma, table, known, state, path, settings) for name, sigma, table in stages]
     for number, table in enumerate(filter(None, run), start=1):
-        items += _runs(number, table, known, state, path)
+        items += _runs(number, {**table, **over}, known, state, path)
     return Study(
         path=path,
         tier=tier,
         state=state,
         items=tuple(_ordered(items, path)),
         part_seconds=own.get("part_seconds"),
+        jobs=jobs,
+        part_jobs=own.get("jobs", 1),
         report=tuple(document.get("report", ())),
         device=document.get("device", "auto"),
+        catalogue=document.get("catalogue", ""),
     )
 
 
 def parts(study: Study) -> list[list[Item]]:
     """The items in order, cut where the declared seconds of a part would be exceeded; the same on every machine.
+
+    A part has its seconds for each of the jobs at once.
 
     Raises: UsageError where the tier has no seconds of a part, or an item says none, or more.
     """
@@ -138,11 +164,12 @@ def parts(study: Study) -> list[list[Item]]:
                 f"study {str(study.path)!r}: {item.name} declares {item.seconds} seconds; expected some, at most "
                 f"part_seconds = {most:g}"
             )
-        if made[-1] and used + item.seconds > most:
+        share = item.seconds / (study.part_jobs if item.trains else 1)  # runs share one pool
+        if made[-1] and used + share > most:
             made.append([])
             used = 0.0
         made[-1].append(item)
-        used += item.seconds
+        used += share
     return made
 
 
@@ -179,7 +206,7 @@ def _stage_table(
 ) -> dict[str, Any] | None:
     checked(table, path, STAGE_KEYS, "study")
     whole = {k: v for k, v in own.get("train", {}).items() if k != "sigma" or "sigma" in table}  # some have none
-    made = _merged(table, shared, whole, tier)
+    made = _merged(table, shared, whole if table.get("inherits", True) else {}, tier)
     if made is None:
         return None
     made = checked(made, path, STAGE_KEYS, "study")
@@ -233,7 +260,13 @@ def _meant(name: str, known: Sequence[str]) -> list[str]:
 
 
 def _stage(
-    name: str, sigma: float | None, table: Mapping[str, Any], known: Sequence[str], state: Path, path: Path
+    name: str,
+    sigma: float | None,
+    table: Mapping[str, Any],
+    known: Sequence[str],
+    state: Path,
+    path: Path,
+    settings: Sequence[str],
 ) -> Item:
     parents = list(table.get("after", ()))
     words = [code_beside(table["method"], path.parent)]
@@ -255,10 +288,17 @@ def _stage(
         if key in table:
             words += [f"--{key.replace('_', '-')}", str(table[key])]
     words += [] if sigma is None else ["--sigma", f"{sigma:g}"]
-    for word in as_words({key: filled(value) for key, value in table.get("set", {}).items()}):
+    over = settings if table.get("inherits", True) else ()
+    for word in (*as_words({key: filled(value) for key, value in table.get("set", {}).items()}), *over):
         words += ["--set", word]
     _check_parents(name, parents, known, path)
-    return Item(name=name, parents=_unique(parents), seconds=table.get("seconds"), words=tuple(words))
+    return Item(
+        name=name,
+        parents=_unique(parents),
+        seconds=table.get("seconds"),
+        words=tuple(words),
+        half=table.get("half", False),
+    )
 
 
 def _runs(number: int, table: Mapping[str, Any], known: Sequence[str], state: Path, path: Path) -> Iterator[Item]:
@@ -274,7 +314,7 @@ def _runs(number: int, table: Mapping[str, Any], known: Sequence[str], state: Pa
                 parents.extend(meant)
                 value = str(weights_of(state, stage))
             weights.append(f"{key}={value}")
-        asked = {key: value for key, value in table.items() if key not in _EITHER}
+        asked = {key: value for key, value in table.items() if key not in (*_EITHER, "listed")}
         asked |= {"sigma": sigma, "methods": methods} | ({"weights": weights} if weights else {})
         _check_parents(f"run {number}", parents, known, path)
         yield Item(
@@ -282,6 +322,7 @@ def _runs(number: int, table: Mapping[str, Any], known: Sequence[str], state: Pa
             parents=_unique(parents),
             seconds=None if table.get("seconds") is None else table["seconds"] / len(levels),
             table=placed(asked, path.parent),
+            label=table.get("name", "") if table.get("listed", True) else "",
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor, isfinite
 
 from bench.types.atomic_file import atomic_write
 from bench.types.errors import TrainingError
+from bench.weights.half import canonical
 
 
 def export(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
@@ -23,19 +23,9 @@ def export(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -
     for name, tensor in tensors.items():
         if not bool(isfinite(tensor).all()):
             raise TrainingError(f"the weights must be finite, got NaN or infinity in {name!r}; lower lr (--set lr=...)")
-    content = _canonical(
-        save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata=dict(meta))
-    )
+    content = canonical(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata=dict(meta)))
     try:
         atomic_write(path, content)
     except OSError as error:
         raise TrainingError(f"cannot write {path}: {error}; free some space, then --resume") from error
     return hashlib.sha256(content).hexdigest()
-
-
-def _canonical(content: bytes) -> bytes:
-    """The same safetensors file with a sorted header: safetensors itself writes metadata in another order each time."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # tensors stay aligned
-    return len(header).to_bytes(8, "little") + header + content[8 + length :]

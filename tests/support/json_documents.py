@@ -284,7 +284,7 @@ TABLE: dict[str, str] = {
     "study": """
 / text: .study .tier .out
 /.items[] text: .name .kind .state .images .parents[]
-/.items[] null|number: .seconds .seconds_left
+/.items[] null|number: .seconds .seconds_left .images_seen .copies_seen .flops
 / number: .done .running .pending .waiting .failed .seconds_left
 """,
     "weights list": """

@@ -7,12 +7,14 @@ import json
 import signal
 import sys
 import tarfile
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from places import PROJECT
 
-from bench.cli import study as command
+from bench.cli import study_stages as stages
 from bench.cli.study_file import Study, parts, read_study
 from bench.cli.study_parts import Archive, unpack
 from bench.types.errors import StoreError, UsageError
@@ -118,7 +120,7 @@ def test_weights_trained_elsewhere_are_dropped_in_and_a_failing_stage_takes_its_
     cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = "import sys; sys.exit('rrcm-bench: no setting ' + ' '.join(sys.argv))"
-    monkeypatch.setattr(command, "_own", lambda words: [sys.executable, "-c", script, *words])
+    monkeypatch.setattr(stages, "own_command", lambda words: [sys.executable, "-c", script, *words])
     failing = """
 [[train]]
 name = "bad"
@@ -158,8 +160,8 @@ def test_a_stage_is_the_train_command_and_leaves_its_weights(tmp_path: Path, mon
         "(out / 'w').write_bytes(b'weights'); print('step 1', file=sys.stderr);"
         "print(json.dumps({'weights': str(out / 'w'), 'words': sys.argv[1:]}))"
     )
-    monkeypatch.setattr(command, "_own", lambda words: [sys.executable, "-c", script, *words])
-    command._train(made, item)
+    monkeypatch.setattr(stages, "own_command", lambda words: [sys.executable, "-c", script, *words])
+    assert stages.train_stages(made, [item]) == []
     assert made.weights(item.name).read_bytes() == b"weights"
     record = json.loads(made.weights(item.name).with_suffix(".json").read_text())
     assert record["result"]["words"][:2] == ["train", "gaussian"]
@@ -176,13 +178,68 @@ def test_ctrl_c_lets_a_stage_end_by_itself_and_sigterm_ends_it() -> None:
         def terminate(self) -> None:
             self.ended += ("terminated",)
 
+        def poll(self) -> int | None:
+            return 0 if self.ended else None
+
     for error, ended in (
-        (KeyboardInterrupt(signal.SIGINT), "by itself"),
-        (KeyboardInterrupt(signal.SIGTERM), "terminated"),
+        (KeyboardInterrupt(signal.SIGINT), ("by itself",)),
+        (KeyboardInterrupt(signal.SIGTERM), ("terminated", "by itself")),
     ):
-        process = Process()
-        command._end(process, error)  # type: ignore[arg-type]
-        assert process.ended == (ended,)
+        each = SimpleNamespace(process=Process(), held=ExitStack())
+        stages._end([each], error)  # type: ignore[list-item]
+        assert each.process.ended == ended
+
+
+def test_stages_run_side_by_side_after_their_parents_and_stop_at_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A base at sigma 0.25 ends only once that of 0.5 has begun; a tuned one of 0.5 only by a signal.
+    script = f"""
+import json, pathlib, sys, time
+words = sys.argv[1:]
+out = pathlib.Path(words[words.index("--out") + 1])
+name, folder = out.parent.name, out.parent.parent
+out.mkdir(exist_ok=True)
+(out / "begun").write_text("")
+while name == "base-s0.25" and not (folder / "base-s0.50" / "run" / "begun").is_file() or name == "tuned-s0.50":
+    time.sleep(0.01)
+if "--init" in words:
+    assert pathlib.Path(words[words.index("--init") + 1]).is_file()
+print(json.dumps({{"weights": {str(WEIGHTS / "gaussian-0.25.safetensors")!r}}}))
+"""
+    monkeypatch.setattr(stages, "own_command", lambda words: [sys.executable, "-c", script, *words])
+    made = read(tmp_path, HEAD + TUNED.replace("seconds = 20", "") + BASE, "small")
+    trained: list[str] = []
+    items = [item for item in made.items if item.trains]
+
+    class Clock:
+        """Over once all has ended that can."""
+
+        @staticmethod
+        def monotonic() -> float:
+            return 1000.0 if len(trained) == 3 else 0.0
+
+        @staticmethod
+        def sleep(_seconds: float) -> None:
+            real.sleep(0.01)
+
+    real = stages.time
+    monkeypatch.setattr(stages, "time", Clock)
+    failures = stages.train_stages(made, items, jobs=2, deadline=100.0, ended=lambda item: trained.append(item.name))
+    assert sorted(trained) == ["base-s0.25", "base-s0.50", "tuned-s0.25"]
+    assert [(failure.what, failure.reason.partition(";")[0]) for failure in failures] == [
+        ("tuned-s0.50", "stopped at the time limit")
+    ]
+    assert not made.weights("tuned-s0.50").exists()
+    # Another time: nothing is begun whose declared seconds are more than is left.
+    for name in ("base-s0.25", "tuned-s0.25"):
+        made.weights(name).unlink()
+    rest = [item for item in items if item.name != "tuned-s0.50"]
+    failures = stages.train_stages(made, rest, jobs=2, deadline=1010.0)
+    assert {failure.what: failure.reason.partition(":")[0] for failure in failures} == {
+        "base-s0.25": "not begun", "tuned-s0.25": "waits for base-s0.25",
+    }  # fmt: skip
+    assert "there  base-s0.50" in capsys.readouterr().err
 
 
 def test_an_archive_in_pieces_gives_back_what_went_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,3 +287,54 @@ def test_the_study_of_the_document_can_be_read(tmp_path: Path) -> None:
     made = read(tmp_path, block)
     assert len(made.items) == 6
     assert len(parts(made)) == 1
+
+
+def test_a_part_with_words_of_the_command_line_leaves_an_archive(
+    cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"import json;print(json.dumps({{'weights': {str(WEIGHTS / 'gaussian-0.25.safetensors')!r}}}))"
+    monkeypatch.setattr(stages, "own_command", lambda words: [sys.executable, "-c", script, *words])
+    own = BASE.replace('name = "base"', 'name = "own"\ninherits = false')
+    (tmp_path / "study.toml").write_text(
+        HEAD.replace("epochs = 1, batch = 64 }", "batch = 64 }, half = true") + BASE + own
+    )
+    words = ("study", "study.toml", "--tier", "small", "--part", 1, "--jobs", 2, "--set", "steps=7", "--out", "out")
+    late = cli(*words, "--seconds", 3)
+    assert late.code == 1
+    assert "base-s0.25: not begun: 25 s declared, 3 s left" in late.err
+    assert cli(*words, "--seconds", 1000, "--json").code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"part-1.tar.00"}
+    unpack(tmp_path / "out", tmp_path / "taken")
+    full = (WEIGHTS / "gaussian-0.25.safetensors").stat().st_size
+    half = (tmp_path / "taken" / "weights" / "base-s0.25.safetensors").stat().st_size
+    assert half < 0.6 * full
+    record = json.loads((tmp_path / "taken" / "weights" / "base-s0.50.json").read_text())
+    assert "steps=7" in record["words"]
+    assert "batch=64" in record["words"]
+    made = read_study(tmp_path / "study.toml", "small", None, settings=("steps=7",))
+    alone = next(item for item in made.items if item.name == "own-s0.25")
+    assert not alone.half
+    assert "--set" not in alone.words
+    again = cli(*words, "--set", "steps=8")
+    assert again.code == 0
+    assert "there  base-s0.25, trained by other settings" in again.err
+    unpack(tmp_path / "out", tmp_path / "later")  # a part that is gone on with leaves all of it
+    assert (tmp_path / "later" / "weights" / "base-s0.25.safetensors").is_file()
+
+
+@pytest.mark.parametrize("tier", ["cpu", "gpu-small", "gpu", "try"])
+def test_the_study_of_cifar10_keeps_its_limits(tier: str) -> None:
+    made = read_study(PROJECT / "results" / "cifar10-small" / "study.toml", tier, None)
+    train = [item for item in made.items if item.trains]
+    seconds = sum(item.seconds or 0.0 for item in train) / made.jobs
+    assert all(item.seconds for item in made.items)
+    if tier == "cpu":
+        assert max(item.seconds or 0.0 for item in train) <= 1800
+        assert seconds + sum(item.seconds or 0.0 for item in made.items if not item.trains) <= 28_800
+    elif tier.startswith("gpu"):
+        assert seconds <= 2700
+        assert made.part_seconds is not None
+        assert made.part_seconds <= 480
+        assert {item.name for item in train if item.name.startswith("boosting")} <= {"boosting-s0.25", "boosting-s0.50"}
+        if tier == "gpu-small":
+            assert {item.name for item in train} <= {item.name for item in parts(made)[0]}
