@@ -12,6 +12,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 ROOT = Path(__file__).resolve().parents[1]
+_START = """
+Made from the program itself when this site is built. `rrcm-bench COMMAND --help` says the same; an option without a
+default in this list is off, or has none.
+
+Exit codes: 0 done; 1 refused, in one line; 2 wrong words; 3 ran, but a check failed or some of what was asked was left
+out; 130 and 143 interrupted, and resumable.
+"""
 _KINDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
 
@@ -61,10 +68,7 @@ def command_line() -> str:
     root = typer.main.get_command(app)
     parts = [
         "# Command line\n",
-        "Made from the program itself when this site is built. `rrcm-bench COMMAND --help` says the same; an option "
-        "without a default in this list is off, or has none.\n",
-        "Exit codes: 0 done; 1 refused, in one line; 2 wrong words; 3 ran, but a check failed or some of what was asked "
-        "was left out; 130 and 143 interrupted, and resumable.\n",
+        _START,
     ]
     for name, command in sorted(commands(root)):
         parts += _command(name, command)

@@ -1,13 +1,14 @@
 """What the documents show is what this version does: their commands and code run, in order, page by page.
 
-A block whose note says "parsed only" needs data, a cluster or hours: its options must exist, its Python must compile. The
-words of "in tests" are added to a block's commands, to be quick ("setup ..." is a command before it). A text whose note
-says "output of" is compared letter by letter, as far as its last line "...".
+A block whose note says "parsed only" needs data, a cluster or hours: its options must exist, its Python must compile.
+The words of "in tests" are added to a block's commands, to be quick ("setup ..." is a command before it). A text whose
+note says "output of" is compared letter by letter, as far as its last line "...".
 """
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import re
 import shlex
@@ -17,9 +18,11 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import typer.main
 from documented import IN_TESTS, OUTPUT_OF, PARSED_ONLY, Block, blocks, commands, parsed, spans
 from places import PROJECT
 
+from bench.cli.app import app
 from methods.training.rng import seeded_globals
 
 DOCS = PROJECT / "docs"
@@ -35,12 +38,10 @@ def text_of(page: str) -> str:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_are_of_this_version(page: str) -> None:
     text = text_of(page)
-    for line in [
-        *spans(text),
-        *(line for block in blocks(text) if block.kind == "bash" for line in commands(block.text)),
-    ]:
-        assert parsed(line)
+    assert all(map(parsed, spans(text)))
     for block in blocks(text):
+        if block.kind == "bash":
+            assert all(map(parsed, commands(block.text)))
         if block.kind == "python":
             compile(block.text, page, "exec")
 
@@ -134,3 +135,24 @@ def test_the_numbers_of_the_notebook_are_those_that_its_cells_give(
 def test_every_page_is_in_the_sites_list_of_pages() -> None:
     listed = set(re.findall(r"[\w/-]+\.md", (PROJECT / "mkdocs.yml").read_text(encoding="utf-8")))
     assert set(PAGES) <= listed
+
+
+def test_the_page_of_the_command_line_has_every_option_of_every_command() -> None:
+    spec = importlib.util.spec_from_file_location("site_pages", DOCS / "site_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    sections = made.command_line().split("\n## ")[1:]
+    commands_there = dict(made.commands(typer.main.get_command(app)))
+    assert [section.partition("\n")[0] for section in sections] == sorted(commands_there)
+    for section in sections:
+        command = commands_there[section.partition("\n")[0]]
+        for parameter in command.params:
+            if parameter.name != "help" and not parameter.hidden:
+                names = [parameter.name.upper()] if parameter.param_type_name == "argument" else parameter.opts
+                assert all(f"| `{name}`" in section or f" `{name}`" in section for name in names)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((PROJECT / "README.md").read_text(encoding="utf-8").splitlines()) < 130

@@ -21,9 +21,8 @@ BLOCKS = documented.blocks(README)
 
 def commands() -> list[str]:
     """Every command of the fenced blocks and of the text."""
-    return [
-        line for each in BLOCKS if each.kind == "bash" for line in documented.commands(each.text)
-    ] + documented.spans(README)
+    fenced = [line for each in BLOCKS if each.kind == "bash" for line in documented.commands(each.text)]
+    return fenced + documented.spans(README)
 
 
 @pytest.mark.parametrize("line", commands())

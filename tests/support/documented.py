@@ -12,8 +12,11 @@ import typer.main
 from bench.cli.app import app
 
 PARSED_ONLY, IN_TESTS, OUTPUT_OF = "parsed only:", "in tests:", "output of:"
-_FENCE = re.compile(r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$",
-                    re.MULTILINE | re.DOTALL)  # fmt: skip
+_FENCE = re.compile(
+    r"(?:^<!-- (?P<note>[^\n]*) -->\n)?"
+    r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
