@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 ROOT = Path(__file__).resolve().parents[1]
-_START = """
+_START = """# Command line
+
 Made from the program itself when this site is built. `rrcm-bench COMMAND --help` says the same; an option without a
 default in this list is off, or has none.
 
@@ -66,10 +67,7 @@ def command_line() -> str:
     from bench.cli.app import app
 
     root = typer.main.get_command(app)
-    parts = [
-        "# Command line\n",
-        _START,
-    ]
+    parts = [_START]
     for name, command in sorted(commands(root)):
         parts += _command(name, command)
     return "\n".join(parts)
