@@ -35,6 +35,11 @@ lint:
 
 check: lint test
 
+# the documentation as a site, in build/site; any warning is an error
+docs:
+    .venv/bin/pip install -q -c constraints.txt -e '.[docs]'
+    NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
 # how near the certifier comes to what this machine can do, and to a plain loop; leaves a record in results/bench
 bench *words:
     .venv/bin/rrcm-bench bench {{words}}

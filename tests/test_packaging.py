@@ -49,7 +49,8 @@ def test_every_import_is_declared_and_every_dependency_imported() -> None:
     known = packages_distributions()
     theirs = imported() - OURS
     named = {IMPORTED_AS.get(name) or known.get(name, [name])[0].lower().replace("_", "-") for name in theirs}
-    tools = {name_of(each) for extra in ("test", "dev") for each in TOML["project"]["optional-dependencies"][extra]}
+    extras = TOML["project"]["optional-dependencies"]
+    tools = {name_of(each) for extra in ("test", "dev", "docs") for each in extras[extra]}
     assert named - declared() == set()
     assert declared() - named - tools - set(NEVER_IMPORTED) == set()
 

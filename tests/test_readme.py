@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
 
+import documented
 import pytest
 import torch
 import typer.main
@@ -16,30 +16,18 @@ from bench.cli.requests import numbers
 from methods.training.rng import seeded_globals
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-BASH = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
-SPANS = re.findall(r"`(rrcm-bench [^`]*)`", README.replace("\n", " "))
+BLOCKS = documented.blocks(README)
 
 
 def commands() -> list[str]:
-    """Every command of the fenced blocks and of the text, without the program's name."""
-    found = [part.strip() for line in BASH.splitlines() for part in re.split(r"&&|#", line)]
-    words = [
-        re.sub(r"^(\S*/)?rrcm-bench ", "", line) for line in [*found, *SPANS] if re.match(r"(\S*/)?rrcm-bench ", line)
-    ]
-    return [line for line in words if "COMMAND" not in line]
-
-
-def parsed(line: str) -> Any:
-    """The command's context, with all its values converted; nothing is run."""
-    command, words = typer.main.get_command(app), [word for word in shlex.split(line) if word != "..."]
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
-    return command.make_context(line, words)
+    """Every command of the fenced blocks and of the text."""
+    fenced = [line for each in BLOCKS if each.kind == "bash" for line in documented.commands(each.text)]
+    return fenced + documented.spans(README)
 
 
 @pytest.mark.parametrize("line", commands())
 def test_a_command_of_the_readme_is_one_of_this_version(line: str) -> None:
-    params = parsed(line).params
+    params = documented.parsed(line).params
     for name in ("sigma", "radii"):
         if isinstance(params.get(name), str):
             assert numbers(params[name])
@@ -72,7 +60,7 @@ def test_a_command_of_the_readme_runs_at_a_small_size(cli, start: str, more: str
 
 @seeded_globals(1)
 def test_the_method_of_the_readme_passes_the_checks_and_is_certified(cli, tmp_path) -> None:
-    block, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    block, _ = [each.text for each in BLOCKS if each.kind == "python"]
     (tmp_path / "mine.py").write_text(block)
     weights = {"1.weight": torch.randn(10, 64, generator=torch.Generator().manual_seed(6)), "1.bias": torch.zeros(10)}
     torch.save(weights, tmp_path / "FILE")
@@ -96,7 +84,7 @@ def test_the_python_of_the_readme_runs(cli) -> None:
         "digits",
         *["--sigma", "0.5", "--n", "100", "--limit", "1", "--json"],
     )
-    _, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    _, block = [each.text for each in BLOCKS if each.kind == "python"]
     block = block.replace("sigma=0.5", "sigma=0.5, n=100")
     block = block.replace("results/runs/NAME", made.json["runs"][0]["path"])
     names = {"model": lambda x: x.flatten(1)[:, :2], "images": torch.zeros(2, 1, 8, 8)}

@@ -125,7 +125,8 @@ def compare(
     """Paired tests of two runs on the same images: exact McNemar, bootstrap of the average radius, Holm.
 
     Args:
-        a, b: run folders, or what `load_run` gave.
+        a: a run folder, or what `load_run` gave.
+        b: the other one.
         radii: l2; None: those of the dataset's tables.
         bound: "pa" or "papb".
         alpha: other than the runs' own, from the same votes.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def study(
     file: Annotated[Path, typer.Argument(help="Study file (docs/plans.md).", callback=at_home)],
-    tier: Annotated[str | None, typer.Option(help="Which [tier.NAME].", show_default="the only one")] = None,
+    tier: Annotated[str | None, typer.Option(help="NAME of a tier of the file.", show_default="the only one")] = None,
     part: Annotated[
         int | None, typer.Option(help="Only the K-th part of the tier, from 1.", show_default="all")
     ] = None,
