@@ -16,7 +16,7 @@ from bench.cli.paths import at_home
 if TYPE_CHECKING:
     from bench.report.tables.table import Table
 
-RUNS = Path("results/runs")
+RUNS, PROBES = Path("results/runs"), Path("results/probes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ def report(given: ReportOptions) -> None:
     if given.select not in ("oracle", "disjoint"):
         raise UsageError(f"--select must be oracle or disjoint, got {given.select!r}")
     # Without --runs an absent default folder is no mistake: --table 1 alone shows the published rows.
-    paths = given.runs or ([RUNS] if RUNS.is_dir() else [])
+    paths = given.runs or [each for each in (PROBES if given.table == "6" else RUNS,) if each.is_dir()]
     found = find_runs(paths, left_out)
     made = build(
         found,
