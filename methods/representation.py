@@ -9,6 +9,7 @@ from bench.types.errors import WeightsError
 from bench.weights.checkpoints import load_tensors
 from bench.weights.wrappers import shapes_of, strip_prefixes
 from methods.nets.karras_grid import T_MAX, T_MIN, nearest_time
+from methods.nets.load_weights import seeded
 from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import vit_size
 from methods.nets.sizes import SIZES
@@ -60,9 +61,10 @@ def represent(request: RepresentRequest, *, projected: bool = False) -> EncoderF
     hidden = shapes.get(f"{PROJECTOR}0.weight")
     if projected and hidden is None:
         raise WeightsError(f"weights {name!r}: expected the projector of pre-training too, got an encoder without it")
-    encoder = time_token_vit(
-        size, image_size=side, in_channels=channels, projector=projected, hidden_dim=hidden[0] if hidden else None
-    )
+    with seeded(0, "encoder"):  # first weights, which the file's replace
+        encoder = time_token_vit(
+            size, image_size=side, in_channels=channels, projector=projected, hidden_dim=hidden[0] if hidden else None
+        )
     sha256, levels = load_encoder(encoder, request.weights, size, projector=projected)
     frozen = encoder.to(request.device).eval().requires_grad_(False)
     return EncoderFeatures(frozen, title=f"rRCM-{size}", sha256=sha256, levels=levels or LEVELS, projected=projected)

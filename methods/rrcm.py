@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.types import (
     BaseClassifier,
+    GenerateRequest,
+    Generator,
     Method,
     Param,
     Representation,
@@ -124,6 +126,12 @@ def _represent(request: RepresentRequest) -> Representation:
     return represent(request)
 
 
+def _generate(request: GenerateRequest) -> Generator:
+    from methods.diffusion.conditioned import generate
+
+    return generate(request)
+
+
 def _paper_table(name: str) -> Sequence[Mapping[str, Scalar]]:
     from methods.training import paper_tables
 
@@ -164,4 +172,5 @@ RRCM = Method(
     train={"pretrain": _pretrain, "finetune": _finetune},
     paper_tables={name: partial(_paper_table, name) for name in ("sizes", "pretraining", "augmentation")},
     represent=_represent,
+    generate=_generate,
 )
