@@ -101,7 +101,7 @@ def generate(given: GenerateOptions) -> None:
             partial(
                 strip_figure,
                 _strips(generator, test, given.rows, sigmas),
-                f"sampled from features of x + noise: {words}",
+                f"sampled from features of images with noise: {words}",
             ),
         ),
     ]

@@ -99,8 +99,9 @@ def training_drawings(names: Sequence[str], groups: Sequence[Group], records: Re
 def _figures(stem: str, figure: TrainedFigure, group: Group, records: Records) -> list[Drawing]:
     panels = [panel for keys in figure.panels for panel in _panels(group, keys, figure, records)]
     spec, name = group.runs[0].spec, f"{stem}-{slug(group.dataset)}-{group.bound}"
-    words = f"{figure.title}; {group.dataset}, {spec.images} images, N={units.count(spec.n)}, alpha={group.alpha:g}"
-    title = f"{words}\nmeasured here, small: no row of the paper"
+    of = f"{group.dataset}, {spec.images} images, N={units.count(spec.n)}, alpha={group.alpha:g}"
+    words = f"{figure.title}; {of}"
+    title = f"{figure.title}\n{of}\nmeasured here, small: no row of the paper"
     if figure.over:
         return [
             Drawing(
