@@ -6,7 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.types import BaseClassifier, Method, Param, Role, Scalar, Setting, TrainRequest, WeightsFile
+from bench.types import (
+    BaseClassifier,
+    GenerateRequest,
+    Generator,
+    Method,
+    Param,
+    Representation,
+    RepresentRequest,
+    Role,
+    Scalar,
+    Setting,
+    TrainRequest,
+    WeightsFile,
+)
 from bench.types.errors import MethodError, WeightsError
 from methods.nets.recognition import Shapes, vit_size
 from methods.nets.sizes import SIZES
@@ -107,6 +120,18 @@ def _finetune(request: TrainRequest) -> Mapping[str, Any]:
     return result
 
 
+def _represent(request: RepresentRequest) -> Representation:
+    from methods.representation import represent
+
+    return represent(request)
+
+
+def _generate(request: GenerateRequest) -> Generator:
+    from methods.diffusion.conditioned import generate
+
+    return generate(request)
+
+
 def _paper_table(name: str) -> Sequence[Mapping[str, Scalar]]:
     from methods.training import paper_tables
 
@@ -146,4 +171,6 @@ RRCM = Method(
     recognise=recognise,
     train={"pretrain": _pretrain, "finetune": _finetune},
     paper_tables={name: partial(_paper_table, name) for name in ("sizes", "pretraining", "augmentation")},
+    represent=_represent,
+    generate=_generate,
 )

@@ -13,9 +13,11 @@ from bench.cli import (
     compare,
     convert,
     doctor,
+    generate,
     latency,
     logs,
     plan,
+    probe,
     report,
     run,
     runs,
@@ -72,6 +74,8 @@ app.add_typer(stored, name="runs")
 app.command("status")(command(status.status))
 app.command("verify")(command(of_record(verify.verify)))
 app.command("report")(command(of_record(report.report)))
+app.command("probe")(command(of_record(probe.probe)))
+app.command("generate")(command(of_record(generate.generate)))
 app.command("strips")(command(of_record(strips.strips)))
 app.command("compare")(command(compare.compare))
 app.command("claims")(command(compare.claims))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +16,7 @@ from bench.cli.paths import at_home
 if TYPE_CHECKING:
     from bench.report.tables.table import Table
 
-RUNS = Path("results/runs")
+RUNS, PROBES = Path("results/runs"), Path("results/probes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,20 @@ class ReportOptions:
     figures: Annotated[
         str | None,
         options.tables(
-            help="Comma-separated: accuracy, latency, schedule, scaling, ablation, samples, probability.",
+            "--figures",
+            "--figure",
+            help="Comma-separated: accuracy, latency, schedule, scaling, ablation, samples, probability; or of the "
+            "paper, by the settings of the runs' trainings: 3, 4, budget, 9, 10, 11.",
             show_default="those that the runs give",
+        ),
+    ] = None
+    trained: Annotated[
+        list[Path] | None,
+        options.tables(
+            help="Folders of trained weights, for figures 3, 4, budget, 9 to 11; repeatable. What they say of their "
+            "training is kept as training.json in --out.",
+            show_default="training.json beside the runs",
+            callback=at_home,
         ),
     ] = None
     style: Annotated[str, options.output(help="Of figures: screen | paper (8 point letters at --width, no title).")] = (
@@ -97,9 +109,13 @@ def report(given: ReportOptions) -> None:
     from bench.published.logs.store import find_imports
     from bench.report.build import build, write
     from bench.report.figures.canvas import SCREEN, style_of
+    from bench.report.figures.trained import by_number, training_drawings
     from bench.report.formats.latex import NOTES
+    from bench.report.grouping import groups
+    from bench.report.training_records import SIDECAR, list_text, read_records
     from bench.runs.store import find_runs
     from bench.timing.latency.store import read
+    from bench.types.atomic_file import atomic_write
     from bench.types.errors import UsageError
 
     chosen = [
@@ -120,6 +136,8 @@ def report(given: ReportOptions) -> None:
     style = style_of(given.style, given.width)
     if out is None and style != SCREEN:
         raise UsageError("--style is that of figures, which are files; give --out FOLDER")
+    if given.trained and figures is None:
+        raise UsageError("--trained is for figures 3, 4, budget, 9 to 11; give --figures too")
     notes = given.notes or "short"
     if notes not in NOTES:
         raise UsageError(f"--notes must be one of {', '.join(NOTES)}, got {notes!r}")
@@ -128,8 +146,10 @@ def report(given: ReportOptions) -> None:
     if given.select not in ("oracle", "disjoint"):
         raise UsageError(f"--select must be oracle or disjoint, got {given.select!r}")
     # Without --runs an absent default folder is no mistake: --table 1 alone shows the published rows.
-    paths = given.runs or ([RUNS] if RUNS.is_dir() else [])
+    paths = given.runs or [each for each in (PROBES if given.table == "6" else RUNS,) if each.is_dir()]
     found = find_runs(paths, left_out)
+    of_training, others = by_number(figures.split(",") if figures else ())
+    figures = None if figures is None else ",".join(others)
     made = build(
         found,
         imports=find_imports(paths, remark),
@@ -139,15 +159,25 @@ def report(given: ReportOptions) -> None:
         bold=given.bold,
         disjoint=given.select == "disjoint",
         paths=paths,
-        figures=None if figures is None else figures.split(","),
+        figures=None if figures is None else [name for name in figures.split(",") if name],
         latencies=[record for path in given.latency or () for record in read(path, remark)],
         roots=None if given.data_root is None else {run.spec.dataset: given.data_root for run in found},
         style=style,
     )
+    records = read_records(paths, given.trained or ()) if of_training else {}
+    if of_training:
+        bound = "pa" if given.bound == "both" else given.bound
+        pictures = training_drawings(
+            of_training, groups([run for run in found if run.rows], bound, given.alpha), records, style
+        )
+        made = replace(made, pictures=(*made.pictures, *pictures))
     if out is not None:
         forms = [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf", "svg"]
         for path in write(made, out, forms, notes):
             remark(f"wrote {path}")
+        if records and given.trained:
+            atomic_write(out / SIDECAR, list_text(records))
+            remark(f"wrote {out / SIDECAR}")
     else:
         _print(made.tables, chosen, intervals=given.intervals, notes=notes)
     if given.check is not None:

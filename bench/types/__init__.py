@@ -4,6 +4,7 @@ from bench.types.classifier import Adjustable, BaseClassifier, Counted, Denoisin
 from bench.types.dataset import RADII, ClassOrder, Dataset, DatasetSource, Image, PublishedLogs
 from bench.types.method import Method, Param, Role, Setting, TrainRequest, WeightsFile, family
 from bench.types.outcome import ABSTAIN, FORCED, NOT_FINITE, WRONG, Certificate, Counts, Row
+from bench.types.representation import GenerateRequest, Generator, Representation, RepresentRequest
 from bench.types.run import ALWAYS, AUTO, COMPILE, EXECUTORS, LOCAL, NEVER, RAY, SLURM, Execution, RunSpec
 
 __all__ = [
@@ -30,12 +31,16 @@ __all__ = [
     "DatasetSource",
     "Denoising",
     "Execution",
+    "GenerateRequest",
+    "Generator",
     "Image",
     "Method",
     "Noise",
     "Param",
     "PublishedLogs",
     "Replayable",
+    "RepresentRequest",
+    "Representation",
     "Role",
     "Row",
     "RunSpec",

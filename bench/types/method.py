@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.types.classifier import BaseClassifier, Scalar
 from bench.types.dataset import ClassOrder
+from bench.types.representation import GenerateRequest, Generator, Representation, RepresentRequest
 
 
 def family(dataset: str) -> str:
@@ -120,3 +121,6 @@ class Method:
     train: Mapping[str, Callable[[TrainRequest], Mapping[str, Any]]] = field(default_factory=dict)  # stage -> trainer
     # what it tells of itself in a paper's tables: "sizes", "pretraining", "augmentation" -> rows, by column
     paper_tables: Mapping[str, Callable[[], Sequence[Mapping[str, Scalar]]]] = field(default_factory=dict)
+    # its pre-trained network as features, for `rrcm-bench probe`, and images sampled from them, for `generate`
+    represent: Callable[[RepresentRequest], Representation] | None = None
+    generate: Callable[[GenerateRequest], Generator] | None = None

@@ -46,11 +46,12 @@ class UNet(nn.Module):
         self.patch = patch
         self.prediction: Literal["eps", "v"] = "eps"  # what the weights give; whoever calls the network gets eps
 
-    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor | float, embedding: Tensor | None = None) -> Tensor:
         """Predicted noise, and behind it v where variances were learned.
 
+        `embedding` is added to that of the time, in a network that was built for one.
         Shapes: x (B, C, H, W), a state of the diffusion, scaled as there; t one level for all, or (B,), fractions
-        allowed; result (B, C or 2C, H, W).
+        allowed; embedding (B, width); result (B, C or 2C, H, W).
         """
         state = x
         if isinstance(t, Tensor):
@@ -60,7 +61,8 @@ class UNet(nn.Module):
             levels = x.new_full((1,), t, dtype=torch.float32)
         if self.patch > 1:
             x = F.pixel_unshuffle(x, self.patch)
-        y: Tensor = self._network[0](x, levels * self.schedule.time_scale, return_dict=False)[0]
+        more = {} if embedding is None else {"class_labels": embedding}  # as diffusers calls what it adds there
+        y: Tensor = self._network[0](x, levels * self.schedule.time_scale, return_dict=False, **more)[0]
         y = F.pixel_shuffle(y, self.patch) if self.patch > 1 else y
         return y if self.prediction == "eps" else self._as_noise(y, state, t)
 
@@ -86,8 +88,8 @@ class UNet(nn.Module):
         return torch.cat([signal.view(-1, 1, 1, 1) * velocity + noise.view(-1, 1, 1, 1) * x, rest], dim=1)
 
 
-def build_unet(arch: str, *, shape: tuple[int, int, int]) -> UNet:
-    """The UNet of that name, with fresh weights, for images of that shape.
+def build_unet(arch: str, *, shape: tuple[int, int, int], conditioned: bool = False) -> UNet:
+    """The UNet of that name, with fresh weights, for images of that shape; `conditioned` on an embedding besides t.
 
     Raises: MethodError for an unknown name, or images that the network cannot take.
     """
@@ -105,9 +107,8 @@ def build_unet(arch: str, *, shape: tuple[int, int, int]) -> UNet:
             f"diffusion network {arch!r} takes images of sides divisible by {divisor}, got {height}x{width}; crop "
             "them, or choose another one"
         )
-    unet = UNet(
-        record.config, schedule=schedule(record.schedule), learned_sigma=record.learned_sigma, patch=record.patch
-    )
+    config = {**record.config, "class_embed_type": "identity"} if conditioned else record.config
+    unet = UNet(config, schedule=schedule(record.schedule), learned_sigma=record.learned_sigma, patch=record.patch)
     return unet.to(memory_format=torch.channels_last) if record.channels_last else unet
 
 

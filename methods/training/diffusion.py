@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.types import TrainRequest
+from bench.types import RepresentRequest, TrainRequest
 from bench.types.errors import UsageError
 from methods.diffusion.denoising import one_shot
 from methods.diffusion.schedules import level, level_sigma
@@ -30,6 +31,10 @@ from methods.training.settings import Diffusion
 from methods.training.sharding import current_share
 from methods.training.variational_bound import Tables, at, bound, noised, tables
 
+if TYPE_CHECKING:
+    from methods.diffusion.conditioned import ConditionedUNet
+    from methods.representation import EncoderFeatures
+
 MEASURED = (0.25, 0.5, 1.0)  # sigmas at which a trained network's restoration error is measured
 IMAGES = 500  # at most, for that
 
@@ -45,13 +50,19 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
     preset, settings = resolve_settings(Diffusion, request)
     _check(request, settings)
     context = prepare(request, preset, settings)
+    encoder = _encoder(context, settings)
+    network: nn.Module
     with seeded_globals("initialise", request.seed):
-        unet = build_unet(settings.arch, shape=context.dataset.shape)
+        if encoder is None:
+            network = unet = build_unet(settings.arch, shape=context.dataset.shape)
+        else:
+            network = _conditioned(context, settings, encoder)
+            unet = network.unet
     zero_init(unet)
     for module in unet.modules():
         if isinstance(module, nn.Dropout):
             module.p = settings.dropout
-    unet = unet.to(request.device).train()
+    network = network.to(request.device).train()
     levels = levels_of(unet, settings.largest_sigma)
     table = tables(unet.schedule, request.device)
 
@@ -61,35 +72,73 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
         eps = noise_like(z, "noise", request.seed, step)
         x_t = noised(table, z, eps, t)
         with seeded_layers(settings.dropout, request.device, "dropout", request.seed, step, current_share().index):
-            output = unet(x_t, t)
+            output = network(x_t, t, *told(batch))
         return hybrid(
             table, output, z, eps, x_t, t, prediction=settings.prediction, weight=settings.lbd * levels / 1000
         )
+
+    def told(batch: Batch) -> tuple[Tensor, ...]:
+        """What the network is told of a batch besides its levels."""
+        if encoder is None:
+            return ()
+        with torch.no_grad():
+            return (encoder.features(batch.views[0], 0.0),)
 
     def rate(step: int) -> float:
         if settings.decay == "cosine":
             return schedules.warmup_cosine(step, warmup=settings.warmup_steps, total=settings.steps)
         return min(1.0, (step + 1) / max(settings.warmup_steps, 1))
 
+    parent = {} if encoder is None else {"condition": settings.condition, "condition_sha256": encoder.sha256}
     task = Task(
-        modules={"unet": unet},
-        optimiser=adamw(parameters_of(unet), lr=settings.lr, weight_decay=settings.weight_decay),
+        modules={"unet": network},
+        optimiser=adamw(parameters_of(network), lr=settings.lr, weight_decay=settings.weight_decay),
         batches=context.loader.batches,
         loss=loss,
         rate=rate,
         steps=settings.steps,
-        identity=identity(context),
+        identity=identity(context, **parent),
         clip=settings.clip,
         bf16=settings.precision == "bf16",
         device=request.device,
     )
     meta = {"arch": settings.arch, "schedule": unet.schedule.name, "prediction": settings.prediction}
     meta |= {"levels": str(levels), "largest_sigma": str(settings.largest_sigma), "ema": str(settings.ema)}
-    report = run_stage(context, task, unet.state_dict, logits=None, meta=meta)
-    if request.dry_run:
+    meta |= parent
+    report = run_stage(context, task, network.state_dict, logits=None, meta=meta)
+    if request.dry_run or encoder is not None:
         return report
     unet.prediction = settings.prediction  # the loss took the output as it is, a denoiser converts it to noise
     return {**report, "rms_error": restoration(context, unet.eval(), levels)}
+
+
+def _encoder(context: TrainingContext, settings: Diffusion) -> EncoderFeatures | None:
+    """The frozen network whose features condition this one; None where nothing does."""
+    if settings.condition == "none":
+        return None
+    from methods.representation import represent
+
+    asked = RepresentRequest(
+        weights=Path(settings.condition_weights), shape=context.dataset.shape, device=context.request.device
+    )
+    return represent(asked, projected=True)
+
+
+def _conditioned(context: TrainingContext, settings: Diffusion, encoder: EncoderFeatures) -> ConditionedUNet:
+    """A network for the encoder's features, which it normalises by those of the training images as they are stored."""
+    from methods.diffusion.conditioned import ConditionedUNet
+
+    device, batch = context.request.device, context.loader.batch
+    network = None
+    with torch.no_grad():
+        starts = range(0, context.loader.count, batch)
+        parts = [
+            encoder.features(load(context.dataset, min(batch, context.loader.count - k), k)[0].to(device), 0.0).cpu()
+            for k in starts
+        ]
+        network = ConditionedUNet(settings.arch, shape=context.dataset.shape, features=parts[0].shape[1])
+        network.normalise_by(parts)
+    return network
 
 
 def hybrid(
@@ -171,6 +220,16 @@ def _check(request: TrainRequest, settings: Diffusion) -> None:
         raise UsageError(
             f"{request.method} {request.stage} starts from random weights, got init {str(request.init)!r}; "
             "leave --init out, or use --resume"
+        )
+    if (settings.condition == "none") != (settings.condition_weights == ""):
+        raise UsageError(
+            f"condition={settings.condition} with condition_weights={settings.condition_weights!r}: expected both or "
+            "neither; give --set condition=rrcm --set condition_weights=FILE, made by rrcm pretrain"
+        )
+    if settings.condition != "none" and settings.largest_sigma != 0:
+        raise UsageError(
+            f"a network that generates starts from noise alone, got largest_sigma={settings.largest_sigma:g}; give "
+            "--set largest_sigma=0 with condition=rrcm"
         )
     if settings.dropout >= 1:
         raise UsageError(f"dropout must be less than 1, got {settings.dropout!r}; change it by --set dropout=...")

@@ -15,14 +15,15 @@ from methods.nets.scales import scale_of
 PROJECTOR = "projection_head."
 
 
-def load_encoder(encoder: nn.Module, path: Path, size: str) -> tuple[str, int | None]:
-    """Fill the encoder from a pre-training checkpoint, its projector left out.
+def load_encoder(encoder: nn.Module, path: Path, size: str, *, projector: bool = False) -> tuple[str, int | None]:
+    """Fill the encoder from a pre-training checkpoint, its projector left out unless the encoder has one.
 
     The file's sha256, and the points of the noise grid at the end of its training; None where it does not say.
     Raises: WeightsError for a fine-tuned network, one of another size, or of other pixels or levels than can be.
     """
     tensors, meta = load_tensors(path)
-    state = {name: value for name, value in strip_prefixes(tensors).items() if not name.startswith(PROJECTOR)}
+    bare = strip_prefixes(tensors)
+    state = {name: value for name, value in bare.items() if projector or not name.startswith(PROJECTOR)}
     if any(name.startswith("base_model.") for name in state):
         raise WeightsError(
             f"weights {str(path)!r}: expected a pre-trained encoder, got a fine-tuned network; "

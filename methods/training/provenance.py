@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KEY = "training"  # of a safetensors header: apart from what methods read there
 FORMAT = 1
 HASHED = 1000  # images at most, spread evenly: a million files are not read twice
-PARENTS = ("init", "classifier_sha256")  # names that stages give to the files they start from
+PARENTS = ("init", "classifier_sha256", "condition_sha256")  # names that stages give to the files they start from
 
 
 def record(context: TrainingContext, steps: int, of_steps: int, meta: Mapping[str, str]) -> str:

@@ -331,3 +331,5 @@ class Diffusion(StageSettings):
     warmup_steps: int
     decay: Literal["constant", "cosine"]
     steps: int
+    condition: Literal["none", "rrcm"] = "none"  # rrcm: told features of the clean image, to generate from them
+    condition_weights: str = ""  # file of the pre-trained encoder whose features they are

@@ -117,6 +117,37 @@ TABLE: dict[str, str] = {
 /.strips[].pictures[] text: .picture
 /.strips[].pictures[] number: .image .least .most .shown[]
 """,
+    "probe": """
+/ number: .format .rfd
+/ text: .digest .created .dataset .model .note
+/ null: .training
+/.accuracy number: .*
+/.spec text: .method .weights .layer .dataset .preprocessing .train_fingerprint .subset .subset_fingerprint .noise
+/.spec number: .trajectory[] .shape[] .train_images .images .sigmas[] .seed
+/.spec.probe text: .optimiser .schedule
+/.spec.probe number: .head_std .epochs .batch .lr .entropy
+/.environment text: .python .platform .cpu .precision
+/.environment.packages text: .*
+/.environment null|text: .git_commit .cuda
+/.environment number: .threads
+/.environment.devices text: .*
+/.environment null|number: .cudnn
+/.environment truth: .tf32 .cudnn_benchmark .deterministic
+""",
+    "generate": """
+/ number: .format .images .rows .sigmas[] .steps .seed
+/ text: .method .dataset
+/.weights text: .*
+/.frechet[] text: .space
+/.frechet[] number: .width .distance .floor .generated .reference .others
+/.environment text: .python .platform .cpu .precision
+/.environment.packages text: .*
+/.environment null|text: .git_commit .cuda
+/.environment number: .threads
+/.environment.devices text: .*
+/.environment null|number: .cudnn
+/.environment truth: .tf32 .cudnn_benchmark .deterministic
+""",
     "compare": """
 / number: .format .alpha .level
 /.a text: .run

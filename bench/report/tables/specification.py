@@ -33,10 +33,13 @@ def sheet_table(name: str, paths: Sequence[Path] = ()) -> Table:
     sheet = load_sheet(name)
     own: list[tuple[str, Mapping[str, Any]]] = []
     left_out: list[str] = []
+    told: list[str] = []
     if sheet.facts == "features":
         for path in find_features(paths):
             try:
-                own.append((str(path.parent.name), _probe(path, sheet)))
+                row, note = _probe(path, sheet)
+                own.append((str(path.parent.name), row))
+                told += [f"measured row: {note}"] if note else []
             except ReportError as error:  # one that is damaged takes no other along
                 left_out.append(f"! left out: {error}")
     else:
@@ -45,14 +48,18 @@ def sheet_table(name: str, paths: Sequence[Path] = ()) -> Table:
                 own += [(method.name, row) for row in method.paper_tables[sheet.facts]()]
     rows = [_line(sheet, row, "measured", origin) for origin, row in own]
     rows += [_line(sheet, row, "quoted", f"{sheet.source}, row {i + 1}") for i, row in enumerate(sheet.rows)]
-    made = _MADE[sheet.facts] if own else f"no measured row: none of --runs holds a {FEATURES}"
+    made = (
+        _MADE[sheet.facts]
+        if own
+        else f"no measured row: none of --runs holds a {FEATURES}, which `rrcm-bench probe` writes"
+    )
     return Table(
         name=f"published-{sheet.name}",
         title=f"{sheet.title} ({sheet.source})",
         caption=made,
         columns=(Column("source", "source"), *(Column(c.key, c.title) for c in sheet.columns)),
         rows=tuple(rows),
-        notes=(f"quoted rows: {sheet.source}; not measured here", *sheet.notes, *left_out),
+        notes=(f"quoted rows: {sheet.source}; not measured here", *sheet.notes, *told, *left_out),
     )
 
 
@@ -73,10 +80,11 @@ class _Record:
     model: str
     rfd: float | None
     accuracy: dict[str, float]  # by sigma: {"0": 0.73, "0.25": ...}
+    note: str = ""  # the images and features behind it
 
 
-def _probe(path: Path, sheet: Sheet) -> Mapping[str, Any]:
-    """The row of a probe."""
+def _probe(path: Path, sheet: Sheet) -> tuple[Mapping[str, Any], str]:
+    """The row of a probe, and its note."""
     try:
         record = msgspec.json.decode(path.read_bytes(), type=_Record)
         accuracy = {f"accuracy_{float(sigma):g}": value for sigma, value in record.accuracy.items()}
@@ -90,8 +98,9 @@ def _probe(path: Path, sheet: Sheet) -> Mapping[str, Any]:
     if wrong := [value for value in accuracy.values() if not 0 <= value <= 1]:
         raise ReportError(f"{str(path)!r}: expected accuracies as fractions, got {wrong[0]!r}; write it again")
     rfd = None if record.rfd is None else f"{record.rfd:.2f}"
-    row = {"dataset": record.dataset, "model": record.model, "rfd": rfd}
-    return row | {c.key: accuracy.get(c.key) for c in sheet.columns if c.key.startswith("accuracy_")}
+    row: dict[str, Any] = {"dataset": record.dataset, "model": record.model, "rfd": rfd}
+    row |= {c.key: accuracy.get(c.key) for c in sheet.columns if c.key.startswith("accuracy_")}
+    return row, record.note
 
 
 def _line(sheet: Sheet, row: Mapping[str, Any], source: Source, origin: str) -> Line:

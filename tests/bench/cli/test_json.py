@@ -15,6 +15,7 @@ from typing import Any
 
 import published_logs
 import pytest
+from encoder_files import encoder_file, generator_file
 from json_documents import TABLE
 from places import PROJECT, SUPPORT
 
@@ -39,6 +40,9 @@ COMMANDS = {
     "verify": "verify RUN --rows 2 --seed 1",
     "report": "report",
     "strips": "strips --methods dds --images 1 --out strips",
+    "probe": "probe rrcm --weights encoder.safetensors --subset first:20 --epochs 1 --sigma 0,0.5",
+    "generate": "generate rrcm --weights generator.safetensors --encoder encoder.safetensors --images 4 --rows 1 "
+    "--distance 4 --steps 2 --out generated",
     "compare": "compare RUN OTHER",
     "claims": "claims",
     "methods": "methods",
@@ -131,6 +135,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     shipped = PROJECT / "methods" / "pretrained" / "digits" / "gaussian-0.50.safetensors"
     (folder / "study.toml").write_text('[[train]]\nname = "a"\nmethod = "gaussian"\ndataset = "digits"\nseconds = 9\n')
     (folder / "net.safetensors").write_bytes(shipped.read_bytes())
+    generator_file(folder / "generator.safetensors", encoder_file(folder / "encoder.safetensors"))
     with contextlib.chdir(folder), seeded_globals(1):  # a random network may be built on the way
         for name, words in COMMANDS.items():
             places = {}
