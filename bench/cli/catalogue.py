@@ -315,7 +315,8 @@ def weights_remove(
     if json:
         print_json({"name": name, "removed": str(copy) if copy else None})
     else:
-        stdout().print(f"removed {name}" + (f" and its copy {copy}" if copy else "; no copy of it was in the cache"))
+        words = f" and its copy {copy}" if copy else "; no copy of it was in the cache"
+        stdout().print(f"removed {name}{words}")
 
 
 def entry_record(entry: Any, state: str, path: Path | None) -> dict[str, Any]:
