@@ -189,7 +189,7 @@ TABLE: dict[str, str] = {
 /.methods[].weights[] text: .name .role .dataset .source
 /.methods[].weights[] null|number: .sigma
 /.methods[].weights[] null|text: .sha256
-/.methods[] none: .weights[]
+/.methods[] none: .weights[]?
 """,
     "methods NAME": """
 / text: .name .title .cite .trains[]
