@@ -201,7 +201,7 @@ def test_weights_that_are_no_pre_trained_encoder_are_refused(pretrained: Path, t
 @pytest.mark.parametrize(("method", "stage"), STAGES)
 def test_every_preset_gives_every_setting_at_every_noise_level(method: str, stage: str) -> None:
     known = presets(method, stage)
-    assert {preset.dataset for preset in known} == {"cifar10", "imagenet", "digits"}
+    assert {preset.dataset for preset in known} >= {"cifar10", "imagenet", "digits"}
     for preset in known:
         assert preset.reaches
         assert set(preset.sigma) <= {"0.25", "0.5", "1"}, "keys must be what %g prints"
