@@ -38,9 +38,11 @@ def study(
         ),
     ] = None,
     take: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Folder of parts' archives made elsewhere: read first.", show_default="none", callback=at_home
+            help="Folder of parts' archives made elsewhere: read first; may stand several times.",
+            show_default="none",
+            callback=at_home,
         ),
     ] = None,
     jobs: Annotated[
@@ -55,8 +57,31 @@ def study(
         typer.Option("--set", help="KEY=VALUE of every stage, over the file's.", metavar="KEY=VALUE"),
     ] = None,
     data_root: options.DataRoot = None,
+    longest_first: Annotated[
+        bool | None,
+        typer.Option(
+            "--longest-first/--in-order",
+            help="Begin stages by the declared seconds of what waits for them, or as in the file.",
+            show_default="the tier's, or in order",
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="NAME,... of runs, or NAME-s0.25: only those and their stages.", show_default="all"),
+    ] = None,
     train_only: Annotated[bool, typer.Option("--train-only", help="Leave the runs and the report.")] = False,
+    certify_only: Annotated[
+        bool, typer.Option("--certify-only", help="Train nothing: the runs whose weights are there, and the report.")
+    ] = False,
     count: Annotated[bool, typer.Option("--count", help="Count the FLOP of each stage by dry runs, and stop.")] = False,
+    budget: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a Markdown table of images seen and FLOP of each row and stage, and stop.",
+            show_default="none",
+            callback=at_home,
+        ),
+    ] = None,
     catalogue: Annotated[
         Path | None,
         typer.Option(
@@ -71,24 +96,37 @@ def study(
 ) -> None:
     """Train a study's stages, certify its runs and write its report; killed, the same command goes on."""
     from bench.cli.study_budget import count_flops
+    from bench.cli.study_budget_table import write_table
     from bench.cli.study_file import read_study
+    from bench.cli.study_order import rows_named
     from bench.cli.study_parts import MOST_FILES, Archive, unpack
     from bench.cli.study_status import record, show
 
     if part is not None and out is None:
         raise UsageError("--part needs --out, the folder of its archive")
+    if train_only and certify_only:
+        raise UsageError("--train-only and --certify-only leave nothing; give one of them")
     until = None if seconds is None else time.monotonic() + seconds
     made = read_study(
-        file, tier, None if part is not None else out, data_root=data_root, settings=settings or (), jobs=jobs
+        file,
+        tier,
+        None if part is not None else out,
+        data_root=data_root,
+        settings=settings or (),
+        jobs=jobs,
+        part=part,
+        longest_first=longest_first,
     )
     cut = _cut(made, needed=part is not None)
     if part is not None and not 1 <= part <= len(cut):
         raise UsageError(f"--part {part}: expected 1 to {len(cut)}")
     chosen = list(made.items) if part is None else cut[part - 1]
-    if train_only:
-        chosen = [item for item in chosen if item.trains]
-    if take is not None and not (status or dry_run):
-        unpack(take, made.state)
+    if rows is not None:
+        chosen = rows_named(made, chosen, rows.split(","))
+    if train_only or certify_only:
+        chosen = [item for item in chosen if item.trains == train_only]
+    for folder in [] if status or dry_run else take or []:
+        unpack(folder, made.state)
     if status or dry_run:
         show(made, chosen, cut, json=json, dry_run=dry_run)
         return
@@ -96,12 +134,15 @@ def study(
         count_flops(made, [item for item in chosen if item.trains])
         show(made, chosen, cut, json=json, dry_run=False)
         return
+    if budget is not None:
+        write_table(made, budget)
+        return
     if catalogue is not None:
         _list(made, catalogue, json=json)
         return
     archive = None if part is None or out is None else Archive(out, f"part-{part}", made.state)
     with resumable("what is done is kept, the same command goes on from it"):
-        failures = _compute(made, chosen, archive, until)
+        failures = _compute(made, chosen, archive, until, certify_only=certify_only)
     if archive is not None and archive.files > MOST_FILES:
         remark(f"! {archive.files} files in {out}, more than {MOST_FILES}: cut the part smaller")
     if json:
@@ -117,7 +158,7 @@ def study(
 
 def _cut(made: Study, *, needed: bool) -> list[list[Item]]:
     """The parts; one of all where none is needed and nothing says how long they are to be."""
-    from bench.cli.study_file import parts
+    from bench.cli.study_order import parts
 
     try:
         return parts(made)
@@ -138,17 +179,33 @@ def _list(made: Study, catalogue: Path, *, json: bool) -> None:
         show_weights(states, f"listed in {catalogue}")
 
 
-def _compute(made: Study, chosen: Sequence[Item], archive: Archive | None, until: float | None) -> list[Failure]:
-    """Stages, then all runs by one pool, then the report; what failed, and what waits for it."""
+def _compute(
+    made: Study, chosen: Sequence[Item], archive: Archive | None, until: float | None, *, certify_only: bool
+) -> list[Failure]:
+    """Stages, then all runs by one pool, then the report; what failed, and what waits for it.
+
+    A run that waits is no failure where nothing is trained.
+    """
     from bench.cli.jobs import compute
+    from bench.cli.study_order import longest_first
 
     def ended(item: Item) -> None:
         if archive is not None:
             archive.add([path for path in (made.weights(item.name), record_of(made, item)) if path.is_file()])
 
     stages = [item for item in chosen if item.trains]
-    failures = train_stages(made, stages, jobs=made.jobs, deadline=until, ended=ended)
+    stages = longest_first(made, stages) if made.longest_first else stages
+    try:
+        failures = train_stages(made, stages, jobs=made.jobs, deadline=until, ended=ended)
+    finally:  # also where it was interrupted: checkpoints are kept then too
+        if archive is not None:
+            archive.add_unfinished(made, stages)
     runs = [item for item in chosen if not item.trains]
+    if certify_only:
+        for item in runs:
+            if missing := missing_parents(made, item):
+                remark(f"left out  {item.name}: waits for {', '.join(missing)}")
+        runs = [item for item in runs if not missing_parents(made, item)]
     if until is not None:
         left = until - time.monotonic()
         failures += [_late(item) for item in runs if (item.seconds or 0.0) > left]
