@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from bench.report.tables.table import Table
 
 _CAPTION = (
-    "An image counts each time it is seen, a copy is one noisy image in a loss. FLOP: 2 a multiply-add, of losses and "
-    "their gradients, attacks included; {}. Parents are charged in full."
+    "An image counts each time it is seen, a copy is one image in a loss, noisy where the stage trains with noise. "
+    "FLOP are 2 a multiply-add, of losses and their gradients, attacks included; {}. Parents are charged in full."
 )
 
 
@@ -69,13 +69,7 @@ def _table(title: str, rows: Sequence[tuple[Item, Sequence[str], Budget | None]]
         )
 
     columns = (
-        *(
-            ("row", "Row"),
-            ("stages", "Stages"),
-            ("images", "Images seen"),
-            ("copies", "Noisy copies"),
-            ("flops", "FLOP"),
-        ),
+        *(("row", "Row"), ("stages", "Stages"), ("images", "Images seen"), ("copies", "Copies"), ("flops", "FLOP")),
         ("ratio", f"FLOP / {first[0].removeprefix('run ')}" if first else "FLOP"),
     )
     unknown = sum(budget is None or budget.flops is None for _, _, budget in rows)

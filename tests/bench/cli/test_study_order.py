@@ -107,6 +107,13 @@ def test_parts_that_cannot_be_are_refused(tmp_path: Path, old: str, new: str, sa
         parts(read(tmp_path, (HEAD + text).replace(old, new)))
 
 
+def test_a_part_that_is_left_out_is_told_of_before_anything_is_done(cli, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text((HEAD + STAGES).replace("small.part = 2", "small.part = 3"))
+    found = cli("study", "study.toml", "--dry-run")
+    assert found.code == 2
+    assert "none left out, up to 3" in found.err
+
+
 def test_jobs_are_those_of_the_part_unless_given(tmp_path: Path) -> None:
     read(tmp_path)
     path = tmp_path / "study.toml"
