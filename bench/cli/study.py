@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from bench.runs.certify import Job
 
 
-def study(
-    file: Annotated[Path, typer.Argument(help="Study file (docs/plans.md).", callback=at_home)],
-    tier: Annotated[str | None, typer.Option(help="NAME of a tier of the file.", show_default="the only one")] = None,
-    part: Annotated[
-        int | None, typer.Option(help="Only the K-th part of the tier, from 1.", show_default="all")
-    ] = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOptions:
+    """The words of `rrcm-bench study`."""
+
+    file: Annotated[Path, typer.Argument(help="Study file (docs/plans.md).", callback=at_home)]
+    tier: Annotated[str | None, typer.Option(help="NAME of a tier of the file.", show_default="the only one")] = None
+    part: Annotated[int | None, typer.Option(help="Only the K-th part of the tier, from 1.", show_default="all")] = None
     out: Annotated[
         Path | None,
         typer.Option(
@@ -36,27 +38,53 @@ def study(
             show_default="TIER beside the file",
             callback=at_home,
         ),
-    ] = None,
+    ] = None
     take: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Folder of parts' archives made elsewhere: read first.", show_default="none", callback=at_home
+            help="Folder of parts' archives made elsewhere: read first; may stand several times.",
+            show_default="none",
+            metavar="<path>",
+            callback=at_home,
         ),
-    ] = None,
+    ] = None
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Stages at once, on one device.", show_default="the tier's, or 1")
-    ] = None,
+    ] = None
     seconds: Annotated[
         float | None,
         typer.Option(min=0, help="Time limit: nothing is begun that declares more than is left.", show_default="none"),
-    ] = None,
+    ] = None
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE of every stage, over the file's.", metavar="KEY=VALUE"),
-    ] = None,
-    data_root: options.DataRoot = None,
-    train_only: Annotated[bool, typer.Option("--train-only", help="Leave the runs and the report.")] = False,
-    count: Annotated[bool, typer.Option("--count", help="Count the FLOP of each stage by dry runs, and stop.")] = False,
+    ] = None
+    data_root: options.DataRoot = None
+    longest_first: Annotated[
+        bool | None,
+        typer.Option(
+            "--longest-first/--in-order",
+            help="Begin stages by the declared seconds of what waits for them, or as in the file.",
+            show_default="the tier's, or in order",
+        ),
+    ] = None
+    rows: Annotated[
+        str | None,
+        typer.Option(help="NAME,... of runs, or NAME-s0.25: only those and their stages.", show_default="all"),
+    ] = None
+    train_only: Annotated[bool, typer.Option("--train-only", help="Leave the runs and the report.")] = False
+    certify_only: Annotated[
+        bool, typer.Option("--certify-only", help="Train nothing: the runs whose weights are there, and the report.")
+    ] = False
+    count: Annotated[bool, typer.Option("--count", help="Count the FLOP of each stage by dry runs, and stop.")] = False
+    budget: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a Markdown table of images seen and FLOP of each row and stage, and stop.",
+            show_default="none",
+            callback=at_home,
+        ),
+    ] = None
     catalogue: Annotated[
         Path | None,
         typer.Option(
@@ -64,47 +92,65 @@ def study(
             show_default="none",
             callback=at_home,
         ),
-    ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Show how far it is, and stop; reads only.")] = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-) -> None:
+    ] = None
+    status: Annotated[bool, typer.Option("--status", help="Show how far it is, and stop; reads only.")] = False
+    dry_run: options.DryRun = False
+    json: options.Json = False
+
+
+def study(given: StudyOptions) -> None:
     """Train a study's stages, certify its runs and write its report; killed, the same command goes on."""
     from bench.cli.study_budget import count_flops
+    from bench.cli.study_budget_table import write_table
     from bench.cli.study_file import read_study
+    from bench.cli.study_order import rows_named
     from bench.cli.study_parts import MOST_FILES, Archive, unpack
     from bench.cli.study_status import record, show
 
-    if part is not None and out is None:
+    if given.part is not None and given.out is None:
         raise UsageError("--part needs --out, the folder of its archive")
-    until = None if seconds is None else time.monotonic() + seconds
+    if given.train_only and given.certify_only:
+        raise UsageError("--train-only and --certify-only leave nothing; give one of them")
+    until = None if given.seconds is None else time.monotonic() + given.seconds
     made = read_study(
-        file, tier, None if part is not None else out, data_root=data_root, settings=settings or (), jobs=jobs
+        given.file,
+        given.tier,
+        None if given.part is not None else given.out,
+        data_root=given.data_root,
+        settings=given.settings or (),
+        jobs=given.jobs,
+        part=given.part,
+        longest_first=given.longest_first,
     )
-    cut = _cut(made, needed=part is not None)
-    if part is not None and not 1 <= part <= len(cut):
-        raise UsageError(f"--part {part}: expected 1 to {len(cut)}")
-    chosen = list(made.items) if part is None else cut[part - 1]
-    if train_only:
-        chosen = [item for item in chosen if item.trains]
-    if take is not None and not (status or dry_run):
-        unpack(take, made.state)
-    if status or dry_run:
-        show(made, chosen, cut, json=json, dry_run=dry_run)
+    cut = _cut(made, needed=given.part is not None)
+    if given.part is not None and not 1 <= given.part <= len(cut):
+        raise UsageError(f"--part {given.part}: expected 1 to {len(cut)}")
+    chosen = list(made.items) if given.part is None else cut[given.part - 1]
+    if given.rows is not None:
+        chosen = rows_named(made, chosen, given.rows.split(","))
+    if given.train_only or given.certify_only:
+        chosen = [item for item in chosen if item.trains == given.train_only]
+    for folder in [] if given.status or given.dry_run else given.take or []:
+        unpack(folder, made.state)
+    if given.status or given.dry_run:
+        show(made, chosen, cut, json=given.json, dry_run=given.dry_run)
         return
-    if count:
+    if given.count:
         count_flops(made, [item for item in chosen if item.trains])
-        show(made, chosen, cut, json=json, dry_run=False)
+        show(made, chosen, cut, json=given.json, dry_run=False)
         return
-    if catalogue is not None:
-        _list(made, catalogue, json=json)
+    if given.budget is not None:
+        write_table(made, given.budget)
         return
-    archive = None if part is None or out is None else Archive(out, f"part-{part}", made.state)
+    if given.catalogue is not None:
+        _list(made, given.catalogue, json=given.json)
+        return
+    archive = None if given.part is None or given.out is None else Archive(given.out, f"part-{given.part}", made.state)
     with resumable("what is done is kept, the same command goes on from it"):
-        failures = _compute(made, chosen, archive, until)
+        failures = _compute(made, chosen, archive, until, certify_only=given.certify_only)
     if archive is not None and archive.files > MOST_FILES:
-        remark(f"! {archive.files} files in {out}, more than {MOST_FILES}: cut the part smaller")
-    if json:
+        remark(f"! {archive.files} files in {given.out}, more than {MOST_FILES}: cut the part smaller")
+    if given.json:
         print_json(record(made, chosen))
     else:
         show(made, chosen, cut, json=False, dry_run=False)
@@ -116,13 +162,13 @@ def study(
 
 
 def _cut(made: Study, *, needed: bool) -> list[list[Item]]:
-    """The parts; one of all where none is needed and nothing says how long they are to be."""
-    from bench.cli.study_file import parts
+    """The parts; one of all where none is needed or named, and nothing says how long they are to be."""
+    from bench.cli.study_order import parts
 
     try:
         return parts(made)
     except UsageError:
-        if needed:
+        if needed or any(item.part is not None for item in made.items):
             raise
         return [list(made.items)]
 
@@ -138,17 +184,33 @@ def _list(made: Study, catalogue: Path, *, json: bool) -> None:
         show_weights(states, f"listed in {catalogue}")
 
 
-def _compute(made: Study, chosen: Sequence[Item], archive: Archive | None, until: float | None) -> list[Failure]:
-    """Stages, then all runs by one pool, then the report; what failed, and what waits for it."""
+def _compute(
+    made: Study, chosen: Sequence[Item], archive: Archive | None, until: float | None, *, certify_only: bool
+) -> list[Failure]:
+    """Stages, then all runs by one pool, then the report; what failed, and what waits for it.
+
+    A run that waits is no failure where nothing is trained.
+    """
     from bench.cli.jobs import compute
+    from bench.cli.study_order import longest_first
 
     def ended(item: Item) -> None:
         if archive is not None:
             archive.add([path for path in (made.weights(item.name), record_of(made, item)) if path.is_file()])
 
     stages = [item for item in chosen if item.trains]
-    failures = train_stages(made, stages, jobs=made.jobs, deadline=until, ended=ended)
+    stages = longest_first(made, stages) if made.longest_first else stages
+    try:
+        failures = train_stages(made, stages, jobs=made.jobs, deadline=until, ended=ended)
+    finally:  # also where it was interrupted: checkpoints are kept then too
+        if archive is not None:
+            archive.add_unfinished(made, stages)
     runs = [item for item in chosen if not item.trains]
+    if certify_only:
+        for item in runs:
+            if missing := missing_parents(made, item):
+                remark(f"left out  {item.name}: waits for {', '.join(missing)}")
+        runs = [item for item in runs if not missing_parents(made, item)]
     if until is not None:
         left = until - time.monotonic()
         failures += [_late(item) for item in runs if (item.seconds or 0.0) > left]

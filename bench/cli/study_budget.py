@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cli.output import remark
+from bench.cli.study_order import ancestors
 from bench.cli.study_stages import own_command, own_environment
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def budgets(made: Study) -> dict[str, Budget]:
     parents = {item.name: item.parents for item in made.items}
     total: dict[str, Budget] = {}
     for item in made.items:
-        needed = _ancestors(item.name, parents)
+        needed = ancestors(item.name, parents)
         if item.trains:
             needed.add(item.name)
         if needed and needed <= own.keys():
@@ -105,14 +106,3 @@ def _count_path(made: Study, item: Item) -> Path:
         del words[at : at + 2]
     kept = [word for word in words if "/" not in word and "\\" not in word and not word.startswith("steps=")]
     return made.state / "counts" / f"{hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:12]}.json"
-
-
-def _ancestors(name: str, parents: Mapping[str, Sequence[str]]) -> set[str]:
-    found: set[str] = set()
-    left = list(parents[name])
-    while left:
-        each = left.pop()
-        if each not in found:
-            found.add(each)
-            left += parents[each]
-    return found

@@ -1,4 +1,4 @@
-"""Study files: stages of training with parents, then runs, then a report; read, checked, and cut into parts."""
+"""Study files: stages of training with parents, then runs, then a report; read and checked."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from bench.types.errors import UsageError
 REFERENCE = "stage:"  # how the weights of a stage are named where a path may stand
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _NUMBERS: Any = float | list[float]
+_COUNTS: Any = int | list[int]
 _SET: Any = dict[str, str | int | float | bool]
 _TABLE: Any = dict[str, Any]
 
 _EITHER: dict[str, tuple[str, Any, str]] = {
     "name": ("name", str, "a text"),
     "seconds": ("seconds", float, "a number"),
+    "part": ("part", int, "a whole number"),
     "after": ("after", list[str], "a list of names"),
     "tier": ("tier", _TABLE, "tables of what differs in a tier"),
     "tiers": ("tiers", list[str], "a list of tiers"),
@@ -37,7 +39,8 @@ STAGE_KEYS: dict[str, tuple[str, Any, str]] = {
 RUN_KEYS = {**KEYS, **_EITHER, "listed": ("listed", bool, "true or false")}
 TIER_KEYS: dict[str, tuple[str, Any, str]] = {
     "part_seconds": ("part_seconds", float, "a number"),
-    "jobs": ("jobs", int, "a whole number"),
+    "jobs": ("jobs", _COUNTS, "a whole number or a list of whole numbers"),
+    "longest_first": ("longest_first", bool, "true or false"),
     "train": ("train", _TABLE, "a table"),
     "run": ("run", _TABLE, "a table"),
 }
@@ -59,6 +62,7 @@ class Item:
     name: str
     parents: tuple[str, ...]  # stages whose weights it takes, or that it is to come after
     seconds: float | None  # as declared
+    part: int | None = None  # the part that it is said to be in
     words: tuple[str, ...] = ()  # a stage's, but for its folder; empty for a run
     table: Mapping[str, Any] | None = None  # a run's
     half: bool = False  # whether a stage's weights are kept in half precision
@@ -80,7 +84,8 @@ class Study:
     items: tuple[Item, ...]
     part_seconds: float | None
     jobs: int  # stages at once
-    part_jobs: int  # for which parts are cut: the tier's, whatever the machine
+    part_jobs: tuple[int, ...]  # for which parts are cut: the tier's, whatever the machine; the last for all further
+    longest_first: bool  # stages begin by the seconds of what waits for them, else in order
     report: tuple[str, ...]
     device: str  # of the runs
     catalogue: str  # what its names in a catalogue begin with; none: it lists no weights
@@ -103,8 +108,12 @@ def read_study(
     data_root: Path | None = None,
     settings: Sequence[str] = (),
     jobs: int | None = None,
+    part: int | None = None,
+    longest_first: bool | None = None,
 ) -> Study:
     """A study in one of its tiers; what is given besides goes over what the file says, `settings` over each stage's.
+
+    `part` says whose jobs count where a tier has several numbers of them; without it the first one.
 
     Raises: UsageError for one that cannot be read or says something unknown, or where no tier fits.
     """
@@ -117,9 +126,10 @@ def read_study(
         key: document[key] for key in ("dataset", "data_root", "class_order", "seed") if key in document
     }
     over = {} if data_root is None else {"data_root": str(data_root.absolute())}
-    jobs = own.get("jobs", 1) if jobs is None else jobs
-    if jobs < 1:
-        raise UsageError(f"study {str(path)!r}: expected at least 1 job at once, got {jobs}")
+    told = own.get("jobs", 1)
+    part_jobs = tuple(told) if isinstance(told, list) else (told,)
+    if not part_jobs or min(part_jobs) < 1:
+        raise UsageError(f"study {str(path)!r}: jobs = {told}; expected at least 1 at once")
     train = [
         _stage_table(table, {**shared, **_only(document, "device")}, own, tier, path)
         for table in document.get("train", [])
@@ -138,39 +148,18 @@ def read_study(
         state=state,
         items=tuple(_ordered(items, path)),
         part_seconds=own.get("part_seconds"),
-        jobs=jobs,
-        part_jobs=own.get("jobs", 1),
+        jobs=jobs or jobs_of(part_jobs, part or 1),
+        part_jobs=part_jobs,
+        longest_first=own.get("longest_first", False) if longest_first is None else longest_first,
         report=tuple(document.get("report", ())),
         device=document.get("device", "auto"),
         catalogue=document.get("catalogue", ""),
     )
 
 
-def parts(study: Study) -> list[list[Item]]:
-    """The items in order, cut where the declared seconds of a part would be exceeded; the same on every machine.
-
-    A part has its seconds for each of the jobs at once.
-
-    Raises: UsageError where the tier has no seconds of a part, or an item says none, or more.
-    """
-    most = study.part_seconds
-    if most is None:
-        raise UsageError(f"study {str(study.path)!r}: [tier.{study.tier or 'NAME'}] has no part_seconds")
-    made: list[list[Item]] = [[]]
-    used = 0.0
-    for item in study.items:
-        if item.seconds is None or item.seconds > most:
-            raise UsageError(
-                f"study {str(study.path)!r}: {item.name} declares {item.seconds} seconds; expected some, at most "
-                f"part_seconds = {most:g}"
-            )
-        share = item.seconds / (study.part_jobs if item.trains else 1)  # runs share one pool
-        if made[-1] and used + share > most:
-            made.append([])
-            used = 0.0
-        made[-1].append(item)
-        used += share
-    return made
+def jobs_of(part_jobs: Sequence[int], part: int) -> int:
+    """Stages at once in a part, counted from 1."""
+    return part_jobs[min(part, len(part_jobs)) - 1]
 
 
 def _tier(path: Path, tier: str | None, known: Sequence[str]) -> str:
@@ -296,6 +285,7 @@ def _stage(
         name=name,
         parents=_unique(parents),
         seconds=table.get("seconds"),
+        part=table.get("part"),
         words=tuple(words),
         half=table.get("half", False),
     )
@@ -321,6 +311,7 @@ def _runs(number: int, table: Mapping[str, Any], known: Sequence[str], state: Pa
             name=f"run {table.get('name', number)}-s{sigma:.2f}",
             parents=_unique(parents),
             seconds=None if table.get("seconds") is None else table["seconds"] / len(levels),
+            part=table.get("part"),
             table=placed(asked, path.parent),
             label=table.get("name", "") if table.get("listed", True) else "",
         )

@@ -5,14 +5,21 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from bench.cli.output import remark
+from bench.cli.study_file import weights_of
+from bench.cli.study_stages import kept_of
 from bench.types.atomic_file import atomic_write
 from bench.types.errors import StoreError
 
+if TYPE_CHECKING:
+    from bench.cli.study_file import Item, Study
+
 PIECE = 16_000_000  # bytes
 MOST_FILES = 8
+MOST_BYTES = 64_000_000  # of a folder, where a checkpoint is to be added
 
 
 class Archive:
@@ -31,6 +38,20 @@ class Archive:
             self._tar.add(path, arcname=str(path.relative_to(self._state)))
         self._save()
 
+    def add_unfinished(self, made: Study, stages: Sequence[Item]) -> None:
+        """Checkpoints of stages that have no weights, in order; one without room is left out, which is said."""
+        for item in stages:
+            files = [path for path in kept_of(made, item) if path.is_file()]
+            if made.weights(item.name).is_file() or not kept_of(made, item)[0].is_file():
+                continue
+            others = [path for path in self._folder.glob("*") if not path.name.startswith(f"{self._name}.tar.")]
+            size = len(self._bytes.getvalue()) + sum(path.stat().st_size for path in [*files, *others])
+            pieces = size // PIECE + 1 + len(others)
+            if size > MOST_BYTES or pieces > MOST_FILES:
+                remark(f"! left out  checkpoint of {item.name}: the archive would have {size} bytes, {pieces} files")
+            else:
+                self.add(files)
+
     def add_run(self, folder: Path) -> None:
         """A run's record and rows."""
         self.add([folder / "run.json", *sorted(folder.glob("rows*.jsonl"))])
@@ -44,6 +65,9 @@ class Archive:
                 if start + PIECE > self._written:
                     atomic_write(self._folder / f"{self._name}.tar.{number:02}", content[start : start + PIECE])
                 self.files = number + 1
+            for path in self._folder.glob(f"{self._name}.tar.[0-9][0-9]"):  # of a longer one before it
+                if int(path.suffix[1:]) >= self.files:
+                    path.unlink()
         except OSError as error:
             raise StoreError(f"cannot write {str(self._folder)!r}: {error.strerror}; give --out another") from error
         self._written = len(self._bytes.getvalue()) // PIECE * PIECE
@@ -51,7 +75,7 @@ class Archive:
 
 
 def unpack(folder: Path, state: Path) -> None:
-    """The archives of parts in a folder, into the study's; a file that is there stays.
+    """The archives of parts in a folder, into the study's; a file that is there stays, but for an older checkpoint.
 
     Raises: StoreError for a folder without any, or one that cannot be read.
     """
@@ -63,10 +87,21 @@ def unpack(folder: Path, state: Path) -> None:
         try:
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
                 for member in archive:
-                    if member.isfile() and not (state / member.name).exists():
+                    if member.isfile() and _wanted(member, state):
                         archive.extract(member, state, filter="data")
         except (tarfile.TarError, OSError) as error:
             raise StoreError(
                 f"archive {name!r} in {str(folder)!r} cannot be read: {error}; bring its pieces anew"
             ) from error
         remark(f"taken  {name}")
+
+
+def _wanted(member: tarfile.TarInfo, state: Path) -> bool:
+    from bench.runs.status import held
+
+    path, (top, name, *_) = state / member.name, (*PurePosixPath(member.name).parts, "", "")
+    if top != "train":
+        return not path.exists()
+    if weights_of(state, name).is_file() or held(state / "train" / name):
+        return False  # done, or being trained here
+    return not path.exists() or member.mtime > path.stat().st_mtime

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ENDING_SECONDS = 20.0  # that an interrupted stage has to save its checkpoint
 POLL_SECONDS = 0.1
+_STEPS = re.compile(r"\bstep (\d+)/(\d+)\b")
+_METRICS_STEP = re.compile(r'"step": (\d+)')
 TOLD_SECONDS = 15.0  # between two lines of one stage, where several are told of
 
 
@@ -53,8 +55,9 @@ def train_stages(
 ) -> list[Failure]:
     """Train what has no weights yet, `jobs` at once, parents first, else in order; what failed, and what was left.
 
-    `deadline`, of time.monotonic: no stage is begun that cannot end by it in its declared seconds, and those that run
-    then are stopped, with their checkpoints kept. `ended` is called once a stage's weights are in their place, or were.
+    `deadline`, of time.monotonic: no stage is begun that cannot end by it in the seconds that it still declares, and
+    those that run then are stopped, with their checkpoints kept. `ended` is called once a stage's weights are in their
+    place, or were.
     """
     left = list(stages)
     running: list[_Running] = []
@@ -74,10 +77,10 @@ def train_stages(
                     if not awaited.intersection(missing):
                         left.remove(item)
                         failures.append(_failure(item, f"waits for {', '.join(missing)}"))
-                elif deadline is not None and (item.seconds or 0.0) > deadline - time.monotonic():
+                elif deadline is not None and (needed := seconds_left(made, item) or 0.0) > deadline - time.monotonic():
                     left.remove(item)
                     rest = max(0.0, deadline - time.monotonic())
-                    failures.append(_failure(item, f"not begun: {item.seconds or 0:g} s declared, {rest:.0f} s left"))
+                    failures.append(_failure(item, f"not begun: {needed:.0f} s declared, {rest:.0f} s left"))
                 elif begun := _begin(made, item, jobs):
                     left.remove(item)
                     remark(f"train  {numbers[item.name]}/{len(stages)}  {item.name}  -> {log_of(made, item).parent}")
@@ -119,6 +122,25 @@ def record_of(made: Study, item: Item) -> Path:
 def log_of(made: Study, item: Item) -> Path:
     """Where a stage's own lines are."""
     return made.state / "train" / item.name / "log.txt"
+
+
+def kept_of(made: Study, item: Item) -> tuple[Path, ...]:
+    """The files from which a stage that was stopped goes on, its checkpoint first."""
+    run = log_of(made, item).parent / "run"
+    return run / "checkpoint.pt", run / "metrics.jsonl", log_of(made, item)
+
+
+def seconds_left(made: Study, item: Item) -> float | None:
+    """Declared seconds, of a stage that was stopped those of the steps that its checkpoint lacks."""
+    checkpoint, metrics, log = kept_of(made, item)
+    if item.seconds is None or not checkpoint.is_file():
+        return item.seconds
+    said = _STEPS.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
+    told = _METRICS_STEP.findall(metrics.read_text(encoding="utf-8", errors="replace")) if metrics.is_file() else []
+    if not said:
+        return item.seconds
+    done, total = map(int, said[-1])  # told seldom: the metrics know better how far it is
+    return item.seconds * max(0.0, 1 - max(done, *map(int, told[-1:] or ["0"])) / max(total, 1))
 
 
 def own_command(words: Sequence[str]) -> list[str]:

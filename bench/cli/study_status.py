@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cli.output import listing, print_json, stdout
-from bench.cli.study_stages import log_of, missing_parents
+from bench.cli.study_stages import log_of, missing_parents, seconds_left
 
 if TYPE_CHECKING:
     from bench.cli.study_file import Item, Study
@@ -83,7 +83,7 @@ def _rows(made: Study, chosen: Sequence[Item]) -> list[dict[str, Any]]:
         if state == DONE:
             left = 0.0
         elif left is None:
-            left = item.seconds
+            left = seconds_left(made, item) if item.trains else item.seconds
         budget = spent.get(item.name)
         rows.append({
             "name": item.name, "kind": "train" if item.trains else "run", "state": state, "images": images,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from places import PROJECT
 from bench.cli import study_budget
 from bench.cli.study_budget import Budget, budgets, count_flops
 from bench.cli.study_file import read_study
+from bench.cli.weights_show import RECORD
 from bench.weights.catalogue import entry_of, rows_of
 
 WEIGHTS = PROJECT / "methods" / "pretrained" / "digits"
@@ -91,6 +93,38 @@ print(json.dumps({"method": "", "stage": "", "preset": "", "parameters": 1, "ste
     # Weights that do not say how they were made are not charged by what the file says now.
     shutil.copy(WEIGHTS / "gaussian-0.50.safetensors", made.weights("base-s0.50"))
     assert budgets(made).keys() == {"base-s0.25", "run gaussian-s0.25"}
+
+
+def test_a_table_of_costs_has_what_is_trained_and_names_what_is_not(cli, study: Path) -> None:
+    def trained(name: str, steps: int, flops: float) -> None:
+        settings = {"batch": 32, "copies": 2 if name.startswith("tuned") else 1}
+        said = json.dumps({"__metadata__": {RECORD: json.dumps({"steps": steps, "settings": settings})}}).encode()
+        made.weights(name).write_bytes(len(said).to_bytes(8, "little") + said)
+        counted = study_budget._count_path(made, next(item for item in made.items if item.name == name))
+        counted.parent.mkdir(exist_ok=True)
+        counted.write_text(json.dumps({"steps": steps, "settings": settings, "flops_per_image": flops}))
+
+    made = read_study(study, None, None)
+    trained("base-s0.25", 7, 1e9)
+    trained("base-s0.50", 70, 1e9)
+    trained("tuned-s0.50", 30, 2e9)
+    made.weights("base-s0.25").unlink()
+    found = cli("study", study, "--budget", study.parent / "costs.md")
+    assert found.code == 0, found.err
+    text = (study.parent / "costs.md").read_text()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    rows = {cells[0]: cells[1:] for cells in cells}
+    assert rows["gaussian-s0.50"] == ["base-s0.50", "2 240", "2 240", "2.24e+12", "1.00"]
+    # 2240 images and copies of its parent, 960 images of 2 copies: 2.24e12 + 1.92e12, of 2.24e12.
+    assert rows["warm-s0.50"] == ["base-s0.50, tuned-s0.50", "3 200", "4 160", "4.16e+12", "1.86"]
+    assert rows["tuned-s0.50"] == rows["warm-s0.50"]
+    assert "gaussian-s0.25" not in rows
+    assert "Not trained yet: base-s0.25, run gaussian-s0.25." in text
+    shutil.rmtree(study.parent / "study")
+    none = cli("study", study, "--budget", study.parent / "none.md")
+    assert none.code == 2
+    assert "no weights in" in none.err
+    assert not (study.parent / "none.md").exists()
 
 
 def test_one_command_lists_a_studys_weights_and_makes_them_defaults(cli, study: Path) -> None:
