@@ -13,7 +13,7 @@ import typer
 
 from bench.cli import options
 from bench.cli.output import doubt_lengths, left_out, print_json, remark, stdout
-from bench.cli.paths import at_home
+from bench.cli.paths import RUNS, at_home
 from bench.types import LOCAL, SLURM
 from bench.types.errors import UsageError
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from bench.runs.certify import Job
     from bench.runs.store import Run
     from bench.types import Execution
-
-RUNS = Path("results/runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
