@@ -103,5 +103,5 @@ published.command("audit")(command(logs.audit))
 published.command("import")(command(logs.import_))
 app.add_typer(published, name="logs")
 
-app.command("study")(command(study.study))
+app.command("study")(command(of_record(study.study)))
 app.command("train")(command(of_record(train.train)))

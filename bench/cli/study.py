@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from bench.runs.certify import Job
 
 
-def study(
-    file: Annotated[Path, typer.Argument(help="Study file (docs/plans.md).", callback=at_home)],
-    tier: Annotated[str | None, typer.Option(help="NAME of a tier of the file.", show_default="the only one")] = None,
-    part: Annotated[
-        int | None, typer.Option(help="Only the K-th part of the tier, from 1.", show_default="all")
-    ] = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOptions:
+    """The words of `rrcm-bench study`."""
+
+    file: Annotated[Path, typer.Argument(help="Study file (docs/plans.md).", callback=at_home)]
+    tier: Annotated[str | None, typer.Option(help="NAME of a tier of the file.", show_default="the only one")] = None
+    part: Annotated[int | None, typer.Option(help="Only the K-th part of the tier, from 1.", show_default="all")] = None
     out: Annotated[
         Path | None,
         typer.Option(
@@ -36,27 +38,27 @@ def study(
             show_default="TIER beside the file",
             callback=at_home,
         ),
-    ] = None,
+    ] = None
     take: Annotated[
         Path | None,
         typer.Option(
             help="Folder of parts' archives made elsewhere: read first.", show_default="none", callback=at_home
         ),
-    ] = None,
+    ] = None
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Stages at once, on one device.", show_default="the tier's, or 1")
-    ] = None,
+    ] = None
     seconds: Annotated[
         float | None,
         typer.Option(min=0, help="Time limit: nothing is begun that declares more than is left.", show_default="none"),
-    ] = None,
+    ] = None
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE of every stage, over the file's.", metavar="KEY=VALUE"),
-    ] = None,
-    data_root: options.DataRoot = None,
-    train_only: Annotated[bool, typer.Option("--train-only", help="Leave the runs and the report.")] = False,
-    count: Annotated[bool, typer.Option("--count", help="Count the FLOP of each stage by dry runs, and stop.")] = False,
+    ] = None
+    data_root: options.DataRoot = None
+    train_only: Annotated[bool, typer.Option("--train-only", help="Leave the runs and the report.")] = False
+    count: Annotated[bool, typer.Option("--count", help="Count the FLOP of each stage by dry runs, and stop.")] = False
     catalogue: Annotated[
         Path | None,
         typer.Option(
@@ -64,47 +66,54 @@ def study(
             show_default="none",
             callback=at_home,
         ),
-    ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Show how far it is, and stop; reads only.")] = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-) -> None:
+    ] = None
+    status: Annotated[bool, typer.Option("--status", help="Show how far it is, and stop; reads only.")] = False
+    dry_run: options.DryRun = False
+    json: options.Json = False
+
+
+def study(given: StudyOptions) -> None:
     """Train a study's stages, certify its runs and write its report; killed, the same command goes on."""
     from bench.cli.study_budget import count_flops
     from bench.cli.study_file import read_study
     from bench.cli.study_parts import MOST_FILES, Archive, unpack
     from bench.cli.study_status import record, show
 
-    if part is not None and out is None:
+    if given.part is not None and given.out is None:
         raise UsageError("--part needs --out, the folder of its archive")
-    until = None if seconds is None else time.monotonic() + seconds
+    until = None if given.seconds is None else time.monotonic() + given.seconds
     made = read_study(
-        file, tier, None if part is not None else out, data_root=data_root, settings=settings or (), jobs=jobs
+        given.file,
+        given.tier,
+        None if given.part is not None else given.out,
+        data_root=given.data_root,
+        settings=given.settings or (),
+        jobs=given.jobs,
     )
-    cut = _cut(made, needed=part is not None)
-    if part is not None and not 1 <= part <= len(cut):
-        raise UsageError(f"--part {part}: expected 1 to {len(cut)}")
-    chosen = list(made.items) if part is None else cut[part - 1]
-    if train_only:
+    cut = _cut(made, needed=given.part is not None)
+    if given.part is not None and not 1 <= given.part <= len(cut):
+        raise UsageError(f"--part {given.part}: expected 1 to {len(cut)}")
+    chosen = list(made.items) if given.part is None else cut[given.part - 1]
+    if given.train_only:
         chosen = [item for item in chosen if item.trains]
-    if take is not None and not (status or dry_run):
-        unpack(take, made.state)
-    if status or dry_run:
-        show(made, chosen, cut, json=json, dry_run=dry_run)
+    if given.take is not None and not (given.status or given.dry_run):
+        unpack(given.take, made.state)
+    if given.status or given.dry_run:
+        show(made, chosen, cut, json=given.json, dry_run=given.dry_run)
         return
-    if count:
+    if given.count:
         count_flops(made, [item for item in chosen if item.trains])
-        show(made, chosen, cut, json=json, dry_run=False)
+        show(made, chosen, cut, json=given.json, dry_run=False)
         return
-    if catalogue is not None:
-        _list(made, catalogue, json=json)
+    if given.catalogue is not None:
+        _list(made, given.catalogue, json=given.json)
         return
-    archive = None if part is None or out is None else Archive(out, f"part-{part}", made.state)
+    archive = None if given.part is None or given.out is None else Archive(given.out, f"part-{given.part}", made.state)
     with resumable("what is done is kept, the same command goes on from it"):
         failures = _compute(made, chosen, archive, until)
     if archive is not None and archive.files > MOST_FILES:
-        remark(f"! {archive.files} files in {out}, more than {MOST_FILES}: cut the part smaller")
-    if json:
+        remark(f"! {archive.files} files in {given.out}, more than {MOST_FILES}: cut the part smaller")
+    if given.json:
         print_json(record(made, chosen))
     else:
         show(made, chosen, cut, json=False, dry_run=False)
