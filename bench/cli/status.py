@@ -73,9 +73,10 @@ def _planned(plan: Path, folder: Path | None) -> tuple[list[RunSpec], Path | Non
     from bench.cli.plan_file import read
     from bench.cli.requests import requests
 
-    asked, _ = requests({}, plan)
+    file = read(plan)
+    asked, _ = requests({}, file)
     jobs, failures = plan_all([replace(request, download=False) for request in asked], None, keep_going=True)
-    return [job.spec for job in jobs], folder or read(plan).whole.get("out"), len(failures)
+    return [job.spec for job in jobs], folder or file.whole.get("out"), len(failures)
 
 
 def _watch(reader: Any, found: Sequence[Progress]) -> None:
