@@ -158,7 +158,7 @@ def test_a_parcel_grows_to_the_length_that_its_worker_needs(jobs: dict[str, Job]
     estimate = ThroughputEstimate()
     assert estimate.copies == 0
     for _ in range(40):
-        estimate.heard(500, 0.25)
+        estimate.update(500, 0.25)
     assert estimate.copies == 4000
 
 
