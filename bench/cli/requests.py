@@ -10,7 +10,6 @@ from typing import Any
 from bench.certification.stopping_rule import is_sequential
 from bench.cli.plan_file import KEYS, PlanFile, as_words, placed
 from bench.data.class_order import read_class_order
-from bench.runs import registry
 from bench.runs.request import RunRequest
 from bench.types.errors import UsageError
 
@@ -68,7 +67,7 @@ def request_of(table: Mapping[str, Any]) -> RunRequest:
         if key in fields:
             fields[key] = tuple(float(v) for v in (fields[key] if isinstance(fields[key], list) else [fields[key]]))
     if "radii" not in fields and (is_sequential(fields.get("certifier", "")) or fields.get("early_stop")):
-        fields["radii"] = registry.table_radii(fields["dataset"])
+        fields["radii"] = None
     for key in ("weights", "params"):
         fields[key] = tuple(as_words(fields.get(key, ())))
     if "class_order" in fields:

@@ -51,7 +51,7 @@ class RunRequest:
     class_order: ClassOrder | None = None  # None: there is nothing to choose
     preprocessing: str | None = None  # None: the method's own, else the dataset's
     certifier: str = "cohen"  # or another of CERTIFIERS
-    radii: tuple[float, ...] = ()  # l2; where images that may stop get verdicts
+    radii: tuple[float, ...] | None = ()  # l2; where images that may stop get verdicts; None: as the dataset's tables
     mode: str | None = None  # "table" or "deploy", where images may stop; None: "table"
     beta: float | None = None  # of the sequential certifier; None: its own
     early_stop: bool = False  # a fixed n ends once its verdicts at the radii are forced
@@ -62,6 +62,8 @@ def plan(request: RunRequest, opened: Opened | None = None) -> list[Job]:
 
     Raises: the error of the first thing that does not fit; nothing has been written by then.
     """
+    if request.radii is None:
+        request = replace(request, radii=registry.table_radii(request.dataset))
     registered = check_request(request)
     methods = {name: registry.method(name) for name in request.methods}
     given, settings = assigned_roles(request.weights, methods), assigned_params(request.params, methods)
@@ -202,7 +204,7 @@ def _registered(request: RunRequest, sigma: float) -> dict[str, Any]:
     made = register(
         request.certifier,
         sigma=sigma,
-        radii=request.radii,
+        radii=request.radii or (),
         n=request.n,
         alpha=request.alpha,
         beta=BETA if request.beta is None else request.beta,

@@ -9,6 +9,7 @@ import pytest
 from bench.cli.paths import at_home
 from bench.cli.plan_file import read
 from bench.cli.requests import requests
+from bench.runs import registry
 from bench.runs.request import RunRequest, check_request
 from bench.types.errors import UsageError
 from bench.weights.resolve import catalogue
@@ -91,6 +92,7 @@ def test_a_dataset_in_a_file_has_the_radii_that_it_states(places: Path) -> None:
         "from bench.types import DatasetSource\n"
         "D = DatasetSource(name='imagenet', title='', cite='', default_subset='all', open=None, radii=(0.0, 0.1))\n"
     )
-    given = {"methods": "gaussian", "certifier": "sequential"}
-    own, installed = (requests({**given, "dataset": name}, None)[0][0].radii for name in ("mine.py:D", "imagenet"))
+    given = {"methods": "gaussian", "dataset": "mine.py:D", "certifier": "sequential"}
+    assert requests(given, None)[0][0].radii is None  # those of the dataset's tables
+    own, installed = (registry.table_radii(name) for name in ("mine.py:D", "imagenet"))
     assert (own, installed) == ((0.0, 0.1), (0.0, 0.5, 1.0, 1.5, 2.0, 2.5))
