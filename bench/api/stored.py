@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.api.certificates import Certificates, certificate_of
+from bench.cli.paths import RUNS
 from bench.report.build import FORMATS, build, write
 from bench.report.build import Report as BuiltReport
 from bench.report.compare import Comparison, comparison_table
@@ -70,7 +71,7 @@ def load_runs(*paths: str | Path) -> list[StoredRun]:
 
     Raises: StoreError for a folder that is not there, or a run that cannot be read.
     """
-    return [StoredRun(run) for run in find_runs([Path(path) for path in paths or ("results/runs",)])]
+    return [StoredRun(run) for run in find_runs([Path(path) for path in paths or (RUNS,)])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ def report(
     read = [run.run for run in runs if isinstance(run, StoredRun)]
     paths = [Path(run) for run in runs if not isinstance(run, StoredRun)]
     if paths or not runs:
-        read += find_runs(paths or [Path("results/runs")])
+        read += find_runs(paths or [RUNS])
     return Report(build(read, table=table, bound=bound, alpha=alpha, **more))
 
 

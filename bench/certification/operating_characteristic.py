@@ -93,11 +93,6 @@ def operating(design: Design, p: float) -> Operating:
     )
 
 
-def expected_samples(design: Design, p: float) -> float:
-    """Mean number of samples a design draws for an image whose class has probability p; see `operating`."""
-    return operating(design, p).samples
-
-
 def simulate(design: Design, p: float, generator: np.random.Generator) -> Decision:
     """One image's path to its decision, its class drawn with probability p."""
     decision = start(design)

@@ -9,13 +9,12 @@ import typer
 
 from bench.cli import options
 from bench.cli.output import print_json, remark, stdout
-from bench.cli.paths import at_home
+from bench.cli.paths import RUNS, at_home
 
 if TYPE_CHECKING:
     from bench.runs.merge import Whole
     from bench.runs.store import Run
 
-RUNS = Path("results/runs")
 Runs = Annotated[
     list[Path],
     typer.Argument(help="Run folders, or folders of them.", show_default=False, callback=at_home),

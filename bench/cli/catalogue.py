@@ -256,7 +256,7 @@ class AddOptions:
 def weights_add(given: AddOptions) -> None:
     """Build the method with a checkpoint; if that loads, copy it into the cache and add it to your catalogue."""
     from bench.runs import registry
-    from bench.runs.request import assigned_roles, convert
+    from bench.runs.method_settings import assigned_roles, convert
     from bench.runs.weights_trial import try_weights
     from bench.types.errors import UsageError
     from bench.weights.resolve import add, read_checkpoint, said_by

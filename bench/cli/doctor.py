@@ -39,7 +39,7 @@ def examine() -> dict[str, dict[str, Any]]:
     from bench.runs import registry
     from bench.runs.execution.environment import environment, parse_devices
     from bench.types.errors import BenchError
-    from bench.types.plugins import told_apart
+    from bench.types.plugins import plugin_errors
     from bench.weights.resolve import catalogue, config_dir, verify
 
     env = environment(parse_devices("auto"), "fp32")
@@ -62,7 +62,7 @@ def examine() -> dict[str, dict[str, Any]]:
     ):
         for name in names:
             try:
-                with told_apart():
+                with plugin_errors():
                     load(name)
             except BenchError as error:
                 parts[f"{kind} {name}"] = f"broken: {error}"

@@ -40,7 +40,7 @@ def _missing(job: Job, out: Path) -> int:
 
 def _cost(job: Job, execution: Execution, missing: int) -> Cost:
     """That of the images without a row: nothing is built where there are none."""
-    from bench.report.accuracy import natural_radii
+    from bench.data.installed import natural_radii
     from bench.timing.dry_run import Cost, probe
 
     if not missing:

@@ -61,9 +61,9 @@ def generate(given: GenerateOptions) -> None:
     from bench.report.figures.generated import MOST, mosaic_figure
     from bench.report.figures.registry import Drawing
     from bench.report.tables.table import slug
-    from bench.representation.generation import distances, samples
     from bench.runs import registry
     from bench.runs.execution.environment import environment, parse_devices
+    from bench.runs.representation.generation import distances, samples
     from bench.types import GenerateRequest, RepresentRequest
     from bench.types.atomic_file import atomic_write
     from bench.types.limits import IMAGES, check_seed, check_within
@@ -138,7 +138,7 @@ def _strips(generator: Any, test: Any, rows: int, sigmas: tuple[float, ...]) -> 
     import torch
 
     from bench.report.figures.denoised_images import Strip
-    from bench.representation.generation import along_levels
+    from bench.runs.representation.generation import along_levels
 
     images = [test[index] for index in range(rows)]
     pixels = torch.from_numpy(np.stack([image.pixels for image in images]))

@@ -73,13 +73,13 @@ def _planned(request: RunRequest, opened: Opened, out: Path | None) -> list[Job]
     from bench.runs.failures import forget, one_line, write_failure
     from bench.runs.request import plan
     from bench.types.errors import BenchError, UsageError
-    from bench.types.plugins import told_apart
+    from bench.types.plugins import plugin_errors
 
     names = [name.rpartition("/")[2] for name in (*request.methods, request.dataset)]
     sigmas = ",".join(f"{sigma:g}" for sigma in request.sigmas)
     folder = out and out / f"{'-'.join(names).replace(':', '-')}-s{sigmas}-not-planned"
     try:
-        with told_apart():
+        with plugin_errors():
             jobs = plan(request, opened)
     except UsageError:
         raise
@@ -97,12 +97,12 @@ def make_all(request: RunRequest, opened: Opened | None = None) -> list[Job]:
     from bench.runs.registry import method_names
     from bench.runs.request import plan
     from bench.types.errors import MethodError, WeightsError
-    from bench.types.plugins import told_apart
+    from bench.types.plugins import plugin_errors
 
     jobs = []
     for name in method_names():
         try:
-            with told_apart():
+            with plugin_errors():
                 jobs += plan(replace(request, methods=(name,)), opened)
         except (MethodError, WeightsError) as error:
             remark(f"left out  {str(error).partition(';')[0]}")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from bench.cli import completion
 from bench.cli.paths import at_home
 from bench.types import AUTO, COMPILE, EXECUTORS, LOCAL, SLURM, Execution
 from bench.types.errors import UsageError
@@ -21,8 +22,6 @@ from bench.types.limits import SAMPLES, WORKERS, check_within, digits
 
 Record = TypeVar("Record")
 
-RUNS = Path("results/runs")
-PAPER_TABLES = (*map(str, range(1, 10)), "rebuttal1", "rebuttal2", "raw", "field", "probability")
 LATENCY_METHODS = "gaussian,consistency,rrcm"
 CLUSTER_DEVICES = ("auto", "cpu", "cuda")
 
@@ -61,95 +60,18 @@ tables = partial(typer.Option, rich_help_panel="Tables and figures")
 output = partial(typer.Option, rich_help_panel="Output")
 
 
-# What the shell offers after Tab: names of what is installed or in a folder, read without importing or opening it.
-
-
-def _methods(incomplete: str) -> list[str]:
-    """Methods, also after a comma."""
-    from bench.runs.registry import method_names
-
-    chosen, comma, last = incomplete.rpartition(",")
-    return [chosen + comma + name for name in _from(method_names(), last) if name not in chosen.split(",")]
-
-
-def _datasets(incomplete: str) -> list[str]:
-    from bench.runs.registry import dataset_names
-
-    return _from(dataset_names(), incomplete)
-
-
-def _converters(incomplete: str) -> list[str]:
-    from bench.runs.registry import converter_names
-
-    return _from(converter_names(), incomplete)
-
-
-def _precisions(incomplete: str) -> list[str]:
-    from bench.runs.execution.environment import PRECISIONS
-
-    return _from(PRECISIONS, incomplete)
-
-
-def _certifiers(incomplete: str) -> list[str]:
-    from bench.certification.stopping_rule import CERTIFIERS
-
-    return _from(CERTIFIERS, incomplete)
-
-
-def _executors(incomplete: str) -> list[str]:
-    return _from(EXECUTORS, incomplete)
-
-
-def _compile(incomplete: str) -> list[str]:
-    return _from(COMPILE, incomplete)
-
-
-def _digests(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Beginnings of the digests of runs, which end the names of their folders."""
-    folders = _run_folders(Path(at_home(ctx.params.get("folder")) or RUNS))
-    found = [(path.name.rpartition("-")[2], path.name.rpartition("-")[0]) for path in folders]
-    return [(digest, what) for digest, what in found if digest.startswith(incomplete.lower())]
-
-
-def _run_paths(incomplete: str) -> list[str]:
-    """Run folders: in the folder typed so far, else in the usual one."""
-    typed = incomplete.rpartition("/")[0]
-    return _from(tuple(map(str, _run_folders(Path(typed) if typed else RUNS))), incomplete)
-
-
-def _run_folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(path.parent for path in folder.glob("*/run.json"))
-    except OSError:  # nothing is offered
-        return []
-
-
-def _paper_tables(incomplete: str) -> list[str]:
-    return _from(PAPER_TABLES, incomplete)
-
-
-def _weights_names(incomplete: str) -> list[str]:
-    from bench.weights.catalogue import catalogue
-
-    return _from(tuple(entry.name for entry in catalogue()), incomplete)
-
-
-def _from(names: tuple[str, ...], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]
-
-
 # What is certified, and on which images.
 
 RunDigest = Annotated[
     str | None,
-    typer.Argument(help="First letters of a run's digest; none lists all.", autocompletion=_digests),
+    typer.Argument(help="First letters of a run's digest; none lists all.", autocompletion=completion.run_digests),
 ]
 RunFolder = Annotated[
-    Path, typer.Argument(help="Run folder.", show_default=False, callback=at_home, autocompletion=_run_paths)
+    Path, typer.Argument(help="Run folder.", show_default=False, callback=at_home, autocompletion=completion.run_paths)
 ]
 WeightsNames = Annotated[
     list[str] | None,
-    typer.Argument(help="Names; none verifies all that are here.", autocompletion=_weights_names),
+    typer.Argument(help="Names; none verifies all that are here.", autocompletion=completion.weights_names),
 ]
 PaperTable = Annotated[
     str | None,
@@ -157,7 +79,7 @@ PaperTable = Annotated[
         help="The paper's table to stand beside: 1 (ImageNet), 2 (CIFAR-10), 3 to 9, rebuttal1, rebuttal2, raw; "
         "field (others' own rows); probability (p_A beside ACR).",
         show_default="none",
-        autocompletion=_paper_tables,
+        autocompletion=completion.paper_tables,
     ),
 ]
 LatencyTable = Annotated[
@@ -165,20 +87,22 @@ LatencyTable = Annotated[
     images(
         help="1 (ImageNet) or 2 (CIFAR-10): the paper's rows, N and batches.",
         show_default="none",
-        autocompletion=lambda incomplete: _from(("1", "2"), incomplete),
+        autocompletion=lambda incomplete: completion.beginning_with(("1", "2"), incomplete),
     ),
 ]
-OneMethod = Annotated[str, typer.Argument(help="A method, or file.py:NAME.", autocompletion=_methods)]
+OneMethod = Annotated[str, typer.Argument(help="A method, or file.py:NAME.", autocompletion=completion.methods)]
 AnyMethod = Annotated[
-    str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.", autocompletion=_methods)
+    str | None, typer.Argument(help="A method, or file.py:NAME; none lists all.", autocompletion=completion.methods)
 ]
-TrainMethod = Annotated[str, typer.Argument(help="Method, see `rrcm-bench methods`.", autocompletion=_methods)]
+TrainMethod = Annotated[
+    str, typer.Argument(help="Method, see `rrcm-bench methods`.", autocompletion=completion.methods)
+]
 RunMethods = Annotated[
     str | None,
     images(
         help="Methods, with commas between; all; or file.py:NAME.",
         show_default="embedded plan",
-        autocompletion=_methods,
+        autocompletion=completion.methods,
     ),
 ]
 LatencyMethods = Annotated[
@@ -186,19 +110,23 @@ LatencyMethods = Annotated[
     images(
         help="Methods, with commas between; or file.py:NAME.",
         show_default=LATENCY_METHODS,
-        autocompletion=_methods,
+        autocompletion=completion.methods,
     ),
 ]
-StripsMethods = Annotated[str, images(help="Methods that denoise, with commas between.", autocompletion=_methods)]
-RunDataset = Annotated[str | None, images(help="Dataset.", show_default="embedded plan", autocompletion=_datasets)]
-TrainDataset = Annotated[
-    str | None, images(help="Dataset.", show_default="the preset's, or digits", autocompletion=_datasets)
+StripsMethods = Annotated[
+    str, images(help="Methods that denoise, with commas between.", autocompletion=completion.methods)
 ]
-CheckDataset = Annotated[str, images(help="Dataset whose images it gets.", autocompletion=_datasets)]
-StripsDataset = Annotated[str, images(help="Whose images.", autocompletion=_datasets)]
+RunDataset = Annotated[
+    str | None, images(help="Dataset.", show_default="embedded plan", autocompletion=completion.datasets)
+]
+TrainDataset = Annotated[
+    str | None, images(help="Dataset.", show_default="the preset's, or digits", autocompletion=completion.datasets)
+]
+CheckDataset = Annotated[str, images(help="Dataset whose images it gets.", autocompletion=completion.datasets)]
+StripsDataset = Annotated[str, images(help="Whose images.", autocompletion=completion.datasets)]
 LatencyDataset = Annotated[
     str | None,
-    images(help="Whose image shape and classes.", show_default="digits", autocompletion=_datasets),
+    images(help="Whose image shape and classes.", show_default="digits", autocompletion=completion.datasets),
 ]
 DataRoot = Annotated[
     Path | None,
@@ -262,7 +190,7 @@ RunCertifier = Annotated[
         help="cohen, randomised: n samples an image; sequential, betting, union, adaptive: up to n, until "
         "its verdicts at --radii are settled.",
         show_default="cohen",
-        autocompletion=_certifiers,
+        autocompletion=completion.certifiers,
     ),
 ]
 
@@ -297,7 +225,7 @@ Converter = Annotated[
     network(
         "--from",
         help="Whose checkpoint it is: guided-diffusion, improved-diffusion, hf-vit, or file.py:NAME.",
-        autocompletion=_converters,
+        autocompletion=completion.converters,
     ),
 ]
 
@@ -305,9 +233,9 @@ Converter = Annotated[
 
 RunPrecision = Annotated[
     str | None,
-    computing(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=_precisions),
+    computing(help="fp32 | tf32 | bf16 | fp16.", show_default="fp32", autocompletion=completion.precisions),
 ]
-Precision = Annotated[str, computing(help="fp32 | tf32 | bf16 | fp16.", autocompletion=_precisions)]
+Precision = Annotated[str, computing(help="fp32 | tf32 | bf16 | fp16.", autocompletion=completion.precisions)]
 AllowSlowPrecision = Annotated[
     bool | None,
     computing(
@@ -332,7 +260,7 @@ RunCompile = Annotated[
         help="Full passes by torch.compile, which rounds as another GPU does: auto (where it pays) | always (tried) | "
         "never.",
         show_default="auto",
-        autocompletion=_compile,
+        autocompletion=completion.compile_choices,
     ),
 ]
 BenchCompile = Annotated[
@@ -340,7 +268,7 @@ BenchCompile = Annotated[
     computing(
         "--compile",
         help="Both by torch.compile: auto (as a run of 500 images would) | always (tried) | never.",
-        autocompletion=_compile,
+        autocompletion=completion.compile_choices,
     ),
 ]
 RunBatch = Annotated[str | None, computing(help="Copies a forward pass: auto | K. Moves no vote.", show_default="auto")]
@@ -353,7 +281,7 @@ RunExecutor = Annotated[
     computing(
         help="local: this machine; ray: the cluster of RAY_ADDRESS, or one started here; slurm: a job array.",
         show_default="local",
-        autocompletion=_executors,
+        autocompletion=completion.executors,
     ),
 ]
 DryRun = Annotated[bool, output("--dry-run", help="Print the plan and its cost, and stop.")]

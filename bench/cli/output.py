@@ -18,7 +18,7 @@ from rich.measure import Measurement
 from rich.segment import Segment
 
 from bench.report.formats.escaping import terminal
-from bench.types.plugins import told_apart
+from bench.types.plugins import plugin_errors
 
 if TYPE_CHECKING:
     from bench.report.formats.terminal import TerminalTable
@@ -115,7 +115,7 @@ def left_out(problem: Exception) -> None:
 def resumable(hint: str) -> Iterator[None]:
     """Ctrl-C or SIGTERM inside becomes the signal's exit code and a line that says how to go on."""
     try:
-        with told_apart():
+        with plugin_errors():
             yield
     except KeyboardInterrupt as error:
         raise interrupted(error, f"; {hint}") from None
@@ -127,7 +127,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with told_apart():
+            with plugin_errors():
                 function(*args, **kwargs)
         except KeyboardInterrupt as error:
             raise interrupted(error) from None

@@ -8,6 +8,8 @@ from typing import Any
 
 from bench.types.errors import UsageError
 
+RUNS = Path("results/runs")  # where run folders go and are looked for where no other is given
+
 
 def at_home(given: Any) -> Any:
     """A path with its ~ written out, or each of several, or none: the callback of options.

@@ -74,7 +74,7 @@ def make(
     Raises: UsageError for words that do not fit; DataError for logs that do not tell enough.
     """
     from bench.cli.requests import numbers
-    from bench.report.accuracy import natural_radii
+    from bench.data.installed import natural_radii
     from bench.timing.forecast.forecast import costs_of_the_paper, forecast, given_cost
     from bench.timing.forecast.sample_demand import from_logs, known
 

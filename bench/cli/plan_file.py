@@ -69,6 +69,7 @@ WHOLE: dict[str, tuple[str, Any, str]] = {
 class PlanFile:
     """A plan file as read: a table for each of its runs, and fields of RunOptions for all of them."""
 
+    path: Path
     runs: list[dict[str, Any]]
     whole: Mapping[str, Any]
 
@@ -89,6 +90,7 @@ def read(path: Path) -> PlanFile:
                 f"plan {str(path)!r}: {late[0]} stands in a [[run]]; it is the whole plan's: put it before the first"
             )
     return PlanFile(
+        path,
         [placed(checked({**document, **run}, path), path.parent) for run in runs],
         _whole(checked(whole, path, WHOLE), path.parent),
     )

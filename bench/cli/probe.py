@@ -48,10 +48,10 @@ def probe(given: ProbeOptions) -> None:
     from bench.data.class_order import read_class_order
     from bench.data.subset import parse_subset
     from bench.report.units import percent
-    from bench.representation.linear_probe import ProbeSettings
-    from bench.representation.probe import Probe, folder_of, measure
     from bench.runs import registry
     from bench.runs.execution.environment import parse_devices
+    from bench.runs.representation.linear_probe import ProbeSettings
+    from bench.runs.representation.probe import Probe, folder_of, measure
     from bench.types import RepresentRequest
     from bench.types.limits import check_seed
     from bench.weights.checkpoints import inspect

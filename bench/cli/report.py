@@ -11,12 +11,12 @@ import typer
 
 from bench.cli import options
 from bench.cli.output import left_out, remark, stdout
-from bench.cli.paths import at_home
+from bench.cli.paths import RUNS, at_home
 
 if TYPE_CHECKING:
     from bench.report.tables.table import Table
 
-RUNS, PROBES = Path("results/runs"), Path("results/probes")
+PROBES = Path("results/probes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,34 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from bench.certification.stopping_rule import is_sequential
-from bench.cli.plan_file import KEYS, as_words, placed, read
+from bench.cli.plan_file import KEYS, PlanFile, as_words, placed
 from bench.data.class_order import read_class_order
-from bench.report.accuracy import natural_radii
-from bench.runs import registry
 from bench.runs.request import RunRequest
 from bench.types.errors import UsageError
 
 EMBEDDED = Path(__file__).with_name("embedded.toml")
 
 
-def requests(options: Mapping[str, Any], plan: Path | None) -> tuple[list[RunRequest], str | None]:
+def requests(options: Mapping[str, Any], plan: PlanFile | None) -> tuple[list[RunRequest], str | None]:
     """Run requests from the options given (None: not given), over a plan file; and the plan's name if one was used.
 
     Without a plan and a dataset, the embedded plan is taken: methods alone are certified on its images.
-    Raises: UsageError for a plan that cannot be read or says something unknown.
+    Raises: UsageError where neither says what is to be certified.
     """
     given = {key: value for key, value in options.items() if value is not None}
-    if plan is None and "dataset" not in given:
-        plan = EMBEDDED
-    if plan is None:
-        if "methods" not in given:
-            raise UsageError("no --methods given; expected all, or some of those that `rrcm-bench methods` lists")
-        return [request_of(placed(given, None))], None
+    if plan is None and "dataset" in given and "methods" not in given:
+        raise UsageError("no --methods given; expected all, or some of those that `rrcm-bench methods` lists")
     given = placed(given, None)
-    tables = [_embedded(given)] if plan == EMBEDDED else read(plan).runs
-    return [request_of({**table, **given}) for table in tables], "the embedded default" if plan == EMBEDDED else str(
-        plan
-    )
+    if plan is not None:
+        return [request_of({**table, **given}) for table in plan.runs], str(plan.path)
+    if "dataset" not in given:
+        return [request_of({**_embedded(given), **given})], "the embedded default"
+    return [request_of(given)], None
 
 
 def numbers(words: str, option: str = "--sigma", example: str = "0.25,0.5,1.0") -> list[float]:
@@ -72,8 +67,7 @@ def request_of(table: Mapping[str, Any]) -> RunRequest:
         if key in fields:
             fields[key] = tuple(float(v) for v in (fields[key] if isinstance(fields[key], list) else [fields[key]]))
     if "radii" not in fields and (is_sequential(fields.get("certifier", "")) or fields.get("early_stop")):
-        named = fields["dataset"]  # whose tables' radii these are
-        fields["radii"] = registry.dataset(named).radii if registry.is_file(named) else natural_radii(named)
+        fields["radii"] = None
     for key in ("weights", "params"):
         fields[key] = tuple(as_words(fields.get(key, ())))
     if "class_order" in fields:

@@ -13,7 +13,7 @@ import typer
 
 from bench.cli import options
 from bench.cli.output import doubt_lengths, left_out, print_json, remark, stdout
-from bench.cli.paths import at_home
+from bench.cli.paths import RUNS, at_home
 from bench.types import LOCAL, SLURM
 from bench.types.errors import UsageError
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from bench.runs.certify import Job
     from bench.runs.store import Run
     from bench.types import Execution
-
-RUNS = Path("results/runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +129,15 @@ def run(given: RunOptions) -> None:
     """Certify methods on a dataset; without options, the embedded default on real handwritten digits."""
     from bench.cli.dry_run import show_cost
     from bench.cli.jobs import compute, plan_all, tell_failures
+    from bench.cli.plan_file import read
     from bench.cli.requests import requests
     from bench.runs.execution.environment import check_instructions
 
-    given = _with_plan(given)
+    plan = None if given.plan is None else read(given.plan)
+    if plan is not None:  # which serves where no option is given
+        given = replace(given, **{key: v for key, v in plan.whole.items() if getattr(given, key) in (None, [])})
     out = given.out or RUNS
-    asked, source = requests(_asked(given), given.plan)
+    asked, source = requests(_asked(given), plan)
     execution = _execution(given)
     if given.detach and not given.dry_run:
         _detach(execution, out, given.plan)
@@ -158,16 +159,6 @@ def run(given: RunOptions) -> None:
     if failures:
         tell_failures(failures, len(jobs))
         raise typer.Exit(1)
-
-
-def _with_plan(given: RunOptions) -> RunOptions:
-    """The options, with those of the whole plan where none is given."""
-    if given.plan is None:
-        return given
-    from bench.cli.plan_file import read
-
-    whole = read(given.plan).whole
-    return replace(given, **{name: value for name, value in whole.items() if getattr(given, name) in (None, [])})
 
 
 def _detach(execution: Execution, out: Path, plan: Path | None) -> None:

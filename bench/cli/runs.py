@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from bench.cli import options
 from bench.cli.output import left_out, pairs, print_json, stdout
-from bench.cli.paths import at_home
+from bench.cli.paths import RUNS, at_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +32,7 @@ class ListsByDefault(TyperGroup):
 
 def runs(
     digest: options.RunDigest = None,
-    folder: Annotated[Path, typer.Option("--runs", help="Folder of run folders.", callback=at_home)] = Path(
-        "results/runs"
-    ),
+    folder: Annotated[Path, typer.Option("--runs", help="Folder of run folders.", callback=at_home)] = RUNS,
     json: options.Json = False,
 ) -> None:
     """List the runs of a folder, or show one."""

@@ -10,7 +10,7 @@ import typer
 
 from bench.cli import options
 from bench.cli.output import listing, print_json, remark, stdout
-from bench.cli.paths import at_home
+from bench.cli.paths import RUNS, at_home
 from bench.types.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def status(
     if watch and json:
         raise UsageError("--watch is for people, --json for programs; give one of them")
     specs, out, unplanned = (None, folder, 0) if plan is None else _planned(plan, folder)
-    out = out or Path("results/runs")
+    out = out or RUNS
     if plan is None and not out.is_dir():
         raise StoreError(f"no folder {str(out)!r}; expected a folder of runs, or --plan FILE")
     reader = Reader(out, specs)
@@ -73,9 +73,10 @@ def _planned(plan: Path, folder: Path | None) -> tuple[list[RunSpec], Path | Non
     from bench.cli.plan_file import read
     from bench.cli.requests import requests
 
-    asked, _ = requests({}, plan)
+    file = read(plan)
+    asked, _ = requests({}, file)
     jobs, failures = plan_all([replace(request, download=False) for request in asked], None, keep_going=True)
-    return [job.spec for job in jobs], folder or read(plan).whole.get("out"), len(failures)
+    return [job.spec for job in jobs], folder or file.whole.get("out"), len(failures)
 
 
 def _watch(reader: Any, found: Sequence[Progress]) -> None:

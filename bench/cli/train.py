@@ -17,7 +17,7 @@ from bench.cli import options
 from bench.cli.output import doubt_lengths, print_json, remark, resumable, stdout
 from bench.cli.paths import at_home
 from bench.cli.training_cost import show_cost, with_gpus
-from bench.types.plugins import told_apart
+from bench.types.plugins import plugin_errors
 
 # Seconds that a process waits with its complaint: torchrun ends all once one has failed, so that a line of the first
 # one, which all have come to, is not told by each.
@@ -31,7 +31,7 @@ def _one_voice() -> Iterator[None]:
 
     rank = os.environ.get("RANK", "0")
     try:
-        with told_apart():
+        with plugin_errors():
             yield
     except BenchError as error:
         if rank == "0":

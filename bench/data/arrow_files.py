@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from bench.data.parquet import IMAGES, LABELS, bytes_of, class_names, column_of, labelled
+from bench.data.parquet import IMAGES, LABELS, bytes_of, class_names, column_of, labelled, reading
 from bench.data.pictures import LARGEST, Labelled
 from bench.types.errors import DataError
 
@@ -43,7 +43,7 @@ class ArrowCell:
 
         Raises: DataError if the file cannot be read, or has no bytes in that row.
         """
-        with _told(self.path):
+        with reading(self.path, "an Arrow file", "Arrow"):
             data = _table(self.path, self.column)[self.row].as_py()
         data = data.get("bytes") if isinstance(data, dict) else data
         if not isinstance(data, bytes) or not 0 < len(data) <= LARGEST:
@@ -65,7 +65,7 @@ def read_arrow(paths: Sequence[Path]) -> Labelled:
     told: set[tuple[str, ...]] = set()
     for path in paths:
         _check_whole(path)
-        with _told(path), _opened(path) as table:
+        with reading(path, "an Arrow file", "Arrow"), _opened(path) as table:
             image, label = column_of(table.schema, IMAGES, path), column_of(table.schema, LABELS, path)
             told.add(class_names(table.schema, label))
             _, own = bytes_of(table.schema, image, path)
@@ -74,11 +74,7 @@ def read_arrow(paths: Sequence[Path]) -> Labelled:
             stored = ([""] * len(chunk) if not own else chunk.field("path").to_pylist() for chunk in images.chunks)
             names = chain.from_iterable(stored)
             cells += (ArrowCell(0, path, image, row, str(name or "")) for row, name in enumerate(names))
-    if len(told) > 1:
-        raise DataError(f"{str(paths[0])!r} and its other parts name other classes; expected files of one dataset")
-    if not cells:
-        raise DataError(f"{str(paths[0])!r} has no rows; expected images")
-    return labelled(cells, labels, told.pop(), paths[0])
+    return labelled(cells, labels, told, paths[0])
 
 
 def _check_whole(path: Path) -> None:
@@ -114,18 +110,3 @@ def _opened(path: Path) -> Iterator[Any]:
     table = opened.read_all()
     table.validate(full=True)  # a damaged offset would otherwise lead anywhere in the memory
     yield table
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        import pyarrow
-    except ImportError:
-        raise DataError(
-            f"{str(path)!r} is an Arrow file, which takes pyarrow; pip install 'rrcm-bench[parquet]'"
-        ) from None
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise DataError(f"{str(path)!r} cannot be read as Arrow: {said}; fetch it again") from None

@@ -6,7 +6,7 @@ import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bench.types import DatasetSource
+from bench.types import RADII, DatasetSource, family
 from bench.types.errors import DataError
 from bench.types.plugins import entry_points
 
@@ -36,6 +36,12 @@ def installed_dataset(name: str) -> DatasetSource | None:
     if not isinstance(found, DatasetSource):
         raise DataError(f"dataset {name!r} must be a bench.types.DatasetSource, got {type(found).__name__}")
     return found
+
+
+def natural_radii(dataset: str) -> tuple[float, ...]:
+    """The radii at which tables on that dataset are printed: as it states where it is installed, else RADII."""
+    source = installed_dataset(family(dataset))
+    return source.radii if source else RADII
 
 
 def installed_datasets() -> dict[str, DatasetSource]:

@@ -75,18 +75,19 @@ def read_parquet(paths: Sequence[Path]) -> Labelled:
                 labels += table.column(label).to_pylist()
                 names = table.column(image).combine_chunks().field("path").to_pylist() if own else [""] * len(table)
                 cells += (Cell(0, path, encoded, group, row, str(name or "")) for row, name in enumerate(names))
-    if len(told) > 1:
-        raise DataError(f"{str(paths[0])!r} and its other parts name other classes; expected files of one dataset")
-    if not cells:
-        raise DataError(f"{str(paths[0])!r} has no rows; expected images")
-    return labelled(cells, labels, told.pop(), paths[0])
+    return labelled(cells, labels, told, paths[0])
 
 
-def labelled(cells: Sequence[Encoded], labels: Sequence[Any], names: tuple[str, ...], path: Path) -> Labelled:
-    """Images with their labels: numbers, by the names told, or texts, whose order nothing says.
+def labelled(cells: Sequence[Encoded], labels: Sequence[Any], told: set[tuple[str, ...]], path: Path) -> Labelled:
+    """Images with their labels: numbers, by the names that the files tell, or texts, whose order nothing says.
 
-    Raises: DataError for labels that are none.
+    Raises: DataError for files that tell other names than each other, no images, or labels that are none.
     """
+    if len(told) > 1:
+        raise DataError(f"{str(path)!r} and its other parts name other classes; expected files of one dataset")
+    if not cells:
+        raise DataError(f"{str(path)!r} has no rows; expected images")
+    (names,) = told
     if all(isinstance(label, str) and label for label in labels):
         found = tuple(sorted(set(labels)))
         label_of = {name: label for label, name in enumerate(found)}
@@ -162,16 +163,25 @@ def _images(path: Path, column: str, group: int) -> Any:
 
 @contextmanager
 def _file(path: Path) -> Iterator[Any]:
-    try:
-        import pyarrow
+    with reading(path, "a Parquet file", "Parquet"):
         from pyarrow import parquet
-    except ImportError:
-        raise DataError(
-            f"{str(path)!r} is a Parquet file, which takes pyarrow; pip install 'rrcm-bench[parquet]'"
-        ) from None
-    try:
+
         with parquet.ParquetFile(path) as file:
             yield file
+
+
+@contextmanager
+def reading(path: Path, kind: str, form: str) -> Iterator[None]:
+    """Say of what pyarrow cannot read that it cannot be read, and of pyarrow where it is missing.
+
+    Raises: DataError.
+    """
+    try:
+        import pyarrow
+    except ImportError:
+        raise DataError(f"{str(path)!r} is {kind}, which takes pyarrow; pip install 'rrcm-bench[parquet]'") from None
+    try:
+        yield
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
         said = " ".join(str(error).split())[:200]
-        raise DataError(f"{str(path)!r} cannot be read as Parquet: {said}; fetch it again") from None
+        raise DataError(f"{str(path)!r} cannot be read as {form}: {said}; fetch it again") from None

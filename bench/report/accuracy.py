@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from bench.certification.bounds import BOUNDS, certify
 from bench.certification.stopping_rule import CERTIFIERS, RANDOMISED, verdict
-from bench.data.installed import installed_dataset
+from bench.data.installed import natural_radii
 from bench.runs.store import Run
 from bench.smoothing.noise import bound_uniform
-from bench.types import ABSTAIN, RADII, Certificate, Row, RunSpec, family
+from bench.types import ABSTAIN, Certificate, Row, RunSpec
 from bench.types.errors import ReportError
 from bench.types.limits import ALPHA
 
@@ -56,12 +56,6 @@ class Curve:
     def count(self, radius: float) -> int:
         """Images certified at that radius; an image whose radius is exactly r counts."""
         return len(self.steps) - bisect_left(self.steps, radius)
-
-
-def natural_radii(dataset: str) -> tuple[float, ...]:
-    """The radii at which tables on that dataset are printed: as it states where it is installed, else RADII."""
-    source = installed_dataset(family(dataset))
-    return source.radii if source else RADII
 
 
 def curve(run: Run, bound: str = "pa", alpha: float | None = None, only: Collection[int] | None = None) -> Curve:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
+from bench.data.installed import natural_radii
 from bench.runs.own_code import code_sha256
 from bench.types import ClassOrder, DatasetSource, Method
 from bench.types.errors import BenchError, DataError, MethodError, WeightsError
@@ -61,6 +62,14 @@ def dataset(name: str) -> DatasetSource:
         raise DataError(f"dataset {name!r} must be a bench.types.DatasetSource, got {type(found).__name__}")
     _check_name(name, found.name, DATASETS, DataError)
     return found
+
+
+def table_radii(name: str) -> tuple[float, ...]:
+    """The radii at which tables on the dataset of that name, or the one in `file.py:NAME`, are printed.
+
+    Raises: DataError.
+    """
+    return dataset(name).radii if is_file(name) else natural_radii(name)
 
 
 def converter_names() -> tuple[str, ...]:

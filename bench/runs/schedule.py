@@ -37,7 +37,7 @@ from bench.runs.seals import seal_rows, untouched
 from bench.runs.store import RUN_FILE, RowWriter, Run, folder_name, open_run, read_run, sweep
 from bench.types import LOCAL, Execution, Row
 from bench.types.errors import BenchError, PluginError
-from bench.types.plugins import blame, told_apart
+from bench.types.plugins import blame, plugin_errors
 
 AT_ONCE = 2  # jobs whose images are handed out: the one that ends and the next
 WAIT_SECONDS = 0.2
@@ -216,13 +216,13 @@ class _Driver:
                 if result.failure is not None:
                     self._fail(task.job, result.failure.error(), result.failure)
                     continue
-                self._heard(dispatcher, drawn, task, result)
+                self._store(dispatcher, drawn, task, result)
             except Exception as error:
                 if task.job not in self.drawn:  # it was told, and nothing else is to go on
                     raise
                 self._fail(task.job, error)
 
-    def _heard(self, dispatcher: Dispatcher, drawn: _Drawn, task: Task, result: TaskResult) -> None:
+    def _store(self, dispatcher: Dispatcher, drawn: _Drawn, task: Task, result: TaskResult) -> None:
         job = self.jobs[task.job]
         if drawn.images is None:
             drawn.workers.append(result.worker or {})
@@ -231,7 +231,7 @@ class _Driver:
         assert drawn.images is not None  # noqa: S101  it is open
         assert drawn.writer is not None  # noqa: S101
         assert drawn.run is not None  # noqa: S101
-        for row in drawn.images.heard(task, result) if task.units else ():
+        for row in drawn.images.take_result(task, result) if task.units else ():
             check_row(job, drawn.run, row)
             drawn.writer.append(row)
             self.listener.row(job, row)
@@ -328,7 +328,7 @@ class _Driver:
         """What this machine's CPU can refuse is refused before workers have it; and the job is looked at."""
         job, made = self.jobs[number], _Prepared(number)
         try:
-            with told_apart():
+            with plugin_errors():
                 made.worker = tried_here(job, self.execution.batch)
                 folder = self.out / folder_name(job.spec)
                 there = untouched(read_run(folder)) if (folder / RUN_FILE).exists() else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.runs import registry
-from bench.runs.request import params_of
+from bench.runs.method_settings import params_of
 from bench.types import DatasetSource, Method, Setting
 from bench.types.errors import DataError, MethodError
 from bench.weights import resolve

@@ -230,12 +230,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
     pool, begun = ThreadPoolExecutor(threads, thread_name_prefix="noise"), Barrier(threads)
 
-    def alone() -> None:
+    def on_one_thread() -> None:
         torch.get_num_threads()  # a thread takes the process's number when first asked, over what it was set to
         torch.set_num_threads(1)  # of this thread, and of all that come after: said again below
         begun.wait()
 
-    for started in [pool.submit(alone) for _ in range(threads)]:
+    for started in [pool.submit(on_one_thread) for _ in range(threads)]:
         started.result()
     torch.set_num_threads(threads)
     return pool

@@ -29,7 +29,7 @@ _LONGEST = 300  # letters of a message
 
 
 @contextmanager
-def told_apart() -> Iterator[None]:
+def plugin_errors() -> Iterator[None]:
     """What comes out of a plug-in's code inside, of whatever kind, becomes a PluginError; all else passes.
 
     The last frame of a plug-in decides: what torch raises on a plug-in's call is the plug-in's too. Ctrl-C passes.

@@ -24,16 +24,6 @@ STEP_FIRST, STEP_LAST = 1.0, 0.01  # of DDN's cosine
 LEVELS = 256  # of an 8-bit pixel
 
 
-def log_smoothed(logits: Logits, x: Tensor, noises: Tensor) -> Tensor:
-    """Log of the smoothed soft classifier: log (1/m) sum_i F(x + delta_i).
-
-    Shapes: x (B, C, H, W), noises (m, B, C, H, W), already scaled by sigma; result (B, K).
-    For m = 1, its negative at the label is the plain cross-entropy.
-    Source: Salman et al. 2019, the SmoothAdv objective: outside the logarithm, not the mean of m cross-entropies.
-    """
-    return _log_average(_log_copies(logits, x, noises))
-
-
 def pgd(
     logits: Logits, x: Tensor, labels: Tensor, noises: Tensor, *, radius: float, steps: int, source: torch.Generator
 ) -> Tensor:

@@ -19,13 +19,13 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.resized import Resized
 from methods.training import losses, schedules
 from methods.training.augment import mix
-from methods.training.finetuning import cosine_rate, layer_groups, set_drop_path
+from methods.training.finetuning import check_pairing, cosine_rate, layer_groups, set_drop_path
 from methods.training.loader import Batch
 from methods.training.loop import Task
 from methods.training.optimisers import adamw
 from methods.training.presets import resolve_settings
 from methods.training.rng import generator, seeded_globals, seeded_layers
-from methods.training.run_stage import TrainingContext, identity, noise_like, prepare, run_stage, sigma_of
+from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
 from methods.training.settings import DmaeFinetune
 from methods.training.sharding import current_share
 
@@ -49,7 +49,7 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
     context = prepare(request, preset, settings)
     mixing = settings.mixup > 0 or settings.cutmix > 0
     if mixing:
-        _check_pairs(context)
+        check_pairing(context.loader.shares[0], settings.batch)
     shape, num_classes = context.dataset.shape, context.dataset.num_classes
     side = backbone(settings.arch).side
     seen = shape if side is None else (shape[0], side, side)
@@ -149,13 +149,4 @@ def _check(request: TrainRequest, settings: DmaeFinetune) -> None:
         raise UsageError(
             f"consistency compares at least 2 noisy copies, got copies=1 with lbd={settings.lbd:g} and "
             f"eta={settings.eta:g}; give --set copies=2, or both as 0"
-        )
-
-
-def _check_pairs(context: TrainingContext) -> None:
-    share = context.loader.shares[0]
-    if share.of > 1 and len(share.slots(context.settings.batch)) % 2:
-        raise UsageError(
-            f"mixup and cutmix pair the images of a share, which must be of even length, got "
-            f"batch={context.settings.batch} in {share.of} shares; change --set batch=... or --set accumulate=..."
         )

@@ -1,4 +1,4 @@
-"""What fine-tunings of transformers share: layer-wise learning rates, layers that drop more the deeper they are."""
+"""What fine-tunings share: layer-wise learning rates, layers that drop more the deeper they are, images in pairs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from bench.types.errors import UsageError
 from methods.training import schedules
+from methods.training.sharding import Share
 
 
 def layer_groups(network: nn.Module, *, layer_decay: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -70,3 +71,15 @@ def cosine_rate(
     """
     floor = min(1.0, lr_min / lr) if lr > 0 else 0.0
     return lambda step: schedules.warmup_cosine(step / per_epoch, warmup=warmup_epochs, total=epochs, floor=floor)
+
+
+def check_pairing(share: Share, batch: int) -> None:
+    """Refuse shares of a batch in which mixup and cutmix would leave an image without its partner.
+
+    Raises: UsageError.
+    """
+    if share.of > 1 and len(share.slots(batch)) % 2:
+        raise UsageError(
+            f"mixup and cutmix pair the images of a share, which must be of even length, got batch={batch} in "
+            f"{share.of} shares; change --set batch=... or --set accumulate=..."
+        )

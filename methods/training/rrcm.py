@@ -27,6 +27,7 @@ from methods.training.augment import mix
 from methods.training.distributed import World, gathered
 from methods.training.distributed_setup import compiled
 from methods.training.encoder import load_encoder
+from methods.training.finetuning import check_pairing
 from methods.training.gradient_cache import in_chunks
 from methods.training.loader import Batch
 from methods.training.loop import Task
@@ -197,11 +198,8 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         )
     context = prepare(request, preset, settings)
     mixing = settings.mixup > 0 or settings.cutmix > 0
-    if mixing and len(context.loader.shares[0].slots(settings.batch)) % 2 and context.loader.shares[0].of > 1:
-        raise UsageError(
-            f"mixup and cutmix pair the images of a share, which must be of even length, got batch={settings.batch} in "
-            f"{context.loader.shares[0].of} shares; change --set batch=... or --set accumulate=..."
-        )
+    if mixing:
+        check_pairing(context.loader.shares[0], settings.batch)
     num_classes = context.dataset.num_classes
     with seeded_globals("initialise", request.seed):
         encoder = _encoder(settings.size, context.dataset.shape, 0, False, projector=False)

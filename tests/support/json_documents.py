@@ -1,5 +1,13 @@
 """Every `--json` document, key by key: the table that tests/bench/cli/test_json.py holds them to."""
 
+_ENVIRONMENT = """/.environment.packages text: .*
+/.environment null|text: .git_commit .cuda
+/.environment number: .threads
+/.environment.devices text: .*
+/.environment null|number: .cudnn
+/.environment truth: .tf32 .cudnn_benchmark .deterministic
+"""
+
 # By command: where, of which type, which keys. [] is each of a list, * each of an object's names; "?" may be missing.
 TABLE: dict[str, str] = {
     "run": """
@@ -73,13 +81,8 @@ TABLE: dict[str, str] = {
 /.execution text: .compile
 /.environment text: .python .platform .cpu .precision .compile
 /.environment none: .kernels[]
-/.environment.packages text: .*
-/.environment null|text: .git_commit .cuda
-/.environment number: .threads
-/.environment.devices text: .*
-/.environment null|number: .cudnn
-/.environment truth: .tf32 .cudnn_benchmark .deterministic
-""",
+"""
+    + _ENVIRONMENT,
     "runs merge": """
 / text: .digest .path .method .dataset .subset .precision .certifier .seal
 / number: .sigma .n0 .n .alpha .images .images_planned .samples .seconds
@@ -127,13 +130,8 @@ TABLE: dict[str, str] = {
 /.spec.probe text: .optimiser .schedule
 /.spec.probe number: .head_std .epochs .batch .lr .entropy
 /.environment text: .python .platform .cpu .precision
-/.environment.packages text: .*
-/.environment null|text: .git_commit .cuda
-/.environment number: .threads
-/.environment.devices text: .*
-/.environment null|number: .cudnn
-/.environment truth: .tf32 .cudnn_benchmark .deterministic
-""",
+"""
+    + _ENVIRONMENT,
     "generate": """
 / number: .format .images .rows .sigmas[] .steps .seed
 / text: .method .dataset
@@ -141,13 +139,8 @@ TABLE: dict[str, str] = {
 /.frechet[] text: .space
 /.frechet[] number: .width .distance .floor .generated .reference .others
 /.environment text: .python .platform .cpu .precision
-/.environment.packages text: .*
-/.environment null|text: .git_commit .cuda
-/.environment number: .threads
-/.environment.devices text: .*
-/.environment null|number: .cudnn
-/.environment truth: .tf32 .cudnn_benchmark .deterministic
-""",
+"""
+    + _ENVIRONMENT,
     "compare": """
 / number: .format .alpha .level
 /.a text: .run

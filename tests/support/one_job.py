@@ -28,4 +28,4 @@ def dispatch(
         for task, result in driver.receive():
             if result.failure:
                 raise result.failure.error()
-            yield from images.heard(task, result)
+            yield from images.take_result(task, result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.report.tables.table import Cell, Table
 from bench.runs.store import Run
 from bench.types import Counts, Row, RunSpec
 
@@ -49,3 +50,7 @@ def run(votes: list[int], *, images: int | None = None, folder: str = "a", **cha
     spec = RunSpec(**{**fields, **changes})
     rows = tuple(row(index, right, spec.n) for index, right in enumerate(votes))
     return Run(path=Path(folder), spec=spec, rows=rows, environment={}, execution={})
+
+
+def cell(table: Table, line: int, key: str) -> Cell:
+    return table.rows[line][[column.key for column in table.columns].index(key)]

@@ -86,3 +86,7 @@ def refused(call, *words, error=WeightsError):
     for word in words:
         assert word in message, message
     return message
+
+
+def shapes_of(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

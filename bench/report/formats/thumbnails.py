@@ -14,7 +14,7 @@ from bench.data.installed import installed_dataset
 from bench.runs.store import Run
 from bench.types import Dataset
 from bench.types.errors import BenchError
-from bench.types.plugins import told_apart
+from bench.types.plugins import plugin_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ def thumbnails(runs: Sequence[Run], root: Path | None = None) -> Thumbnails:
     if spec.shape[1] > _LARGEST:
         return Thumbnails(missing=f"images of {spec.shape[1]} pixels a side are too large for it")
     try:
-        with told_apart():
+        with plugin_errors():
             made_by = spec.preprocessing if spec.preprocessing in source.preprocessings else None
             dataset = open_source(source, root, spec.shape[1], spec.split, spec.class_order or None, made_by)
             # A picture is a pleasure, no result: it is not worth a page without tables.

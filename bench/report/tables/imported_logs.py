@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.data.installed import natural_radii
 from bench.published.logs.scores import Score, score
 from bench.published.logs.store import Imported
 from bench.report import units
-from bench.report.accuracy import natural_radii
 from bench.report.grouping import BOUND_WORDS
 from bench.report.method_titles import printed
 from bench.report.statistics import CONFIDENCE, wilson

@@ -21,7 +21,7 @@ from bench.types.errors import BenchError, DataError, DeviceError
 MAX_ASKED = 2  # tasks a worker has: one in the making and one that waits, so that none idles
 # Long beside a task's way to a worker and back (milliseconds), short beside the patience of a user.
 TASK_SECONDS = 2.0
-# Of the driver for a task: cut, sent, heard. Tasks of many workers must not come in faster than it sees to them.
+# Of the driver for a task: cut, sent, its result read; tasks of many workers must not come in faster than that.
 DRIVER_SECONDS = 1e-3
 ATTEMPTS = 4  # workers that a task may lose before it is held to be what kills them
 
@@ -151,7 +151,7 @@ class ThroughputEstimate:
 
     rate: float = 0.0  # copies a second of one worker
 
-    def heard(self, copies: int, seconds: float) -> None:
+    def update(self, copies: int, seconds: float) -> None:
         """A task took so long."""
         if seconds > 0:
             self.rate = 0.8 * self.rate + 0.2 * copies / seconds if self.rate else copies / seconds
@@ -212,14 +212,14 @@ class JobDispatch:
         """Whether every image has its row."""
         return self.queue.exhausted and not self._states
 
-    def heard(self, task: Task, result: TaskResult) -> Iterator[Row]:
+    def take_result(self, task: Task, result: TaskResult) -> Iterator[Row]:
         """Rows of the images that the votes decide.
 
         Raises: DataError where a worker sees other images.
         """
         counted = result.counted or ()
         self.batch = max(self.batch, (result.worker or {}).get("batch", 1))
-        self.estimate.heard(task.copies, sum(each.seconds for each in counted))
+        self.estimate.update(task.copies, sum(each.seconds for each in counted))
         for each in counted:
             index = each.unit.index
             _same(self._seen, each, self.identity)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
-from bench.runs.execution.numa import keep_near
+from bench.runs.execution.numa import bind_cores
 from bench.runs.execution.worker import Maker, Worker
 from bench.types import Execution
 from bench.types.errors import DeviceError
@@ -94,7 +94,7 @@ class LocalPool:
         wait(awaited, WAIT_SECONDS, FIRST_COMPLETED)
         results: list[TaskResult] = []
         for process in list(self.processes):
-            results += self._heard(process)
+            results += self._results(process)
         return results
 
     def close(self) -> None:
@@ -113,22 +113,22 @@ class LocalPool:
         executor = ProcessPoolExecutor(
             1, mp_context=context, initializer=_start, initargs=(device, self.asked_batch, threads)
         )
-        with _unheard():
+        with _sigint_blocked():
             return DeviceProcess(device, executor, executor.submit(_started))
 
-    def _heard(self, process: DeviceProcess) -> list[TaskResult]:
+    def _results(self, process: DeviceProcess) -> list[TaskResult]:
         try:
             if process.started.done():
                 process.started.result()
             done = [future for future in process.tasks if future.done()]
             results = [future.result() for future in done]
         except BrokenProcessPool:
-            return self._bury(process)
+            return self._replace_dead(process)
         for future in done:
             del process.tasks[future]
         return results
 
-    def _bury(self, process: DeviceProcess) -> list[TaskResult]:
+    def _replace_dead(self, process: DeviceProcess) -> list[TaskResult]:
         logging.getLogger(__name__).warning(
             "! the worker process on %s died (out of memory, or killed): another counts what it was at, which moves no "
             "vote",
@@ -159,7 +159,7 @@ def local_pool(execution: Execution) -> Iterator[LocalPool]:
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
+def _sigint_blocked() -> Iterator[None]:
     """What is started inside hears no Ctrl-C: it imports for seconds before it can say what that is to do."""
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -181,7 +181,7 @@ def _start(device: str, batch: int | None, threads: int) -> None:
 
     # Ctrl-C reaches the whole process group: the parent ends the workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    near = keep_near(device)
+    near = bind_cores(device)
     torch.set_num_threads(min(threads, near or threads))
     global _worker  # a process's own, set once by its initializer
     _worker = Worker(device, batch)

@@ -14,7 +14,7 @@ from bench.types.limits import digits
 SYSTEM = Path("/sys")
 
 
-def keep_near(device: str, system: Path = SYSTEM) -> int | None:
+def bind_cores(device: str, system: Path = SYSTEM) -> int | None:
     """Bind this thread, and all that it starts, to the cores beside a CUDA device; how many, None where unknown.
 
     Memory follows by itself: a page lies where the thread runs that first writes it. To be called before threads start.

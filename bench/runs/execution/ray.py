@@ -97,7 +97,7 @@ class RayPool:
         for ref in done:
             handle = awaited[ref]
             if handle in self.handles:  # not buried by what else it was asked
-                results += self._heard(handle, ref)
+                results += self._result(handle, ref)
         self._look_for_places()
         return results
 
@@ -118,7 +118,7 @@ class RayPool:
             return list(handle.tasks)
         return [handle.started] if handle.placed is None else [handle.placed]
 
-    def _heard(self, handle: WorkerHandle, ref: Any) -> list[TaskResult]:
+    def _result(self, handle: WorkerHandle, ref: Any) -> list[TaskResult]:
         from ray.exceptions import RayError, RayTaskError
 
         try:
@@ -129,7 +129,7 @@ class RayPool:
             cause = error.cause
             raise (cause if isinstance(cause, BenchError) else error) from None
         except RayError:  # killed, out of reach, or its machine is gone with the answer on it
-            return self._bury(handle)
+            return self._replace_dead(handle)
         if ref == handle.placed:
             handle.placed = None
         elif ref == handle.started:
@@ -140,7 +140,7 @@ class RayPool:
             return [result]
         return []
 
-    def _bury(self, handle: WorkerHandle) -> list[TaskResult]:
+    def _replace_dead(self, handle: WorkerHandle) -> list[TaskResult]:
         self.handles.remove(handle)
         self.ray.kill(handle.actor)  # it may be out of reach and yet hold its GPU
         logging.getLogger(__name__).warning("! a ray worker died: another counts what it was at, which moves no vote")

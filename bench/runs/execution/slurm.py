@@ -96,7 +96,7 @@ class SlurmPool:
             self._looked = time.monotonic()
             self._raise_errors()
             self._greet()
-            results += self._bury()
+            results += self._replace_dead()
         if not results:
             time.sleep(WAIT_SECONDS)
         return results
@@ -136,7 +136,7 @@ class SlurmPool:
             if path.stem not in self.gone and path.stem not in self.ready_:
                 self.ready_[path.stem] = told(path)
 
-    def _bury(self) -> list[TaskResult]:
+    def _replace_dead(self) -> list[TaskResult]:
         """Answers for the tasks of workers that are gone; their handles are filled again."""
         ended = {handle for handle, job in self.jobs.items() if _ended(job)}
         lost: list[TaskResult] = []

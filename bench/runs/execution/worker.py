@@ -13,7 +13,7 @@ from bench.runs.execution.dispatch import Failure, Task, TaskResult
 from bench.runs.execution.environment import device_name, package_version
 from bench.runs.image_state import Counted, Unit
 from bench.types.errors import BenchError
-from bench.types.plugins import kind_and_words, told_apart
+from bench.types.plugins import kind_and_words, plugin_errors
 
 # Networks that a worker holds: that of the job that ends and that of the next, whose tasks may come in turns.
 HELD = 2
@@ -58,7 +58,7 @@ class Worker:
         import torch
 
         try:
-            with told_apart():  # on this side: an exception comes to the driver without its frames
+            with plugin_errors():  # on this side: an exception comes to the driver without its frames
                 if maker is not None:
                     self._makers[task.job] = maker
                 counter, threads = self._counter(task.job)

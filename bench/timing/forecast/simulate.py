@@ -132,7 +132,7 @@ def by_look(looks: np.ndarray, sizes: Sequence[int], devices: int, costs: Costs)
         result = clock.hear()
         counted = sum(unit.copies for unit in result)
         copies += counted
-        estimate.heard(counted, counted * costs.sample)
+        estimate.update(counted, counted * costs.sample)
         for unit in result:
             decided = states[unit.index].back(unit.copies)
             if decided is False:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bench.certification.bounds import check_samples
 from bench.runs import registry
 from bench.runs.execution.environment import check_precision
-from bench.runs.request import assigned_params, assigned_roles, params_of, weights_of
+from bench.runs.method_settings import assigned_params, assigned_roles, params_of, weights_of
 from bench.smoothing.noise import NOISE_VERSION
 from bench.timing.latency import paper
 from bench.timing.workload import FINGERPRINT

@@ -24,7 +24,7 @@ from bench.timing.workload import Certification
 from bench.types import BaseClassifier, Method, RunSpec
 from bench.types.classifier import calls_of
 from bench.types.errors import BenchError, DeviceError, MethodError, SpecError, WeightsError
-from bench.types.plugins import told_apart
+from bench.types.plugins import plugin_errors
 
 LEAST_PASSES = 3  # before the repeats: two to find that the batch fits, one to warm up
 
@@ -51,7 +51,7 @@ def run(request: LatencyRequest, rows: tuple[Item, ...], device: str) -> Iterato
     facts = describe(device, request.precision)
     for item in rows:
         try:
-            with told_apart():
+            with plugin_errors():
                 outcome = Outcome(item, time_item(request, item, methods, device, facts, clock, sensor))
         except (MethodError, SpecError, DeviceError, WeightsError) as refusal:
             outcome = Outcome(item, None, refusal)

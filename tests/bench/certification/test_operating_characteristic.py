@@ -12,7 +12,7 @@ from places import GOLDEN_FILES
 from scipy.special import betaincinv
 from scipy.stats import binom
 
-from bench.certification.operating_characteristic import crossing, exact_size, expected_samples, operating, simulate
+from bench.certification.operating_characteristic import crossing, exact_size, operating, simulate
 from bench.certification.sequential import Design, design, fewest_successes, look_sizes, start, step
 
 GOLDEN = json.loads((GOLDEN_FILES / "sequential.json").read_text())
@@ -150,6 +150,6 @@ def test_simulated_images_are_accepted_and_cost_as_computed() -> None:
 
 def test_easy_images_are_cheap_and_only_hard_ones_take_all() -> None:
     plan = design(0.5, (0.0, 0.5), N, ALPHA)
-    assert expected_samples(plan, 0.0) == 50
-    assert expected_samples(plan, 1.0) == 79  # as many straight successes as the first look needs that can accept 0.5
-    assert expected_samples(plan, plan.thresholds[1]) > 0.99 * N
+    assert operating(plan, 0.0).samples == 50
+    assert operating(plan, 1.0).samples == 79  # as many straight successes as the first look needs that can accept 0.5
+    assert operating(plan, plan.thresholds[1]).samples > 0.99 * N

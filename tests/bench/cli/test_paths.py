@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.cli.paths import at_home
+from bench.cli.plan_file import read
 from bench.cli.requests import requests
+from bench.runs import registry
 from bench.runs.request import RunRequest, check_request
 from bench.types.errors import UsageError
 from bench.weights.resolve import catalogue
@@ -27,7 +29,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def asked(places: Path, plan: str, **options: object) -> RunRequest:
     path = places / "plans" / "plan.toml"
     path.write_text(f'methods = "gaussian"\ndataset = "folder"\n{plan}')
-    return requests(options, path)[0][0]
+    return requests(options, read(path))[0][0]
 
 
 def test_the_paths_of_a_plan_are_beside_it(places: Path) -> None:
@@ -74,7 +76,7 @@ def test_a_name_of_the_catalogue_is_no_path(places: Path) -> None:
 def test_strangers_files_in_a_plan_are_beside_it(places: Path) -> None:
     plan = places / "plans" / "other.toml"
     plan.write_text('methods = ["mine.py:A", "gaussian"]\ndataset = "data.py:B"\n')
-    found = requests({}, plan)[0][0]
+    found = requests({}, read(plan))[0][0]
     assert found.methods == (f"{places / 'plans' / 'mine.py'}:A", "gaussian")
     assert found.dataset == f"{places / 'plans' / 'data.py'}:B"
 
@@ -90,6 +92,7 @@ def test_a_dataset_in_a_file_has_the_radii_that_it_states(places: Path) -> None:
         "from bench.types import DatasetSource\n"
         "D = DatasetSource(name='imagenet', title='', cite='', default_subset='all', open=None, radii=(0.0, 0.1))\n"
     )
-    given = {"methods": "gaussian", "certifier": "sequential"}
-    own, installed = (requests({**given, "dataset": name}, None)[0][0].radii for name in ("mine.py:D", "imagenet"))
+    given = {"methods": "gaussian", "dataset": "mine.py:D", "certifier": "sequential"}
+    assert requests(given, None)[0][0].radii is None  # those of the dataset's tables
+    own, installed = (registry.table_radii(name) for name in ("mine.py:D", "imagenet"))
     assert (own, installed) == ((0.0, 0.1), (0.0, 0.5, 1.0, 1.5, 2.0, 2.5))

@@ -11,10 +11,9 @@ import published_logs as made
 import pytest
 
 from bench.data import installed
-from bench.data.installed import installed_dataset, installed_datasets
+from bench.data.installed import installed_dataset, installed_datasets, natural_radii
 from bench.published.logs.reading import read_log
 from bench.published.logs.subsets import subset_of
-from bench.report.accuracy import natural_radii
 from bench.runs import registry
 from bench.types import RADII, DatasetSource
 from bench.types.errors import DataError, MethodError
@@ -65,6 +64,12 @@ def test_a_source_that_states_no_fact_has_the_usual_ones() -> None:
 def test_radii_that_no_table_can_have_are_refused(radii: tuple[float, ...]) -> None:
     with pytest.raises(DataError, match="ascending"):
         source(radii=radii)
+
+
+def test_the_natural_radii_are_those_of_the_published_tables() -> None:
+    assert natural_radii("imagenet") == (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+    assert natural_radii("cifar10") == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert natural_radii("somebody's folder")[-1] == 2.0
 
 
 def test_tables_on_an_installed_dataset_are_printed_at_its_own_radii(tiles: None) -> None:

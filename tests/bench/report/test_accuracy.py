@@ -6,7 +6,7 @@ from statistics import NormalDist
 import pytest
 from report_runs import row, run
 
-from bench.report.accuracy import certified_accuracy, curve, natural_radii
+from bench.report.accuracy import certified_accuracy, curve
 from bench.report.envelope import envelope
 from bench.report.statistics import noise_correction, wilson
 from bench.types.errors import ReportError
@@ -78,12 +78,6 @@ def test_rows_that_allow_no_certificate_are_refused(broken: object, words: str) 
 def test_an_alpha_that_promises_nothing_is_refused(alpha: float) -> None:
     with pytest.raises(ReportError, match="alpha must lie in"):
         certified_accuracy(run([1000]), (0.0,), alpha=alpha)
-
-
-def test_the_natural_radii_are_those_of_the_published_tables() -> None:
-    assert natural_radii("imagenet") == (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
-    assert natural_radii("cifar10") == (0.0, 0.25, 0.5, 0.75, 1.0)
-    assert natural_radii("somebody's folder")[-1] == 2.0
 
 
 def test_the_envelope_names_the_winner_at_each_radius() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_runs import run
+from report_runs import cell, run
 from typer.testing import CliRunner
 
 import bench.report.tables.sigma_grid as grids
@@ -22,7 +22,7 @@ from bench.report.formats.latex import latex
 from bench.report.formats.markdown import as_csv, as_json, markdown
 from bench.report.tables.compare_published import differences
 from bench.report.tables.specification import sheet_table
-from bench.report.tables.table import Cell, Table
+from bench.report.tables.table import Table
 from bench.runs.store import RowWriter, Run, open_run
 from bench.types import Execution
 from bench.types.errors import ReportError
@@ -32,10 +32,6 @@ CIFAR = {"dataset": "cifar10", "shape": (3, 32, 32), "subset": "skip:20", "n": 1
 IMAGENET = {"dataset": "imagenet", "shape": (3, 224, 224), "subset": "skip:100", "n": 100_000}
 ALL = 100_000
 EVERY = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "rebuttal1", "rebuttal2", "raw", "field", "probability")
-
-
-def cell(table: Table, line: int, key: str) -> Cell:
-    return table.rows[line][[column.key for column in table.columns].index(key)]
 
 
 def bold(table: Table, key: str) -> list[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from one_job import dispatch
 from report_runs import run as run_by_hand
 from scipy.special import ndtri
+from timeless import timeless
 
 from bench.certification.stopping_rule import register
 from bench.runs.batcher import Batcher
@@ -95,10 +96,6 @@ def slowly(name: str) -> list[Row]:
             reason = state.decide(image.label)
         rows.append(state.row(image.fingerprint, image.label, reason))
     return rows
-
-
-def timeless(rows: Iterable[Row]) -> list[Row]:
-    return sorted((replace(row, seconds=0.0) for row in rows), key=lambda row: row.index)
 
 
 def counted(worker: ImageCertifier, task: Task) -> TaskResult:

@@ -12,6 +12,7 @@ import torch
 from both_stages import both_stages
 from report_runs import run as run_by_hand
 from scipy.special import ndtri
+from timeless import timeless
 
 from bench.certification.stopping_rule import register
 from bench.runs.batcher import WAITING, YOUNG_BATCHES, Batcher
@@ -19,7 +20,7 @@ from bench.runs.image_state import Counted, Unit
 from bench.runs.passes import PassQueue, count_units, passes_ahead
 from bench.smoothing.noise import ESTIMATE, NoiseKey, PackedNoise
 from bench.smoothing.voting import Segment, draw, draw_packed
-from bench.types import Image, Row, RunSpec
+from bench.types import Image, RunSpec
 from bench.types.errors import DeviceError, MethodError
 
 BATCH = 1024
@@ -52,10 +53,6 @@ def spec_of(certifier: str = "sequential", n: int = 2000, mode: str = "table", n
 def image(index: int, p: float) -> Image:
     """Smoothed at sigma 0.5, its class is 1 with probability p."""
     return Image(index, np.full((1, 1, 1), 0.5 * ndtri(p), dtype=np.float32), 1, f"image-{index}")
-
-
-def timeless(rows: Iterator[Row]) -> list[Row]:
-    return sorted((replace(row, seconds=0.0) for row in rows), key=lambda row: row.index)
 
 
 def batcher(spec: RunSpec, batch: int, classifier: Threshold | None = None, ahead: int = 0) -> Batcher:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 from places import SUPPORT
+from plane_runs import timeless
 
 from bench.runs import registry
 from bench.runs.certify import Job, certify, open_dataset
-from bench.runs.request import RunRequest, assigned_roles, plan
+from bench.runs.method_settings import assigned_roles
+from bench.runs.request import RunRequest, plan
 from bench.runs.store import RowWriter, Run, find_runs
 from bench.timing.dry_run import probe
 from bench.types import Dataset, Execution, Row
@@ -29,10 +31,6 @@ def compute(job: Job, out: Path, *, batch: int | None = 50) -> Run:
     return certify(job, Execution(("cpu",), batch), out, lambda run, worker: None, lambda row: None)
 
 
-def votes(run: Run) -> list[Row]:
-    return [replace(row, seconds=0.0) for row in run.rows]
-
-
 @pytest.fixture(scope="module")
 def job() -> Job:
     return plan(REQUEST)[0]
@@ -42,16 +40,16 @@ def job() -> Job:
 def reference(job: Job, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     run = compute(job, tmp_path_factory.mktemp("reference"))
     assert run.done
-    return votes(run)
+    return timeless(run)
 
 
 @pytest.mark.parametrize("batch", [None, 1, 7, 200])
 def test_the_batch_moves_no_vote(job: Job, reference: list[Row], tmp_path: Path, batch: int | None) -> None:
-    assert votes(compute(job, tmp_path, batch=batch)) == reference
+    assert timeless(compute(job, tmp_path, batch=batch)) == reference
 
 
 def test_the_order_of_images_moves_no_vote(job: Job, reference: list[Row], tmp_path: Path) -> None:
-    assert votes(compute(replace(job, indices=job.indices[::-1]), tmp_path)) == reference
+    assert timeless(compute(replace(job, indices=job.indices[::-1]), tmp_path)) == reference
 
 
 def test_the_plan_and_its_runs_open_a_dataset_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +69,7 @@ def test_the_plan_and_its_runs_open_a_dataset_once(monkeypatch: pytest.MonkeyPat
 
 def test_the_company_of_an_image_moves_no_vote_of_it(reference: list[Row], tmp_path: Path) -> None:
     alone = plan(replace(REQUEST, subset="3:4"))[0]
-    assert votes(compute(alone, tmp_path)) == [row for row in reference if row.index == 3]
+    assert timeless(compute(alone, tmp_path)) == [row for row in reference if row.index == 3]
 
 
 def test_an_interrupted_run_resumes_where_it_was(job: Job, reference: list[Row], tmp_path: Path) -> None:
@@ -86,7 +84,7 @@ def test_an_interrupted_run_resumes_where_it_was(job: Job, reference: list[Row],
         certify(job, Execution(("cpu",), 50), tmp_path, lambda run, worker: None, stop)
     certify(job, Execution(("cpu",), 50), tmp_path, lambda run, worker: None, lambda row: computed.append(row.index))
     assert sorted(computed) == [0, 1, 2, 3, 4, 5]  # nothing twice
-    assert votes(find_runs([tmp_path])[0]) == reference
+    assert timeless(find_runs([tmp_path])[0]) == reference
 
 
 def test_a_killed_run_takes_its_worker_processes_along_and_ends_with_the_rows_of_one(tmp_path: Path) -> None:
@@ -106,7 +104,7 @@ def test_a_killed_run_takes_its_worker_processes_along_and_ends_with_the_rows_of
     assert 0 < len(find_runs([tmp_path])[0].rows) < 6  # it was killed in the middle
     (slow,) = plan(replace(REQUEST, params=("pause=0.1",)))
     whole = compute(slow, tmp_path / "whole", batch=None)
-    assert votes(compute(slow, tmp_path, batch=None)) == votes(whole)
+    assert timeless(compute(slow, tmp_path, batch=None)) == timeless(whole)
     assert len(find_runs([tmp_path])) == 1  # it went on in the folder of the killed one
 
 
@@ -125,7 +123,7 @@ def test_a_finished_run_is_not_computed_again(job: Job, tmp_path: Path) -> None:
 
 def test_another_seed_is_another_draw(job: Job, reference: list[Row], tmp_path: Path) -> None:
     other = compute(plan(replace(REQUEST, seed=1))[0], tmp_path)
-    assert votes(other) != reference
+    assert timeless(other) != reference
 
 
 def test_a_job_that_cannot_be_built_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from places import PROJECT
+from plane_runs import timeless
 
 from bench.certification.stopping_rule import design_of
 from bench.report.accuracy import certified_accuracy, curve, promise
@@ -46,10 +47,6 @@ EARLY = replace(FIXED, early_stop=True, radii=RADII)
 
 def compute(job: Job, out: Path, devices: tuple[str, ...] = ("cpu",)) -> Run:
     return certify(job, Execution(devices, 512), out, lambda _run, _worker: None, lambda _row: None)
-
-
-def timeless(run: Run) -> list[Row]:
-    return [replace(row, seconds=0.0) for row in run.rows]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from bench.runs.registry import dataset, method
 from bench.runs.store import read_run
 from bench.testing.fakes import ToyImages
 from bench.types.errors import MethodError, PluginError
-from bench.types.plugins import blame, told_apart
+from bench.types.plugins import blame, plugin_errors
 
 HOW = {
     "raise ValueError('odd')": "ValueError: odd",
@@ -92,7 +92,7 @@ def test_a_module_beside_a_plugin_is_the_plugins(tmp_path: Path, monkeypatch) ->
     found = method(write(tmp_path, "import beside_a_plugin; beside_a_plugin.fail()"))
     with (
         pytest.raises(PluginError, match=r"beside_a_plugin.py' line 2 in fail raised ValueError: beside"),
-        told_apart(),
+        plugin_errors(),
     ):
         found.build(None).predict(None, None)  # type: ignore[arg-type]
 
@@ -101,11 +101,11 @@ def test_a_failure_of_ours_and_ctrl_c_are_no_plugins(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         "bench.types.plugins._folders", set
     )  # whichever plug-ins other tests have loaded from files beside this one
-    with pytest.raises(ZeroDivisionError), told_apart():
+    with pytest.raises(ZeroDivisionError), plugin_errors():
         replace(1 / 0)  # type: ignore[type-var]
-    with pytest.raises(KeyboardInterrupt), told_apart():
+    with pytest.raises(KeyboardInterrupt), plugin_errors():
         raise KeyboardInterrupt
-    with pytest.raises(MethodError, match="on purpose"), told_apart():
+    with pytest.raises(MethodError, match="on purpose"), plugin_errors():
         raise MethodError("on purpose")
     assert blame(ValueError("never raised")) is None
 

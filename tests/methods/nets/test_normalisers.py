@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bench.runs.certify import Job, build, open_dataset
-from bench.runs.request import RunRequest, params_of, plan
+from bench.runs.method_settings import params_of
+from bench.runs.request import RunRequest, plan
 from bench.types import Method, WeightsFile
 from bench.types.errors import MethodError, UsageError, WeightsError
 from methods.dds import DDS

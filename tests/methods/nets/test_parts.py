@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from weights_files import shapes_of
 
 from bench.types import Setting, WeightsFile
 from bench.types.errors import MethodError, WeightsError
@@ -21,11 +22,6 @@ from methods.nets.load_weights import load_network, load_weights, seeded
 from methods.nets.normalisers import Normaliser
 from methods.nets.vit import SIZES, time_token_vit
 from methods.training.rng import seeded_globals
-
-
-def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-
 
 # ---- normalisers -----------------------------------------------------------------------------------------------------
 

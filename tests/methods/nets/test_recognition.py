@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from weights_files import shapes_of
 
 from bench.types import Setting, WeightsFile
 from bench.types.errors import MethodError, WeightsError
@@ -17,10 +18,6 @@ from methods.nets.backbones import backbone
 from methods.nets.cifar_resnet import cifar_resnet
 from methods.nets.load_weights import load_network
 from methods.nets.recognition import classifier_arch, described
-
-
-def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def on_meta(arch: str, classes: int = 10, side: int = 32) -> nn.Module:

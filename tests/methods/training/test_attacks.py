@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.training.attacks import ddn, frozen, log_smoothed, mixing_ends, pgd, within
+from methods.training.attacks import _log_average, _log_copies, ddn, frozen, mixing_ends, pgd, within
 from methods.training.rng import seeded_globals
 
 D, K, B, M = 12, 3, 5, 4
@@ -65,6 +65,10 @@ def slow_gradient(x: np.ndarray, noises: np.ndarray, label: int) -> np.ndarray:
         up, down = slow_smoothed(x + step, noises)[label], slow_smoothed(x - step, noises)[label]
         gradient[i] = -(up - down) / 2e-6
     return gradient
+
+
+def log_smoothed(logits: Callable[[Tensor], Tensor], x: Tensor, noises: Tensor) -> Tensor:
+    return _log_average(_log_copies(logits, x, noises))
 
 
 def test_the_smoothed_probability_is_the_average_over_the_noises() -> None:

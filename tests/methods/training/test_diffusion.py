@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from few_digits import _few_digits  # noqa: F401 - a fixture of this module
+from metrics import metrics_of
 from refusals import check_refused
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -51,10 +52,6 @@ def request(out: Path, **changes: Any) -> TrainRequest:
     return TrainRequest(**{**values, **changes})
 
 
-def told(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-
-
 @seeded_globals(1)
 def test_the_stage_leaves_a_network_that_is_recognised_and_says_what_it_is(tmp_path: Path) -> None:
     report = diffusion(request(tmp_path))
@@ -70,7 +67,7 @@ def test_the_stage_leaves_a_network_that_is_recognised_and_says_what_it_is(tmp_p
     assert "sigma" not in meta
     assert report["parameters"] == UNETS["digits_unet"].parameters
     assert set(report["rms_error"]) == {"0.25", "0.5", "1"}
-    assert {"loss", "simple", "bound"} <= told(tmp_path)[0].keys()
+    assert {"loss", "simple", "bound"} <= metrics_of(tmp_path)[0].keys()
     assert json.loads(json.dumps(report)) == report
     assert {CHECKPOINT, METRICS} <= {file.name for file in tmp_path.iterdir()}
 
@@ -82,7 +79,7 @@ def test_an_untrained_network_starts_from_zero_so_that_the_loss_starts_at_one(tm
     assert unet(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), 5).abs().max() == 0
     diffusion(request(tmp_path, overrides={**SHORT, "steps": "1", "batch": "256"}))
     # E eps^2 = 1; 16 384 values: off by more than 0.055 once in 10^6 seeds
-    assert told(tmp_path)[0]["simple"] == pytest.approx(1.0, abs=0.055)
+    assert metrics_of(tmp_path)[0]["simple"] == pytest.approx(1.0, abs=0.055)
 
 
 def test_training_denoises_better_than_no_network_and_than_the_mean_image(tmp_path: Path) -> None:
@@ -92,7 +89,7 @@ def test_training_denoises_better_than_no_network_and_than_the_mean_image(tmp_pa
     # The mean image has an error of 0.29 at any noise, and noise clamped to [0, 1] 0.19 at sigma 0.25.
     assert error["0.25"] < 0.19
     assert error["0.25"] < error["0.5"] < error["1"]
-    lines = told(tmp_path)
+    lines = metrics_of(tmp_path)
     assert lines[-1]["simple"] < 0.7 * lines[0]["simple"]
 
 
@@ -120,7 +117,7 @@ def test_interrupting_and_resuming_changes_no_bit(
 
 def test_micro_batches_train_on_the_same_levels_and_noise(tmp_path: Path) -> None:
     reports = [diffusion(request(tmp_path / n, overrides={**SHORT, "steps": "1", "accumulate": n})) for n in ("1", "2")]
-    losses = [told(tmp_path / n)[0]["loss"] for n in ("1", "2")]
+    losses = [metrics_of(tmp_path / n)[0]["loss"] for n in ("1", "2")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert reports[1]["rms_error"] == pytest.approx(reports[0]["rms_error"], rel=1e-3)
 

@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from equal_batches import same
 from PIL import Image as Picture
 
 from bench.data.centre_crops import CentreCrop
@@ -50,13 +51,6 @@ def feed(augment: Name, *, digits: bool = False, seed: int = 0, workers: int = 0
 
 def take(source: BatchLoader, first: int, count: int) -> list[Batch]:
     return list(islice(source.batches(first), count))
-
-
-def same(left: list[Batch], right: list[Batch]) -> bool:
-    return all(
-        torch.equal(a.labels, b.labels) and all(map(torch.equal, a.views, b.views))
-        for a, b in zip(left, right, strict=True)
-    )
 
 
 COLOUR = [name for name in get_args(Name) if not name.startswith("digits")]

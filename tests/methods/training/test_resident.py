@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from equal_batches import same
 from torch import Tensor
 from waits import Waits
 
@@ -17,7 +18,7 @@ from bench.types.errors import DataError
 from methods.training import loader, resident
 from methods.training.augment import Name
 from methods.training.block_draws import MOST, draw_views
-from methods.training.loader import Batch, BatchLoader, load
+from methods.training.loader import BatchLoader, load
 from methods.training.rng import generator
 from methods.training.sharding import Share
 from methods.training.views import recipe
@@ -40,13 +41,6 @@ def feed(augment: Name, *, shares: tuple[Share, ...] = (Share(),), on_device: bo
         dataset=colours(), count=38, batch=8, augment=augment, seed=5, workers=0, device="cpu", shares=shares,
         on_device=on_device,
     )  # fmt: skip
-
-
-def same(left: list[Batch], right: list[Batch]) -> bool:
-    return all(
-        torch.equal(a.labels, b.labels) and all(map(torch.equal, a.views, b.views))
-        for a, b in zip(left, right, strict=True)
-    )
 
 
 @pytest.mark.parametrize("size", [(16, 16), (20, 50), (7, 7)])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from few_digits import _few_digits  # noqa: F401 - a fixture of this module
 from interrupted import Stage, whole_and_parts
+from metrics import metrics_of
 from refusals import check_refused
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -34,7 +35,6 @@ from methods.training import (
     smoothmix,
     stability,
 )
-from methods.training.loop import METRICS
 from methods.training.presets import presets, resolve_settings
 from methods.training.rng import seeded_globals
 from methods.training.settings import (
@@ -209,17 +209,13 @@ def test_a_wrong_request_of_a_robust_stage_is_refused_in_one_line(
     check_refused(lambda: STAGES[method, stage][0](request(method, stage, out, **changes)), error, words, out)
 
 
-def lines(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-
-
 def test_smoothadv_learns_from_images_as_far_away_as_its_warm_up_says(tmp_path: Path) -> None:
     for epochs, growth, expected in (("1", "1", 0.5), ("1", "4", 0.125), ("4", "4", 0.3125)):
         changes = {"epochs": epochs, "batch": "100", "radius": "0.5", "radius_warmup": growth, "lr": "0"}
         out = tmp_path / f"{epochs}-{growth}"
         smoothadv.train(request("smoothadv", "train", out, overrides=changes))
         # Two steps of the whole radius end on the ball, but where pixels stop at 0 or 1.
-        assert lines(out)[-1]["distance"] == pytest.approx(expected, rel=0.1)
+        assert metrics_of(out)[-1]["distance"] == pytest.approx(expected, rel=0.1)
 
 
 def test_macer_s_hinge_waits_for_its_epoch(tmp_path: Path) -> None:
@@ -227,7 +223,7 @@ def test_macer_s_hinge_waits_for_its_epoch(tmp_path: Path) -> None:
     for start in ("0", "1"):
         changes = {**SHORT, "lbd_from": start, "lbd": "3", "lr": "0"}
         macer.train(request("macer", "train", tmp_path / start, overrides=changes))
-        told[start] = lines(tmp_path / start)[-1]
+        told[start] = metrics_of(tmp_path / start)[-1]
     assert told["0"]["loss"] == pytest.approx(told["0"]["ce"] + 3 * told["0"]["hinge"], rel=1e-5)
     assert told["1"]["loss"] == pytest.approx(told["1"]["ce"], rel=1e-6)
     assert told["0"]["hinge"] > 0
@@ -236,7 +232,7 @@ def test_macer_s_hinge_waits_for_its_epoch(tmp_path: Path) -> None:
 def test_smoothmix_weighs_its_mixed_images_by_the_warm_up(tmp_path: Path) -> None:
     changes = {**SHORT, "eta": "5", "eta_warmup": "10"}
     smoothmix.train(request("smoothmix", "train", tmp_path, overrides=changes))
-    line = lines(tmp_path)[-1]
+    line = metrics_of(tmp_path)[-1]
     assert line["loss"] == pytest.approx(line["ce"] + 0.1 * 5 * line["kl"], rel=1e-4)
     assert line["kl"] > 0
 
@@ -287,7 +283,7 @@ def test_a_budget_of_steps_stretches_a_recipe_as_a_whole(tmp_path: Path) -> None
 def test_a_budget_is_that_many_steps_of_whatever_stage(tmp_path: Path) -> None:
     report = stability.train(request("stability", "train", tmp_path, overrides={**SHORT, "steps": "5"}))
     assert report["steps"] == 5
-    assert lines(tmp_path)[-1]["step"] == 5
+    assert metrics_of(tmp_path)[-1]["step"] == 5
 
 
 def setting(method: Any, files: dict[str, WeightsFile]) -> Setting:
@@ -340,7 +336,7 @@ def test_a_denoiser_s_loss_falls_and_its_classifier_stays(
     changes = {"objective": objective, "epochs": "8", "batch": "32", "warmup_epochs": "0"}
     changes["classifier_weights"] = str(clean_classifier)
     report = denoising.train_denoiser(request("denoised", "denoiser", tmp_path, overrides=changes))
-    told = lines(tmp_path)
+    told = metrics_of(tmp_path)
     assert told[-1]["loss"] < 0.9 * told[0]["loss"]
     assert clean_classifier.read_bytes() == before
     assert meta_of(report["weights"])["objective"] == objective
@@ -389,7 +385,7 @@ def test_with_query_access_each_batch_asks_the_next_surrogate(clean_classifier: 
         report = denoising.train_denoiser(
             request("denoised", "denoiser", out, overrides={**changes, "surrogates": asked, "steps": "2"})
         )
-        told[name] = lines(out)[-1]["loss"]
+        told[name] = metrics_of(out)[-1]["loss"]
         assert meta_of(report["weights"])["objective"] == "clf"
     assert told["flat"] == pytest.approx(2.302585, abs=1e-5)  # zero logits: ln 10, whatever the image
     # Of two steps the first asks the one, the second the other: the mean of its loss and ln 10.
@@ -397,7 +393,7 @@ def test_with_query_access_each_batch_asks_the_next_surrogate(clean_classifier: 
     denoising.train_denoiser(
         request("denoised", "denoiser", out, overrides={**changes, "surrogates": str(clean_classifier), "steps": "1"})
     )
-    assert told["both"] == pytest.approx((lines(out)[-1]["loss"] + 2.302585) / 2, abs=1e-5)
+    assert told["both"] == pytest.approx((metrics_of(out)[-1]["loss"] + 2.302585) / 2, abs=1e-5)
     assert told["first"] != pytest.approx(told["flat"], abs=0.01)
 
 

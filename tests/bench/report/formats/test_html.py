@@ -16,7 +16,8 @@ from report_runs import row, run
 
 from bench.certification.stopping_rule import register, stop
 from bench.data.digits import open_digits
-from bench.report.accuracy import certified_accuracy, natural_radii
+from bench.data.installed import natural_radii
+from bench.report.accuracy import certified_accuracy
 from bench.report.build import build
 from bench.report.envelope import envelope
 from bench.report.figures.accuracy import curve_figure

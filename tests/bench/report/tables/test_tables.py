@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from report_runs import run
+from report_runs import cell, run
 
 from bench.published.tables import load
 from bench.report.build import FORMATS, build, write
@@ -25,10 +25,6 @@ from bench.runs.origin import made_from
 from bench.types.errors import ReportError
 
 CIFAR = {"dataset": "cifar10", "shape": (3, 32, 32), "subset": "skip:20"}
-
-
-def cell(table: Table, line: int, key: str) -> Cell:
-    return table.rows[line][[column.key for column in table.columns].index(key)]
 
 
 def shown(table: Table) -> str:

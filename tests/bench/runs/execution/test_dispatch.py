@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from one_job import dispatch
 from places import SUPPORT
+from timeless import timeless
 
 from bench.runs.certify import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
 from bench.runs.execution.dispatch import (
@@ -26,7 +26,7 @@ from bench.runs.execution.pools import pool
 from bench.runs.image_state import Counted, ImageState, Unit
 from bench.runs.request import RunRequest, plan
 from bench.smoothing.noise import ESTIMATE
-from bench.types import Counts, Execution, Row
+from bench.types import Counts, Execution
 from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError
 from methods.nets import hard_labels
 
@@ -40,10 +40,6 @@ REQUESTS = {
     "sequential": replace(FIXED, certifier="sequential", radii=RADII),
     "deploy": replace(FIXED, certifier="sequential", radii=RADII, mode="deploy"),
 }
-
-
-def timeless(rows: Sequence[Row] | Iterator[Row]) -> list[Row]:
-    return sorted((replace(row, seconds=0.0) for row in rows), key=lambda row: row.index)
 
 
 @dataclass
@@ -162,7 +158,7 @@ def test_a_parcel_grows_to_the_length_that_its_worker_needs(jobs: dict[str, Job]
     estimate = ThroughputEstimate()
     assert estimate.copies == 0
     for _ in range(40):
-        estimate.heard(500, 0.25)
+        estimate.update(500, 0.25)
     assert estimate.copies == 4000
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.runs.execution import numa
-from bench.runs.execution.numa import cores_near, keep_near, pci_address
+from bench.runs.execution.numa import bind_cores, cores_near, pci_address
 
 GPU = "0000:9a:00.0"
 
@@ -39,7 +39,7 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
 def test_it_keeps_to_those_of_its_node_that_it_may_use(bound: list[set[int]], tmp_path: Path) -> None:
     assert pci_address("cuda:0") == GPU
     assert cores_near(GPU, system(tmp_path)) == {16, 17, 18, 19, 48, 49, 50, 51, 63}
-    assert keep_near("cuda:0", tmp_path) == 5
+    assert bind_cores("cuda:0", tmp_path) == 5
     assert bound == [{17, 18, 19, 48, 49}]
 
 
@@ -49,9 +49,9 @@ def test_it_keeps_to_those_of_its_node_that_it_may_use(bound: list[set[int]], tm
     ids=["unknown", "no such node", "a node of memory alone", "none of its own", "not numbers", "empty"],
 )
 def test_where_it_cannot_know_it_stays(node: str, cores: str, bound: list[set[int]], tmp_path: Path) -> None:
-    assert keep_near("cuda:0", system(tmp_path, node, cores)) is None
-    assert keep_near("cuda:0", tmp_path / "no such folder") is None
-    assert keep_near("cpu", tmp_path) is None
+    assert bind_cores("cuda:0", system(tmp_path, node, cores)) is None
+    assert bind_cores("cuda:0", tmp_path / "no such folder") is None
+    assert bind_cores("cpu", tmp_path) is None
     assert bound == []
 
 
@@ -59,7 +59,7 @@ def test_a_torch_that_does_not_tell_where_a_device_is_is_believed(
     bound: list[set[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: SimpleNamespace(name="a GPU"))
-    assert keep_near("cuda:0", system(tmp_path)) is None
+    assert bind_cores("cuda:0", system(tmp_path)) is None
     assert bound == []
 
 

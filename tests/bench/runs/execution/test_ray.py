@@ -69,10 +69,10 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
 ) -> None:
     job = plan(replace(REQUEST, params=SLOW))[0]
     lost: list[int] = []
-    bury = ray.RayPool._bury
+    replace_dead = ray.RayPool._replace_dead
 
     def counted(pool, handle):
-        results = bury(pool, handle)
+        results = replace_dead(pool, handle)
         lost.extend(result.number for result in results)
         return results
 
@@ -85,7 +85,7 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             nodes.extend([add_node(cluster), add_node(cluster)])
 
-    monkeypatch.setattr(ray.RayPool, "_bury", counted)
+    monkeypatch.setattr(ray.RayPool, "_replace_dead", counted)
     monkeypatch.setattr(ray.RayPool, "send", struck)
 
     def stop(row: Row) -> None:

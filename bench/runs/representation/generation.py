@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.representation.frechet import Array, frechet_distance
+from bench.runs.representation.frechet import Array, frechet_distance
 from bench.types import Dataset, Generator, Representation
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def distances(
 ) -> list[dict[str, Any]]:
     """Distances of generated images from the training split, in pixels and in an encoder's features of clean images.
 
-    Source of the formula: bench.representation.frechet.
+    Source of the formula: bench.runs.representation.frechet.
     """
     tell(f"distances: {len(made):,} generated, {len(train):,} training and {len(test):,} test images")
     real, others = _pixels(train), _pixels(test)

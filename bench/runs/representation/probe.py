@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.data.subset import subset_fingerprint
-from bench.representation.linear_probe import Head, ProbeSettings, fit_head
 from bench.runs.execution.environment import environment
+from bench.runs.representation.linear_probe import Head, ProbeSettings, fit_head
 from bench.smoothing.noise import NOISE_VERSION, NoiseKey
 from bench.types import Dataset, Representation
 from bench.types.atomic_file import atomic_write
@@ -164,7 +164,7 @@ def _trajectory_distance(probe: Probe, tell: Callable[[str], None]) -> float | N
     """Between features at the two ends of the noise trajectory of each image; None for fewer than two images."""
     import torch
 
-    from bench.representation.frechet import frechet_distance
+    from bench.runs.representation.frechet import frechet_distance
 
     if len(probe.indices) < 2:
         return None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from bench.representation.frechet import frechet_distance
+from bench.runs.representation.frechet import frechet_distance
 
 RNG = np.random.default_rng(7)
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.representation import probe as module
-from bench.representation.linear_probe import ProbeSettings, fit_head
-from bench.representation.probe import HEAD, PARTIAL, RECORD, Probe, folder_of, measure
 from bench.runs import registry
+from bench.runs.representation import probe as module
+from bench.runs.representation.linear_probe import ProbeSettings, fit_head
+from bench.runs.representation.probe import HEAD, PARTIAL, RECORD, Probe, folder_of, measure
 from bench.types.errors import StoreError
 
 
