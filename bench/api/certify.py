@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import chain
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from bench.api.certificates import Certificates, certificate_of
@@ -70,6 +71,7 @@ def certify(
     """
     if certifier not in CERTIFIERS:
         raise SpecError(f"no certifier {certifier!r}; expected one of: {', '.join(CERTIFIERS)}")
+    n, n0 = _whole("n", n), _whole("n0", n0)
     check_samples(n0, n, alpha, sigma)
     spec = _spec(sigma=sigma, n=n, n0=n0, alpha=alpha, certifier=certifier, seed=seed, precision=precision)
     if is_sequential(certifier):
@@ -147,6 +149,7 @@ def predict(
     Each is wrong with probability at most alpha. The copies are the first n that `certify` estimates from.
     Arguments, Raises: as `certify`.
     """
+    n = _whole("n", n)
     check_samples(1, n, alpha, sigma)
     spec = _spec(sigma=sigma, n=n, n0=0, alpha=alpha, certifier="cohen", seed=seed, precision=precision)
     spec, rows = _rows(model, x, spec, batch, device, progress=progress)
@@ -162,6 +165,16 @@ def predict(
         ),
         spec,
     )
+
+
+def _whole(what: str, value: Any) -> int:
+    """A whole number, also as 1e5.
+
+    Raises: SpecError.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or value != value // 1:
+        raise SpecError(f"{what} must be a whole number, got {value!r}; for example 100_000 or 1e5")
+    return int(value)
 
 
 def _spec(*, sigma: float, n: int, n0: int, alpha: float, certifier: str, seed: int, precision: str) -> RunSpec:

@@ -29,30 +29,35 @@ def show_cost(jobs: list[Job], execution: Execution, out: Path, json: bool) -> N
     _table(costs, device)
 
 
-def _missing(job: Job, out: Path) -> int:
+def _missing(job: Job, out: Path) -> list[int]:
     """Images that have no row yet."""
     from bench.runs.certify import missing
     from bench.runs.store import RUN_FILE, folder_name, read_run
 
     folder = out / folder_name(job.spec)
-    return len(missing(job, read_run(folder) if (folder / RUN_FILE).is_file() else None))
+    return missing(job, read_run(folder) if (folder / RUN_FILE).is_file() else None)
 
 
-def _cost(job: Job, execution: Execution, missing: int) -> Cost:
-    """That of the images without a row: nothing is built where there are none."""
+def _cost(job: Job, execution: Execution, missing: list[int]) -> Cost:
+    """That of the copies that the images without a row still lack: nothing is built where there are none."""
     from bench.data.installed import natural_radii
     from bench.timing.dry_run import Cost, probe
 
     if not missing:
         return Cost(passes=0, flops=None, seconds=0.0, sequential=0)
     radii = job.table_radii or natural_radii(job.spec.dataset)
-    whole, share = probe(job, execution.devices[0], execution.batch, radii=radii), missing / job.spec.images
+    whole = probe(job, execution.devices[0], execution.batch, radii=radii)
+    images = len(missing) / job.spec.images
+    # A look cannot be taken over: the sequential certifier would draw these images anew.
+    sequential = None if whole.sequential is None else round(images * whole.sequential)
+    kept = sum(job.spec.n0 + job.given[index].estimation.n for index in missing if index in job.given)
+    share = images - kept / (job.spec.images * (job.spec.n0 + job.spec.n))
     return replace(
         whole,
         passes=round(share * whole.passes),
         seconds=share * whole.seconds,
         fixed=round(share * whole.fixed),
-        sequential=None if whole.sequential is None else round(share * whole.sequential),
+        sequential=sequential,
     )
 
 
@@ -94,7 +99,7 @@ def _table(costs: list[tuple[Job, Cost]], device: str) -> None:
     console.print(f"all: {sum(c.passes for _, c in costs):,} samples, {duration(sum(c.seconds for _, c in costs))}")
     fixed = sum(c.fixed for _, c in costs)
     other = [c.sequential for _, c in costs if c.sequential is not None]
-    if len(other) == len(costs) and any(other):
+    if len(other) == len(costs) and 0 < sum(other) < fixed:
         console.print(
             f"--certifier sequential: about {sum(other):,} samples in place of {fixed:,}, {fixed / sum(other):.1f} "
             f"times fewer; expected from few copies of {max(cost.pilot for _, cost in costs)} images"

@@ -5,8 +5,10 @@ An option that one command alone has in these words bears the command's name: `R
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from decimal import Decimal
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -58,6 +60,20 @@ network = partial(typer.Option, rich_help_panel="Weights and settings of methods
 computing = partial(typer.Option, rich_help_panel="How it is computed")
 tables = partial(typer.Option, rich_help_panel="Tables and figures")
 output = partial(typer.Option, rich_help_panel="Output")
+
+
+def _copies(given: str | int) -> int:
+    """A whole number, also written as 1e5, as in a plan file; a default is one already."""
+    words = str(given)
+    found = Decimal(words) if re.fullmatch(r"[+-]?[0-9]{1,400}(\.[0-9]{1,18})?([eE]\+?[0-9]{1,2})?", words) else None
+    if found is None or found != int(found):
+        raise typer.BadParameter(f"{words!r}: expected a whole number, as 100000 or 1e5")
+    return int(found)
+
+
+# As a parser is named, so is the type of what it reads in --help.
+_copies.__name__ = "int"
+copies = partial(certificate, parser=_copies)
 
 
 # What is certified, and on which images.
@@ -169,9 +185,9 @@ RunSigmas = Annotated[
     certificate(help="Noise levels, l2 in [0, 1] pixels, with commas between.", show_default="0.25,0.5,1.0"),
 ]
 StripsSigmas = Annotated[str, certificate(help="Noise levels, l2 in [0, 1] pixels, with commas between.")]
-RunN0 = Annotated[int | None, certificate(help="Samples an image for choosing the class.", show_default="100")]
-LatencyN0 = Annotated[int, certificate(help="Samples an image for choosing the class.")]
-N = Annotated[int | None, certificate(help="Samples an image for the bound.", show_default="100000")]
+RunN0 = Annotated[int | None, copies(help="Samples an image for choosing the class.", show_default="100")]
+LatencyN0 = Annotated[int, copies(help="Samples an image for choosing the class.")]
+N = Annotated[int | None, copies(help="Samples an image for the bound.", show_default="100000")]
 RunAlpha = Annotated[
     float | None, certificate(help="Chance that an image's certificate is wrong.", show_default="0.001")
 ]

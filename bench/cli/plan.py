@@ -28,7 +28,7 @@ def plan(
     images: Annotated[int, options.images(help="Images of the table.")] = 50_000,
     sigma: Annotated[str, options.certificate(help="Noise levels, l2 in [0, 1] pixels.")] = "0.25,0.5,1.0",
     n: Annotated[
-        int, options.certificate(help="Samples an image, and the most that the sequential certifier takes.")
+        int, options.copies(help="Samples an image, and the most that the sequential certifier takes.")
     ] = 100_000,
     methods: Annotated[
         str, options.images(help="Rows that are split over the devices (the hours are told of all); all.")

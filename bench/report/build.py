@@ -129,7 +129,7 @@ def build(
     return Report(
         numbered(tables),
         drawings(found, published, figures, timed, latencies, style),
-        partial(_page_data, own, first, alpha, published, roots),
+        partial(_page_data, own, first, alpha, published, roots, latencies),
     )
 
 
@@ -192,7 +192,8 @@ def _page_data(
     alpha: float | None,
     published: PublishedTable | None,
     roots: Mapping[str, Path] | None,
+    latencies: Sequence[LatencyRecord],
 ) -> PageData:
     from bench.report.formats.page_data import page_data
 
-    return page_data(runs, bound=bound, alpha=alpha, published=published, roots=roots)
+    return page_data(runs, bound=bound, alpha=alpha, published=published, roots=roots, latencies=latencies)

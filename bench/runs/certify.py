@@ -215,10 +215,11 @@ def _check_built(job: Job, dataset: Dataset, classifier: BaseClassifier, device:
         return
     # Laid out for its device or precision, perhaps: then it is equal where it was hashed for the plan.
     plain = leaves_in_use(build(job, "cpu", dataset, plain=True), dataset.shape, "cpu")
-    if built_sha256(plain, files) != planned:
+    if (found := built_sha256(plain, files)) != planned:
         raise SpecError(
-            f"{job.spec.method} built other weights than when the run was planned, so that its rows could not be "
-            "of one run; load them from a file that stays as it is, or draw them from Setting.seed"
+            f"{job.spec.method} built weights with sha256 {(found or 'none')[:10]}, the run's have "
+            f"{(planned or 'none')[:10]}: its rows would not be of one run; give it the weights as they were, loaded "
+            "from a file that stays as it is or drawn from Setting.seed"
         )
 
 

@@ -248,8 +248,9 @@
   function drawLatency() {
     const radius = Number(byId("latency-radius").value);
     const text = byId("latency-radius").selectedOptions[0].textContent;
-    const marks = shown().map((run) => ({
-      method: run.method, sigma: run.sigma, n: group.n, source: `measured here (${run.device})`, seconds: run.seconds,
+    const untimed = shown().filter((run) => run.seconds === null).map(name);
+    const marks = shown().filter((run) => run.seconds !== null).map((run) => ({
+      method: run.method, sigma: run.sigma, n: group.n, source: run.timed, seconds: run.seconds,
       height: 100 * certified(run, radius) / run.rows.length,
       marker: { color: run.colour, symbol: run.symbol, size: run.emphasised ? 16 : 11 }, label: name(run), text: "",
     }));
@@ -282,11 +283,12 @@
       xaxis: { title: { text: "seconds per image (log scale)" }, type: "log", range: span, dtick: span[1] - span[0] > 1.7 ? 1 : "D2" },
       yaxis: { title: { text: `certified accuracy at r = ${text} (%)` }, range: heights },
     });
-    fill("latency-table", `Certified accuracy at r = ${text} over seconds per image; measured: median over the images of a run`,
+    fill("latency-table", `Certified accuracy at r = ${text} over seconds per image`,
       marks.map((m) => [m.method, m.sigma, m.source, count_of(m.n), m.seconds.toPrecision(3), m.height.toFixed(1)]), [3, 4, 5]);
-    byId("latency-note").textContent = k < 0 ? `All measured here, at N=${count_of(group.n)}.`
+    const want = untimed.length ? ` Without a latency record, not drawn: ${untimed.join(", ")}.` : "";
+    byId("latency-note").textContent = (k < 0 ? `All from here, at N=${count_of(group.n)}.`
       : `Measured here at N=${count_of(group.n)}; quoted at N=${[...new Set(table.rows.map((row) => row.n))].map(count_of).join(", ")} `
-        + `on ${table.hardware}. Seconds grow with N and depend on the device: measured and quoted ones do not compare.`;
+        + `on ${table.hardware}. Seconds grow with N and depend on the device: measured and quoted ones do not compare.`) + want;
   }
 
   // ---- image by image ----

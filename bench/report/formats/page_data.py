@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.published.tables import PublishedTable
 from bench.report import units
@@ -20,9 +20,13 @@ from bench.report.formats.thumbnails import Thumbnails, thumbnails
 from bench.report.grouping import Group, Variant, groups, variants
 from bench.report.method_titles import printed
 from bench.report.statistics import CONFIDENCE, wilson
+from bench.report.tables.latency import Seconds, seconds_of
 from bench.runs.store import Run
 from bench.types import Row
 from bench.types.errors import ReportError
+
+if TYPE_CHECKING:
+    from bench.timing.records import LatencyRecord
 
 _CLASSES = 4  # votes shown by class; the rest are one number: a page of 500 images x 10 methods stays small
 _FEW = 300  # images, below which an interval is wider than most differences between methods
@@ -54,10 +58,12 @@ def page_data(
     alpha: float | None = None,
     published: PublishedTable | None = None,
     roots: Mapping[str, Any] | None = None,
+    latencies: Sequence[LatencyRecord] = (),
 ) -> PageData:
     """The runs as the page explores them; one that cannot be certified as asked is named among the doubts, not shown.
 
     `roots`: folder of each dataset by name; one that cannot be opened shows no pictures, and the page says why.
+    `latencies`: records of `rrcm-bench latency`; a group that any of them fits shows their seconds alone.
     Raises: ReportError for a bad alpha or bound, or images that contradict each other.
     """
     started = [run for run in runs if run.rows]
@@ -75,8 +81,9 @@ def page_data(
         pictures = thumbnails(group.runs, (roots or {}).get(group.dataset))
         if pictures.missing:
             doubts.append(f"{group.dataset}: no pictures: {pictures.missing}")
-        made.append(_group(group, pictures))
-        doubts += _doubts(group)
+        seconds = {digest(run): one for run in group.runs if (one := seconds_of(run, latencies))}
+        made.append(_group(group, pictures, seconds))
+        doubts += _doubts(group, timed=bool(seconds))
     if len(made) > 1:
         doubts.append(
             "the groups below differ in images, pixels, N or alpha: no number of one compares with one of another"
@@ -93,7 +100,7 @@ def page_data(
     )
 
 
-def _group(group: Group, pictures: Thumbnails) -> dict[str, Any]:
+def _group(group: Group, pictures: Thumbnails, seconds: Mapping[str, Seconds]) -> dict[str, Any]:
     labels = {row.index: row.label for run in group.runs for row in run.rows}
     position = {index: k for k, index in enumerate(sorted(labels))}
     spec = group.runs[0].spec
@@ -117,7 +124,7 @@ def _group(group: Group, pictures: Thumbnails) -> dict[str, Any]:
             for size in sorted({len(run.rows) for run in group.runs})
         },
         "runs": [
-            _run(group, variant, run, position, _appearance(group, variant))
+            _run(group, variant, run, position, _appearance(group, variant)) | _seconds(run, seconds)
             for variant in sorted(variants(group), key=lambda each: each.runs[0].spec.method != EMPHASISED)
             for run in variant.runs
         ],
@@ -147,11 +154,19 @@ def _run(
         **appearance,
         "sigma": units.noise_level(run.spec.sigma),
         "expected": run.spec.images,
-        "seconds": median(row.seconds for row in run.rows),
-        "device": _device(run),
         "random": run.spec.random_weights,
         "rows": [[position[row.index], *_verdict(group, run, row)] for row in run.rows],
     }
+
+
+def _seconds(run: Run, known: Mapping[str, Seconds]) -> dict[str, Any]:
+    """Its seconds an image and where they come from: a latency record, or only where no run has one, its own rows."""
+    if not known:
+        own = f"measured here: median over the run's images ({_device(run)})"
+        return {"seconds": median(row.seconds for row in run.rows), "timed": own}
+    if (found := known.get(digest(run))) is None:
+        return {"seconds": None, "timed": ""}
+    return {"seconds": found.value, "timed": f"{found.kind} here by rrcm-bench latency ({found.record.device.name})"}
 
 
 def _verdict(group: Group, run: Run, row: Row) -> tuple[Any, ...]:
@@ -168,7 +183,7 @@ def _device(run: Run) -> str:
     return ", ".join(sorted({str(each) for each in known.values()})) if isinstance(known, Mapping) else str(known)
 
 
-def _doubts(group: Group) -> list[str]:
+def _doubts(group: Group, *, timed: bool) -> list[str]:
     said = []
     images = max(len(run.rows) for run in group.runs)
     if images < _FEW:
@@ -182,10 +197,11 @@ def _doubts(group: Group) -> list[str]:
             "image, the plots show what is proven at least"
         )
     devices = {_device(run) for run in group.runs}
-    said.append(
-        f"{group.dataset}: seconds are what each run took per image, beside whatever else the machine did "
-        f"({', '.join(sorted(filter(None, devices))) or 'device not recorded'}); they are no latency measurement"
-    )
+    if not timed:
+        said.append(
+            f"{group.dataset}: seconds are what each run took per image, beside whatever else the machine did "
+            f"({', '.join(sorted(filter(None, devices))) or 'device not recorded'}); they are no latency measurement"
+        )
     for run in group.runs:
         if not run.done:
             said.append(f"{name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")

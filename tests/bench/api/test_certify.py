@@ -85,6 +85,17 @@ def test_no_form_of_the_images_moves_a_vote(given: object) -> None:
     assert [c.index for c in found] == [0, 1, 2]
 
 
+def test_numbers_of_copies_may_be_written_as_powers_of_ten() -> None:
+    made = rrcm_bench.certify(half_space, images(), n=1e3, n0=1e2)  # type: ignore[arg-type]
+    assert (made.spec.n, type(made.spec.n), made.spec.n0) == (1000, int, 100)
+    assert made.radius == rrcm_bench.certify(half_space, images(), n=1000).radius
+    for n in (100.5, float("nan"), float("inf"), "100", None, True):
+        with pytest.raises(BenchError, match="n must be a whole number"):
+            rrcm_bench.certify(half_space, images(), n=n)  # type: ignore[arg-type]
+        with pytest.raises(BenchError, match="n must be a whole number"):
+            rrcm_bench.predict(half_space, images(), n=n)  # type: ignore[arg-type]
+
+
 def test_labels_in_place_of_logits_give_the_same_certificates() -> None:
     logits = rrcm_bench.certify(half_space, images(), n=100)
     labels = rrcm_bench.certify(lambda x: half_space(x).argmax(1).int() * 5000, images(), n=100)

@@ -112,6 +112,20 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(cli, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_of_a_larger_n_counts_only_the_copies_that_are_not_kept(cli) -> None:
+    assert cli(*SMALL).code == 0
+    (plan,) = cli(*SMALL, "--n", "1e3", "--top-up", "auto", "--dry-run", "--json").json["plan"]
+    assert (plan["passes"], plan["passes_fixed"]) == (4 * 900, 4 * 900)
+
+
+@pytest.mark.parametrize("words", ["1.5", "1e99999", "1e-3", "many", "", "1_000"])
+def test_samples_are_a_whole_number(cli, words: str, tmp_path: Path) -> None:
+    found = cli(*SMALL, "--n", words)
+    assert (found.code, len(found.err.splitlines())) == (2, 1)
+    assert "whole number" in found.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_plan_file_is_read_and_options_go_over_it(cli, tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(
         f"methods = [{TOY!r}]\ndataset = 'digits'\nn0 = 20\nn = 100\nsubset = 'first:2'\n"

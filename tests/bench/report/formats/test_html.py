@@ -61,6 +61,12 @@ def record_in(text: str) -> dict:
     return json.loads(found[1])
 
 
+def test_its_tables_name_methods_as_its_plots_do() -> None:
+    made = made_page([digits_run([1000, 990], method="smoothadv"), digits_run([900, 1000])])
+    names = re.findall(r"<th scope=\"row\"[^>]*>\s*([^<]*?)\s*<", made)
+    assert set(names) == {"SmoothAdv", "Gaussian"}
+
+
 def test_the_page_holds_each_image_as_the_tables_count_it() -> None:
     runs = some_runs()
     (group,) = page_data(runs).record["groups"]

@@ -130,3 +130,20 @@ def test_published_rows_have_the_seconds_of_a_gpu_beside_the_published_ones() ->
     assert seconds_of_rows(published_table("table2"), records) == {}
     other = [replace(r, spec={**r.spec, "params": {**r.spec["params"], "arch": "x", "size": "L"}}) for r in records]
     assert seconds_of_rows(published, other) == {}
+
+
+def test_the_page_draws_the_seconds_of_the_record_and_none_of_the_runs_own_beside_them() -> None:
+    timed, untimed = run([900, 990]), run([900, 990], method="smoothadv")
+    made = build([timed, untimed], latencies=[record(timed, n0=0, n=550, copies=550)])
+    assert made.explore is not None
+    page = made.explore()
+    (group,) = page.record["groups"]
+    shown = {one["method"]: (one["seconds"], one["timed"]) for one in group["runs"]}
+    assert shown == {
+        "Gaussian": (4.0, "extrapolated here by rrcm-bench latency (a device)"),
+        "SmoothAdv": (None, ""),
+    }
+    assert not any("no latency measurement" in doubt for doubt in page.doubts)
+    alone = build([timed, untimed]).explore
+    assert alone is not None
+    assert all("median over the run's images" in one["timed"] for one in alone().record["groups"][0]["runs"])
