@@ -75,8 +75,8 @@ class ReportOptions:
     trained: Annotated[
         list[Path] | None,
         options.tables(
-            help="Folders of trained weights, for figures 3, 4, budget, 9 to 11; repeatable. What they say of their "
-            "training is kept as training.json in --out.",
+            help="Folders of trained weights, for figures 3, 4, budget, 9 to 11, and the titles of runs of one method; "
+            "repeatable. What they say of their training is kept as training.json in --out.",
             show_default="training.json beside the runs",
             callback=at_home,
         ),
@@ -112,11 +112,11 @@ def report(given: ReportOptions) -> None:
     from bench.report.figures.trained import by_number, training_drawings
     from bench.report.formats.latex import NOTES
     from bench.report.grouping import groups
-    from bench.report.training_records import SIDECAR, list_text, read_records
+    from bench.report.training_records import SIDECAR, list_text, read_records, with_training
     from bench.runs.store import find_runs
     from bench.timing.latency.store import read
     from bench.types.atomic_file import atomic_write
-    from bench.types.errors import UsageError
+    from bench.types.errors import ReportError, UsageError
 
     chosen = [
         form
@@ -136,8 +136,6 @@ def report(given: ReportOptions) -> None:
     style = style_of(given.style, given.width)
     if out is None and style != SCREEN:
         raise UsageError("--style is that of figures, which are files; give --out FOLDER")
-    if given.trained and figures is None:
-        raise UsageError("--trained is for figures 3, 4, budget, 9 to 11; give --figures too")
     notes = given.notes or "short"
     if notes not in NOTES:
         raise UsageError(f"--notes must be one of {', '.join(NOTES)}, got {notes!r}")
@@ -149,6 +147,14 @@ def report(given: ReportOptions) -> None:
     paths = given.runs or [each for each in (PROBES if given.table == "6" else RUNS,) if each.is_dir()]
     found = find_runs(paths, left_out)
     of_training, others = by_number(figures.split(",") if figures else ())
+    try:
+        records = read_records(paths, given.trained or ())
+    except ReportError as problem:
+        if of_training or given.trained:
+            raise
+        remark(f"! titles do not say how weights were trained: {problem}")
+        records = {}
+    found = with_training(found, records)
     figures = None if figures is None else ",".join(others)
     made = build(
         found,
@@ -164,7 +170,6 @@ def report(given: ReportOptions) -> None:
         roots=None if given.data_root is None else {run.spec.dataset: given.data_root for run in found},
         style=style,
     )
-    records = read_records(paths, given.trained or ()) if of_training else {}
     if of_training:
         bound = "pa" if given.bound == "both" else given.bound
         pictures = training_drawings(

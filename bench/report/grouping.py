@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.certification.bounds import off_scale
 from bench.certification.stopping_rule import RANDOMISED
@@ -15,6 +16,8 @@ from bench.runs.store import Run
 from bench.types import RunSpec
 from bench.types.errors import BenchError, ReportError
 
+# Facts of a training that no title names: they follow from its settings, or are no words.
+_FOLLOWS = ("numbers", "of_steps", "tuned of_steps", "images", "tuned images")
 # What a bound assumes of the runner-up; the two are never mixed.
 BOUND_WORDS = {"pa": "bound pa (p_B = 1 - p_A)", "papb": "bound papb (p_A and p_B at alpha/2 each)"}
 
@@ -116,7 +119,10 @@ def history(run: Run) -> list[str]:
 
 
 def variants(group: Group) -> tuple[Variant, ...]:
-    """The group's methods, apart where they differ in more than sigma and weights; titles say in what."""
+    """The group's methods, apart where they differ in more than sigma and weights; titles say in what.
+
+    Where several have one noise level, weights that are known to be trained otherwise tell them apart too.
+    """
     settings = [_settings(run) for run in group.runs]
     kinds: dict[tuple[str, bool, frozenset[tuple[str, str]]], list[Run]] = {}
     for run, setting in zip(group.runs, settings, strict=True):
@@ -131,11 +137,38 @@ def variants(group: Group) -> tuple[Variant, ...]:
             for key, value in sorted(own)
             if len({s.get(key) for s in siblings}) > 1 or (key == "precision" and len({s[key] for s in settings}) > 1)
         ]
-        title = f"{method} ({', '.join(words)})" if words else method
-        title = f"{title} (random weights)" if random else title
-        edited = any(run.edited for run in members)  # in every table, format and legend
-        made.append(Variant(f"{title} (edited)" if edited else title, tuple(members)))
+        for trained, alike in _by_training(members).items():
+            all_words = [*words, *trained]
+            title = f"{method} ({', '.join(all_words)})" if all_words else method
+            title = f"{title} (random weights)" if random else title
+            edited = any(run.edited for run in alike)  # in every table, format and legend
+            made.append(Variant(f"{title} (edited)" if edited else title, tuple(alike)))
     return tuple(made)
+
+
+def _by_training(runs: Sequence[Run]) -> dict[tuple[str, ...], list[Run]]:
+    """Runs by words for what their trainings differ in at one noise level; all of them together where nothing does."""
+    by_sigma: dict[float, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        if run.training is not None:
+            by_sigma.setdefault(run.spec.sigma, []).append(run.training)
+    differing: dict[str, None] = {}  # in the order of the settings
+    for twins in by_sigma.values():
+        for key in dict.fromkeys(key for own in twins for key in own):
+            if key not in _FOLLOWS and len({str(own.get(key)) for own in twins}) > 1:
+                differing[key] = None
+    found: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        own = run.training or {}
+        words = tuple(setting_words(key, own[key]) for key in differing if own.get(key, "") != "")
+        found.setdefault(words, []).append(run)
+    return found
+
+
+def setting_words(key: str, value: Any) -> str:
+    """A setting of a training, in few words; its seed is not the run's."""
+    name = key.replace("seed", "training seed") if key.rpartition(" ")[2] == "seed" else key
+    return f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
 
 
 def _settings(run: Run) -> dict[str, str]:

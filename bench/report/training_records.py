@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def settings_of(run: Run, records: Records) -> dict[str, Any] | None:
         **_plain(first["training"]),
         "numbers": own[0]["numbers"],
     }
+
+
+def with_training(runs: Sequence[Run], records: Records) -> list[Run]:
+    """The runs, each with the settings that its weights were trained with, where they are known."""
+    return [replace(run, training=settings_of(run, records)) for run in runs]
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:

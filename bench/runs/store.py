@@ -62,6 +62,7 @@ class Run:
     sealed: bool = False  # when it was complete: its record holds the sha256 of its rows
     edited: str = ""  # what was changed after it was written, as far as seals tell; such a run is read, never drawn on
     made_from: Mapping[str, Any] | None = None  # the runs whose votes it took over, by a top-up or a merge
+    training: Mapping[str, Any] | None = None  # settings of its weights' training, where somebody has looked them up
 
     @property
     def done(self) -> bool:

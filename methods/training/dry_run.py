@@ -20,9 +20,8 @@ from methods.training.checkpoints import RunState
 from methods.training.distributed_setup import compiled_loss, set_up
 from methods.training.loader import Batch, BatchLoader
 from methods.training.loop import Task, stepper
-from methods.training.memory import Memory, counted, held
+from methods.training.memory import counted, needed
 from methods.training.resident import block_steps
-from methods.training.settings import StageSettings
 from methods.training.sharding import Share
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ ENOUGH_S = 0.5  # of steps of one size; where one takes longer, it is the only o
 SLOW_S = 4.0  # a first step that takes longer is the one that counts
 LOADED_S = 0.5  # of images that the loader makes
 FEWEST = 2  # images: a batch norm needs two
+MADE = 32  # images that a loader makes for what is timed, at most; more are these again
 PROCESSES = (1, 2, 4, 8, 16, 32)  # whose memory is told
 
 
@@ -43,17 +43,29 @@ def cost(context: TrainingContext, task: Task) -> dict[str, Any]:
     Error: of the micro-batch, where it is smaller than a process's own, for a GPU is then not filled.
     """
     settings, loader = context.settings, context.loader
-    most = settings.batch // settings.accumulate
-    most = min(most, getattr(settings, "micro_batch", 0) or most)
-    few = min(FEWEST, most)
-    flops, kept = _counted(task, next(_repeated(loader, few)))
+    whole = settings.batch // settings.accumulate
+    few = min(FEWEST, whole)
+    most = max(few, min(whole, getattr(settings, "micro_batch", 0) or whole))
+    batch, on_cuda = next(_repeated(loader, few)), task.device.startswith("cuda")
+    began = time.perf_counter()
+    flops, kept = _counted(task, batch)
+    seconds = time.perf_counter() - began
     # Sizes are tried without compilation, which would take a minute for each.
     made = set_up(task, replace(settings, compile="never"), context.world)[0]
-    images, seconds, fixed = _measured(made, lambda: compiled_loss(task, settings), loader, most)
+    if on_cuda:
+        images, seconds, fixed = _measured_at_once(replace(made, loss=compiled_loss(task, settings)), loader, most)
+    elif seconds > SLOW_S and settings.compile != "true" and not settings.checkpoint:
+        fixed = _fixed_seconds(made)  # of gradients that are there; a second pass would tell the same
+        images, seconds = few, seconds + fixed
+    else:
+        images, seconds, fixed = _measured(made, lambda: compiled_loss(task, settings), loader, most)
     per_image = (seconds - fixed) / images * (1 + task.again) + fixed / settings.batch
     total = settings.batch * task.steps
+    per_process = task.memory or (lambda images: (round(kept / few * images), 0))
     memory = [
-        _memory(task, context, n, kept / few) for n in PROCESSES if not settings.batch % (n * settings.accumulate)
+        needed(task.modules.values(), task.optimiser, context, n, per_process)
+        for n in PROCESSES
+        if not settings.batch % (n * settings.accumulate)
     ]
     return {
         "seconds": total * per_image,
@@ -70,34 +82,46 @@ def cost(context: TrainingContext, task: Task) -> dict[str, Any]:
 def _counted(task: Task, batch: Batch) -> tuple[int, int]:
     """FLOP, 2 x MAC, of the loss of a batch and its gradients, and bytes that are kept in between."""
     ignored: list[Tensor] = [p for module in task.modules.values() for p in (*module.parameters(), *module.buffers())]
-    device = torch.device(task.device).type
+    device, convolution = torch.device(task.device).type, torch.backends.cudnn
+    before, convolution.benchmark = convolution.benchmark, False  # no search for kernels that are run once
     # Kernels for attention on a CPU are in no register of countable operations; the plain one is.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         with counted(ignored) as kept, torch.autocast(device, dtype=torch.bfloat16, enabled=task.bf16):
             loss = task.loss(0, batch)["loss"]
         loss.backward()  # type: ignore[no-untyped-call]
+    convolution.benchmark = before
     return counter.get_total_flops(), kept[-1]
 
 
 def _repeated(loader: BatchLoader, images: int) -> Iterator[Batch]:
     """The same few images again and again: what is timed is the network."""
-    batch = next(replace(loader, batch=images, workers=0, shares=(Share(),)).batches(0))
+    made = next(replace(loader, batch=min(images, MADE), workers=0, shares=(Share(),)).batches(0))
+    again = torch.arange(images, device=made.labels.device) % len(made.labels)
+    batch = Batch(tuple(view[again] for view in made.views), made.labels[again])
     while True:
         yield batch
 
 
-def _measured(task: Task, compiled: Callable[[], Loss], loader: BatchLoader, most: int) -> tuple[int, float, float]:
-    """Images of the largest micro-batch that was timed, seconds of its step, and those of them that any step takes."""
-    images, least = min(FEWEST, most), min(FEWEST, most)
+def _measured_at_once(task: Task, loader: BatchLoader, most: int) -> tuple[int, float, float]:
+    """The same of the largest micro-batch that fits a GPU: smaller ones would cost a search for kernels each."""
+    images = most
     while True:
         try:
-            seconds, fixed = _step_seconds(task, _repeated(loader, images), 0.0)
+            seconds, fixed = _step_seconds(task, _repeated(loader, images), ENOUGH_S)
+            return images, seconds, min(fixed, seconds)
         except torch.OutOfMemoryError:
-            if images == least:
+            if images <= FEWEST:
                 raise
-            torch.cuda.empty_cache()
-            images, seconds = max(least, images // 4), 0.0
-            break
+        # After the handler, which holds the tensors of the failed step.
+        torch.cuda.empty_cache()
+        images = max(FEWEST, images // 4)
+
+
+def _measured(task: Task, compiled: Callable[[], Loss], loader: BatchLoader, most: int) -> tuple[int, float, float]:
+    """Images of the largest micro-batch that was timed, seconds of its step, and those of them that any step takes."""
+    images = min(FEWEST, most)
+    while True:
+        seconds, fixed = _step_seconds(task, _repeated(loader, images), 0.0)
         if images == most or seconds > ENOUGH_S:
             break
         images = min(most, 4 * images)
@@ -124,12 +148,16 @@ def _step_seconds(task: Task, batches: Iterator[Batch], enough: float) -> tuple[
                 losses.read()
         losses.read()
         seconds = (time.perf_counter() - began) / done if done else seconds
+    return seconds, _fixed_seconds(task)
+
+
+def _fixed_seconds(task: Task) -> float:
     began = time.perf_counter()
     task.optimiser.step()
     task.after(0)
-    if on_cuda:
+    if task.device.startswith("cuda"):
         torch.cuda.synchronize(task.device)
-    return seconds, time.perf_counter() - began
+    return time.perf_counter() - began
 
 
 def _loader_speed(loader: BatchLoader) -> float:
@@ -155,23 +183,3 @@ def _block_speed(loader: BatchLoader) -> float:
         last = next(batches)
     float(last.views[0][0, 0, 0, 0])  # waits for the device
     return steps * loader.batch / (time.perf_counter() - began)
-
-
-def _memory(task: Task, context: TrainingContext, processes: int, counted_bytes: float) -> Memory:
-    settings: StageSettings = context.settings
-    images = settings.batch // (processes * settings.accumulate)
-    weights, gradients, moments = held(task.modules.values(), task.optimiser, processes)
-    if settings.ema > 0:
-        weights += sum(t.nbytes for module in task.modules.values() for t in module.state_dict().values())
-    pixels = 4 * int(torch.Size(context.dataset.shape).numel())
-    activations, features = task.memory(images) if task.memory else (round(counted_bytes * images), 0)
-    return Memory(
-        processes=processes,
-        weights=weights,
-        gradients=gradients,
-        optimiser=moments,
-        activations=activations,
-        features=features,
-        # Views, as many noisy ones, and the noise that is drawn for the whole batch.
-        images=pixels * (2 * context.views * images + settings.batch // settings.accumulate * (processes > 1)),
-    )

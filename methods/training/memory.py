@@ -6,10 +6,10 @@ What an allocator rounds up, and what kernels borrow for a moment, is not in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ from methods.nets.blocks import Block
 from methods.nets.vit import TimeTokenViT
 from methods.training.distributed import BUCKET
 
+if TYPE_CHECKING:
+    from methods.training.run_stage import TrainingContext
+
+CARD = 79 * 2**30  # bytes that a GPU of "80 GB" tells of itself: the one that is asked about where there is none
+FILLED = 0.8  # of its bytes: allocators round up, and kernels borrow
 MOMENTS = {torch.optim.SGD: 1, torch.optim.Adam: 2, torch.optim.AdamW: 2}
 
 
@@ -48,6 +53,53 @@ def held(modules: Iterable[nn.Module], optimiser: torch.optim.Optimizer, process
     sent = gradients + min(gradients, 4 * BUCKET) if processes > 1 else 0
     moments = next((n for kind, n in MOMENTS.items() if isinstance(optimiser, kind)), 2)
     return weights, gradients + sent, moments * gradients
+
+
+def needed(
+    modules: Collection[nn.Module],
+    optimiser: torch.optim.Optimizer,
+    context: TrainingContext,
+    processes: int,
+    kept: Callable[[int], tuple[int, int]],
+) -> Memory:
+    """What one of so many processes needs; `kept` tells activations and features of so many images of a batch."""
+    settings = context.settings
+    whole = settings.batch // settings.accumulate
+    images = whole // processes
+    weights, gradients, moments = held(modules, optimiser, processes)
+    if settings.ema > 0:
+        weights += sum(t.nbytes for module in modules for t in module.state_dict().values())
+    pixels = 4 * math.prod(context.dataset.shape)
+    activations, features = kept(images)
+    return Memory(
+        processes=processes,
+        weights=weights,
+        gradients=gradients,
+        optimiser=moments,
+        activations=activations,
+        features=features,
+        # Views, as many normalised or noisy ones, their noise, and that which is drawn for the whole batch.
+        images=pixels * ((2 * context.views + 1) * images + whole * (processes > 1)),
+    )
+
+
+def fitting(total: Callable[[int], int], images: int, room: float) -> int:
+    """The largest micro-batch, a power of two, of which `total` fits the room; 0, no micro-batches, where that does.
+
+    1 where nothing fits: what is left is then not the micro-batch's.
+    """
+    if total(0) <= room or images < 2:
+        return 0
+    micro = 1 << (images - 1).bit_length() - 1
+    while micro > 1 and total(micro) > room:
+        micro //= 2
+    return micro
+
+
+def room_of(device: str) -> float:
+    """Bytes that a run may plan with on a CUDA device; on another, those of a GPU that it is asked about."""
+    card = torch.cuda.get_device_properties(device).total_memory if device.startswith("cuda") else CARD
+    return FILLED * card
 
 
 def encoder_bytes(encoder: TimeTokenViT, rows: int, *, half: bool, checkpoint: bool = False) -> int:

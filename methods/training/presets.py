@@ -154,7 +154,14 @@ def _named(request: TrainRequest) -> Preset:
 
 
 def _parse(key: str, text: str, kind: Any) -> Any:
+    more = ""
     choices = get_args(kind)
+    if int in choices:  # a number, or a word in its place
+        words = [word for part in choices for word in get_args(part)]
+        if text in words:
+            return text
+        kind, choices = int, ()
+        more = f" or {', '.join(words)}"
     if choices:
         if text not in choices:
             raise UsageError(f"--set {key} must be one of {', '.join(choices)}, got {text!r}")
@@ -166,7 +173,7 @@ def _parse(key: str, text: str, kind: Any) -> Any:
     try:
         return kind(text)
     except ValueError as error:
-        expected = {int: "a whole number", float: "a number"}[kind]
+        expected = {int: "a whole number", float: "a number"}[kind] + more
         raise UsageError(f"--set {key} must be {expected}, got {text!r}") from error
 
 

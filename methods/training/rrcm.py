@@ -2,15 +2,15 @@
 
 A batch's negatives are the batch, gathered from all processes as the authors did on 8 to 32 GPUs. A paper-scale batch
 (4096 images of 224) fits them by --set micro_batch=..., which bounds the images in the encoder at once and changes no
-gradient; a smaller batch would be another method.
+gradient but by rounding; a smaller batch would be another method.
 Pixels are normalised to [-1, 1] before the noise, which is the certifier's noise at twice its sigma.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from methods.training.finetuning import check_pairing
 from methods.training.gradient_cache import in_chunks
 from methods.training.loader import Batch
 from methods.training.loop import Task
-from methods.training.memory import contrastive_bytes
+from methods.training.memory import contrastive_bytes, fitting, needed, room_of
 from methods.training.moco import moco_loss
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import resolve_settings
@@ -71,7 +71,34 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
     if settings.consistency_ema > 0:
         goal = modules["consistency_target"] = copy.deepcopy(target)
     half = Normaliser("half", request.dataset).to(request.device)
-    views = 3 if settings.contrastive == "symmetric" else 2
+    optimiser = adamw(parameters_of(online), lr=settings.lr, weight_decay=settings.weight_decay)
+    asked = 0 if settings.objective == "moco" else settings.micro_batch
+
+    def kept(images: int, micro_batch: int) -> tuple[int, int]:
+        return contrastive_bytes(
+            online,
+            images,
+            settings.batch,
+            views=3 if settings.contrastive == "symmetric" else 2,
+            micro_batch=micro_batch,
+            half=settings.precision == "bf16",
+            checkpoint=settings.checkpoint,
+        )
+
+    def micro_batch_of(images: int) -> int:
+        if asked != "auto":
+            return asked
+
+        def total(micro: int) -> int:
+            of = partial(kept, micro_batch=micro)
+            return needed(modules.values(), optimiser, context, settings.batch // images, of).total
+
+        return fitting(total, images, room_of(request.device))
+
+    share = settings.batch // context.world.size
+    micro_batch = micro_batch_of(share)
+    settings = replace(settings, micro_batch=micro_batch)
+    context = replace(context, settings=settings)
     nets = _Nets(
         online=online,
         target=target,
@@ -79,6 +106,7 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
         target_features=compiled(target.features, settings),
         goal_features=compiled(goal.features, settings),
         world=context.world,
+        micro_batch=micro_batch,
     )
 
     def loss(step: int, batch: Batch) -> dict[str, Tensor]:
@@ -99,7 +127,7 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
 
     task = Task(
         modules=modules,
-        optimiser=adamw(parameters_of(online), lr=settings.lr, weight_decay=settings.weight_decay),
+        optimiser=optimiser,
         batches=context.loader.batches,
         loss=loss,
         rate=lambda step: schedules.warmup_cosine(step, warmup=settings.warmup_steps, total=settings.steps),
@@ -110,17 +138,10 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
         clip_from=settings.warmup_steps,
         bf16=settings.precision == "bf16",
         device=request.device,
-        memory=lambda images: contrastive_bytes(
-            online,
-            images,
-            settings.batch,
-            views=views,
-            micro_batch=settings.micro_batch,
-            half=settings.precision == "bf16",
-            checkpoint=settings.checkpoint,
-        ),
-        # A pass forward costs half of one back: of the two networks' `views` passes each, the online ones are repeated.
-        again=1 / 4 if 0 < settings.micro_batch < settings.batch // context.world.size else 0.0,
+        memory=lambda images: kept(images, micro_batch_of(images)),
+        # A pass forward costs half of one back, and the target has as many as the online network, whose are repeated
+        # for all chunks but the last.
+        again=(1 - 1 / -(-share // micro_batch)) / 4 if 0 < micro_batch < share else 0.0,
     )
     meta = {"size": settings.size, "normaliser": "half", "levels": str(settings.scales_last + 1)}
     if settings.objective != "rrcm":
@@ -138,30 +159,23 @@ class _Nets:
     target_features: Callable[..., Tensor]
     goal_features: Callable[..., Tensor]  # of the consistency target
     world: World
+    micro_batch: int  # images in an encoder at once; 0: all
 
 
 def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: int, step: int) -> dict[str, Tensor]:
     x, a1, a2 = views
     eps = noise_like(x, "noise", seed, step)  # one draw for all passes of a step
     noisy, cleaner, clean = levels.compared(settings, seed, step)
-    symmetric = settings.contrastive == "symmetric"
-    augmented = [a1 + clean * eps, a2 + clean * eps]
+    directions = 2 if settings.contrastive == "symmetric" else 1
     # One pass over all that needs a gradient: the encoder has no batch norm, so the others in a batch change nothing.
-    inputs = [x + noisy * eps, *augmented[: 2 if symmetric else 1]]
-    times = torch.tensor([noisy, *[clean] * (len(inputs) - 1)], dtype=torch.float64)
-    times = times.repeat_interleave(len(x)).to(x.device, non_blocking=True)  # a blocking copy waits for the device
     # The encoder in chunks, the projector on all: its batch norm sees the batch.
-    rows = settings.micro_batch * len(inputs)
-    online = in_chunks(partial(nets.features, final_norm=True), (torch.cat(inputs), times), rows)
-    features = online.chunk(len(inputs))
+    views = [x, a1, a2][: 1 + directions]
+    features = _features(nets, nets.features, [noisy, *[clean] * directions], eps, views)
     projections = [_project(nets.online, view) for view in features[1:]]
     with torch.no_grad():
-        few = settings.micro_batch
-        goal = in_chunks(lambda part: nets.goal_features(part, cleaner, final_norm=True), (x + cleaner * eps,), few)
-        others = [augmented[1], augmented[0]][: len(projections)]  # the other view of each
-        targets = [
-            in_chunks(lambda part: nets.target_features(part, clean, final_norm=True), (view,), few) for view in others
-        ]
+        (goal,) = _features(nets, nets.goal_features, [cleaner], eps, [x])
+        others = [a2, a1][:directions]  # the other view of each
+        targets = _features(nets, nets.target_features, [clean] * directions, eps, others)
         goals = [_project(nets.target, each) for each in targets]
         # Negatives of all processes. They are targets, which get no gradient, so that none has to travel back.
         goal, *goals = [gathered(rows, nets.world) for rows in (goal, *goals)]
@@ -169,6 +183,24 @@ def _pretrain_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: i
     contrastive = losses.contrastive(projections, goals, settings.tau, first=first)
     consistency = losses.trajectory_consistency(features[0], goal, settings.tau, first=first)
     return {"loss": contrastive + consistency, "contrastive": contrastive, "consistency": consistency}
+
+
+def _features(
+    nets: _Nets, encode: Callable[..., Tensor], levels: Sequence[float], eps: Tensor, views: Sequence[Tensor]
+) -> list[Tensor]:
+    """Features of each view at its noise level, (B, D), in one pass over all views of a micro-batch.
+
+    Noise is added to a micro-batch at a time: noisy views of a whole batch would take its bytes once more.
+    """
+
+    def at_levels(eps: Tensor, *views: Tensor) -> Tensor:
+        noisy = torch.cat([view + level * eps for view, level in zip(views, levels, strict=True)])
+        times = torch.tensor(levels, dtype=torch.float64).repeat_interleave(len(eps))
+        # A blocking copy waits for the device.
+        encoded = encode(noisy, times.to(eps.device, non_blocking=True), final_norm=True)
+        return torch.stack(encoded.chunk(len(views)), dim=1)
+
+    return [view.contiguous() for view in in_chunks(at_levels, (eps, *views), nets.micro_batch).unbind(1)]
 
 
 def _moco_loss(nets: _Nets, views: list[Tensor], settings: Pretrain, seed: int, step: int) -> dict[str, Tensor]:

@@ -204,8 +204,9 @@ class Pretrain(StageSettings):
     can_distribute: ClassVar[bool] = True  # negatives are gathered from all processes
 
     size: str
-    # Images, each in all views, that go through the encoder at once; the loss sees the batch. 0: all of a process.
-    micro_batch: int = 0
+    # Images, each in all views, that go through the encoder at once; the loss sees the batch. 0: all of a process;
+    # auto: as many as the device has memory for.
+    micro_batch: int | Literal["auto"] = 0
     projector: int  # hidden width of the projector; 0: the size's own
     lr: float
     weight_decay: float  # on all parameters

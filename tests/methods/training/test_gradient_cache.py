@@ -51,6 +51,20 @@ def test_dropout_is_the_same_when_a_chunk_is_computed_again() -> None:
     assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_the_last_chunk_is_not_computed_again() -> None:
+    with seeded_globals("again"):
+        net, x = encoder().eval(), torch.randn(12, 6, dtype=torch.float64)
+    passes: list[int] = []
+
+    def encode(rows: Tensor) -> Tensor:
+        passes.append(len(rows))
+        out: Tensor = net(rows)
+        return out
+
+    gradients(net, similarity(in_chunks(encode, (x,), 5)))
+    assert passes == [5, 5, 2, 5, 5]
+
+
 def test_what_is_kept_of_a_chunk_is_its_input() -> None:
     with seeded_globals("kept"):
         net, x = encoder().eval(), torch.randn(12, 6, dtype=torch.float64)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from few_digits import _few_digits  # noqa: F401 - a fixture of this module
 from torch import nn
+from two_processes import first_gradients, request
 
+from bench.types.errors import UsageError
 from methods.nets.vit import TimeTokenViT, time_token_vit
-from methods.training.memory import contrastive_bytes, counted, encoder_bytes, held, projector_bytes
+from methods.training import memory, rrcm
+from methods.training.memory import contrastive_bytes, counted, encoder_bytes, fitting, held, projector_bytes
 from methods.training.rng import seeded_globals
 
 ROWS = 12
@@ -75,3 +81,48 @@ def test_the_paper_s_batch_fits_eight_cards_in_chunks_alone(size: str, hidden: i
 
     assert total(128) < 0.8 * CARD
     assert total(0) > CARD
+
+
+@pytest.mark.parametrize(
+    ("images", "room", "expected"),
+    [(512, 520, 0), (512, 519, 256), (512, 70, 32), (512, 5, 1), (96, 103, 64), (96, 104, 0), (1, 0, 0), (2, 0, 1)],
+)
+def test_the_largest_power_of_two_that_fits_is_taken_and_none_where_all_do(
+    images: int, room: int, expected: int
+) -> None:
+    """Of a process that takes 8 bytes, and one more for each image at once."""
+    assert fitting(lambda micro: 8 + (micro or images), images, room) == expected
+
+
+def test_automatic_micro_batches_go_by_the_memory_and_change_no_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"batch": "32", "micro_batch": "auto", "steps": "2"}
+
+    def chosen(card: float, **more: str) -> int:
+        monkeypatch.setattr(memory, "CARD", card)
+        values = {**changes, **more}
+        made = rrcm.pretrain(request(tmp_path / "dry", None, values, stage="pretrain", sigma=None, dry_run=True))
+        told.append(made["memory"][0]["total"])
+        return int(made["settings"]["micro_batch"])
+
+    told: list[int] = []  # bytes of the one process
+    assert chosen(1e10) == 0
+    # The estimate that is printed is the one that was chosen by.
+    assert chosen(told[0] / memory.FILLED) == 0
+    assert 1 < chosen((told[0] - 1) / memory.FILLED) < 32
+    assert told[2] < told[1] == told[0]
+    assert chosen(1e3) == 1
+    assert chosen(1e3, objective="moco") == 0  # has no micro-batches
+    monkeypatch.setattr(memory, "CARD", 1e10)
+    whole = first_gradients(tmp_path / "whole", micro_batch="auto")
+    monkeypatch.setattr(memory, "CARD", 1e3)
+    single = first_gradients(tmp_path / "single", micro_batch="auto")
+    for key, gradient in whole.items():
+        assert float((gradient - single[key]).norm()) <= 1e-5 * float(gradient.norm())
+
+
+def test_a_word_in_place_of_a_number_is_the_only_one(tmp_path: Path) -> None:
+    asked = request(tmp_path / "run", None, {"micro_batch": "most"}, stage="pretrain", sigma=None)
+    with pytest.raises(UsageError, match="micro_batch must be a whole number or auto, got 'most'"):
+        rrcm.pretrain(asked)
