@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from bench.api.certificates import Certificates, certificate_of
 from bench.api.classifier import as_classifier, device_of
@@ -172,9 +172,11 @@ def _whole(what: str, value: Any) -> int:
 
     Raises: SpecError.
     """
-    if not isinstance(value, Real) or isinstance(value, bool) or value != value // 1:
-        raise SpecError(f"{what} must be a whole number, got {value!r}; for example 100_000 or 1e5")
-    return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        return index(value)
+    raise SpecError(f"{what} must be a whole number, got {value!r}; for example 100_000 or 1e5")
 
 
 def _spec(*, sigma: float, n: int, n0: int, alpha: float, certifier: str, seed: int, precision: str) -> RunSpec:
