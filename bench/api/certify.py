@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from numbers import Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from bench.api.certificates import Certificates, certificate_of
@@ -172,7 +172,8 @@ def _whole(what: str, value: Any) -> int:
 
     Raises: SpecError.
     """
-    if not isinstance(value, Real) or isinstance(value, bool) or value != value // 1:
+    whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+    if not whole or isinstance(value, bool):
         raise SpecError(f"{what} must be a whole number, got {value!r}; for example 100_000 or 1e5")
     return int(value)
 
