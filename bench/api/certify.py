@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from operator import index
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 from bench.api.certificates import Certificates, certificate_of
 from bench.api.classifier import as_classifier, device_of
@@ -172,11 +172,10 @@ def _whole(what: str, value: Any) -> int:
 
     Raises: SpecError.
     """
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
-        return index(value)
-    raise SpecError(f"{what} must be a whole number, got {value!r}; for example 100_000 or 1e5")
+    whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+    if not whole or isinstance(value, bool):
+        raise SpecError(f"{what} must be a whole number, got {value!r}; for example 100_000 or 1e5")
+    return int(value)
 
 
 def _spec(*, sigma: float, n: int, n0: int, alpha: float, certifier: str, seed: int, precision: str) -> RunSpec:

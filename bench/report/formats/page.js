@@ -268,7 +268,7 @@
     }
     const logs = marks.map((mark) => Math.log10(mark.seconds));
     const wide = Math.max(...logs, -9) - Math.min(...logs, 9);
-    const span = marks.length ? [Math.min(...logs) - 0.06 * wide - 0.1, Math.max(...logs) + (narrow() ? 0.06 : 0.13) * wide + 0.1] : [-1, 1];
+    const span = marks.length ? [Math.min(...logs) - Math.max(0.06 * wide + 0.1, 0.25), Math.max(...logs) + Math.max((narrow() ? 0.06 : 0.13) * wide + 0.1, 0.25)] : [-1, 1];
     const heights = around(marks.map((mark) => mark.height));
     const sides = placed(marks.map((mark, j) => ({ // in pixels, near enough to tell which labels would meet
       x: (logs[j] - span[0]) / (span[1] - span[0]) * (byId("latency-plot").clientWidth - 76), letters: mark.text.replace(/<[^>]*>/g, "").length,

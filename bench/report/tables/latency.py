@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -78,6 +79,10 @@ def timed_tables(
     """
     by_digest = {run.spec.digest(): found for run in runs if (found := seconds_of(run, records))}
     by_title = seconds_of_rows(published, records)
+    if records and not by_digest and not by_title:
+        timed = sorted({"{method} on {dataset}, {precision}".format_map(defaultdict(str, r.spec)) for r in records})
+        said = f"! no latency record fits a row: they are of {'; '.join(timed)}, perhaps with other settings or code"
+        return [replace(table, notes=(*table.notes, said)) for table in tables]
     return [_with_latency(table, by_digest, by_title) for table in tables]
 
 
