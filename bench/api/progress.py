@@ -1,4 +1,4 @@
-"""How far the images are, on stderr: a bar on a terminal or in a notebook, a plain line now and then elsewhere."""
+"""Progress of the images on stderr: a bar on a terminal or in a notebook, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shell offers after Tab: names of what is installed or in a folder, read without importing or opening it."""
+"""Shell completion: names of what is installed or in a folder, read without importing or opening it."""
 
 from __future__ import annotations
 

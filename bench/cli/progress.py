@@ -1,4 +1,4 @@
-"""How far runs are: a bar for each on a terminal, plain lines elsewhere. On stderr."""
+"""Progress of runs on stderr: a bar for each on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study's networks cost to train: images seen and FLOP, of a stage, and of a run with all that came before."""
+"""Training cost of a study's networks: images seen and FLOP, of a stage, and of a run with all that came before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a part of a study leaves: one tar in pieces of at most 16 MB, which grows with every stage; and read again."""
+"""The archive of a study's part: one tar in pieces of at most 16 MB, growing with every stage; and read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a study is, as its files say: reads only."""
+"""Progress of a study, from its files; reads only."""
 
 from __future__ import annotations
 

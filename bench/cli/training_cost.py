@@ -1,4 +1,4 @@
-"""What `rrcm-bench train --dry-run` says of a run's cost: on this device, on GPUs by name, in bytes, for the loader."""
+"""The cost that `rrcm-bench train --dry-run` prints: on this device, on GPUs by name, in bytes, for the loader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes beside runs into an archive: report, environments, weights' names and hashes, how to cite and check."""
+"""Files beside the runs of an archive: report, environments, weights' names and hashes, how to cite and check."""
 
 from __future__ import annotations
 

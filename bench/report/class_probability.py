@@ -1,4 +1,4 @@
-"""How likely the true class is under the smoothing noise, image by image: p_A from stored votes; no layout.
+"""Probability of the true class under the smoothing noise, image by image: p_A from stored votes; no layout.
 
 An average certified radius is carried by its easiest images, for the radius diverges where p_A nears 1, and ends where
 N ends. The distribution of p_A shows each image alike, and does not grow with N.

@@ -1,4 +1,4 @@
-"""How the weights of runs were trained, by their sha256: from the files themselves, or from a list kept beside runs."""
+"""Training records of weights, by sha256: from the files themselves, or from a list kept beside runs."""
 
 from __future__ import annotations
 

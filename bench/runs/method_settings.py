@@ -1,4 +1,4 @@
-"""What a run gives to its methods: from words to the file of each role and the value of each parameter."""
+"""Weights and settings of a run's methods: from words to the file of each role and the value of each parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run is as it was written: its rows are sealed when it is complete, and what was edited is put in words.
+"""Seals of run folders: set when a run is complete, checked when it is read; what was edited is put in words.
 
 Seals are checksums without a key. They tell of accidents and careless edits, not of a forger, who computes them anew:
 against that, the sha256 of run.json stands where he cannot reach, as in a paper, or rows are drawn again.

@@ -1,4 +1,4 @@
-"""How far runs are, as another process sees it: files are read, nothing is locked, built or written."""
+"""Progress of runs as another process sees it: files are read, nothing is locked, built or written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose an exception is: out of the code of a plug-in, which is told with its file and line, or ours.
+"""The origin of an exception: the code of a plug-in, which is named with its file and line, or ours.
 
 A plug-in is what `file.py:NAME` names, with the modules beside it, and a package that an entry point names.
 """

@@ -1,4 +1,4 @@
-"""What a network makes of images before its classes: features, and images sampled from them."""
+"""Protocols of representations: features of images, and images sampled from features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `views.recipe` draws for the pictures of several steps, of one size, all at once: the same numbers.
+"""The draws of `views.recipe` for the pictures of several steps, of one size, all at once: the same numbers.
 
 There each picture has a generator of its own, so that its draw depends on nothing else. Here the first numbers of all
 these generators are computed side by side: torch's on a CPU is a Mersenne Twister (Matsumoto & Nishimura 1998), whose

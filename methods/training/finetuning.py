@@ -1,4 +1,4 @@
-"""What fine-tunings share: layer-wise learning rates, layers that drop more the deeper they are, images in pairs."""
+"""Parts that fine-tunings share: layer-wise learning rates, layers that drop more with depth, images in pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker sends of a piece of a batch: finished views, or decoded pictures for the device; draws no noise."""
+"""Pieces of a batch as workers send them: finished views, or decoded pictures for the device; draws no noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a weights file says of its making: settings, steps, images, code, parents; makes none."""
+"""The record of its making in a file of weights: settings, steps, images, code, parents; makes none."""
 
 from __future__ import annotations
 

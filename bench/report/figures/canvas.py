@@ -1,4 +1,4 @@
-"""What all pictures share: how large their letters are, an empty page, the legend, line styles, file formats.
+"""Parts that all pictures share: how large their letters are, an empty page, the legend, line styles, file formats.
 
 Nothing here touches pyplot.
 """
