@@ -50,6 +50,19 @@ def test_noise_levels_of_one_training_stay_one_method() -> None:
     ]
 
 
+def test_what_most_have_goes_without_saying() -> None:
+    records = {
+        "a": record(),
+        "b": record(steps=60),
+        "c": record(lr=0.01),
+        "d": record(steps=60, lr=0.01),
+        "e": record(),
+    }
+    names = ["gaussian", "gaussian (lr=0.01)", "gaussian (steps=60)"]
+    assert [title for title, _ in titles(records, of("a"), of("b"), of("c"))] == names
+    assert len(titles(records, *map(of, "abcde"))) == 4  # those of one training together
+
+
 def test_a_seed_of_the_training_is_told_from_that_of_the_run() -> None:
     records = {"a": record(), "b": record(seed=1)}
     assert [title for title, _ in titles(records, of("a"), of("b"))] == [
