@@ -45,7 +45,7 @@ def test_noise_levels_of_one_training_stay_one_method() -> None:
     records = {"a": record(), "b": record(lr=0.01), "c": record(steps=60)}
     assert titles(records, of("a", 0.25), of("b", 0.5)) == [("gaussian", [0.25, 0.5])]
     assert titles(records, of("a", 0.25), of("c", 0.25), of("b", 0.5)) == [
-        ("gaussian (steps=400)", [0.25, 0.5]),
+        ("gaussian", [0.25, 0.5]),
         ("gaussian (steps=60)", [0.25]),
     ]
 
