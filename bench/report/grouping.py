@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,10 +158,20 @@ def _by_training(runs: Sequence[Run]) -> dict[tuple[str, ...], list[Run]]:
         for key in dict.fromkeys(key for own in twins for key in own):
             if key not in _FOLLOWS and len({str(own.get(key)) for own in twins}) > 1:
                 differing[key] = None
+    # What more than half have goes without saying, unless a run that nothing is known of would seem to have it too.
+    usual: dict[str, str] = {}
+    if all(run.training is not None for run in runs):
+        for key in differing:
+            value, count = Counter(str((run.training or {}).get(key)) for run in runs).most_common(1)[0]
+            usual |= {key: value} if 2 * count > len(runs) else {}
     found: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         own = run.training or {}
-        words = tuple(setting_words(key, own[key]) for key in differing if own.get(key, "") != "")
+        words = tuple(
+            setting_words(key, own.get(key))
+            for key in differing
+            if own and str(own.get(key)) != usual.get(key) and (own.get(key, "") != "" or key in usual)
+        )
         found.setdefault(words, []).append(run)
     return found
 

@@ -45,9 +45,22 @@ def test_noise_levels_of_one_training_stay_one_method() -> None:
     records = {"a": record(), "b": record(lr=0.01), "c": record(steps=60)}
     assert titles(records, of("a", 0.25), of("b", 0.5)) == [("gaussian", [0.25, 0.5])]
     assert titles(records, of("a", 0.25), of("c", 0.25), of("b", 0.5)) == [
-        ("gaussian (steps=400)", [0.25, 0.5]),
+        ("gaussian", [0.25, 0.5]),
         ("gaussian (steps=60)", [0.25]),
     ]
+
+
+def test_what_most_have_goes_without_saying() -> None:
+    records = {
+        "a": record(),
+        "b": record(steps=60),
+        "c": record(lr=0.01),
+        "d": record(steps=60, lr=0.01),
+        "e": record(),
+    }
+    names = ["gaussian", "gaussian (lr=0.01)", "gaussian (steps=60)"]
+    assert [title for title, _ in titles(records, of("a"), of("b"), of("c"))] == names
+    assert len(titles(records, *map(of, "abcde"))) == 4  # those of one training together
 
 
 def test_a_seed_of_the_training_is_told_from_that_of_the_run() -> None:
