@@ -13,7 +13,7 @@ from published_logs import cohen, put, radius
 from typer.testing import CliRunner
 
 from bench.certification.bounds import lower_bound
-from bench.certification.operating_characteristic import expected_samples
+from bench.certification.operating_characteristic import operating
 from bench.certification.sequential import look_sizes
 from bench.certification.stopping_rule import BETA, reachable_design
 from bench.cli.app import app
@@ -52,7 +52,7 @@ def test_a_logs_demand_is_the_expectation_at_the_probabilities_behind_it(tmp_pat
     votes = [10_000] * 3 + [9_700, 9_000, 7_777, 6_001]
     demand = recovered(read_log(log_of(tmp_path, votes)), "mine", 20_000, RADII)
     design = reachable_design(0.5, RADII, 20_000, 0.001, BETA)
-    expected = np.mean([expected_samples(design, min(count / 10_000, 1 - 3.4e-6)) for count in votes])
+    expected = np.mean([operating(design, min(count / 10_000, 1 - 3.4e-6)).samples for count in votes])
     assert demand.samples == pytest.approx(expected, rel=0.1)  # p is rounded to 0.02 standard deviations
     assert demand.images == len(votes)
     assert demand.going[-1] == 0
