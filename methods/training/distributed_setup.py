@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from methods.training.loop import Task
 from methods.training.settings import StageSettings
 
 BACKEND = "inductor"  # of torch.compile
+GRAPHS = "cudagraphs"  # its backend that translates nothing: the kernels as they are, asked for all at once
 COMPILED_FROM = 2000  # steps of a run that earn back the minute or two of compiling a transformer's block
 AVERAGED = "averaged"  # a module of that name is a stage's own average: another is not made
 # Settings that cannot change a weight but by rounding. With batch norm, the number of images that it sees together can:
@@ -93,11 +94,21 @@ def compiled_loss(task: Task, settings: StageSettings) -> Callable[[int, Any], M
         for module in task.modules.values():
             module.compile(backend=BACKEND)
         return _with_compile_error(task.loss)
+    if settings.compile == "graphs" and task.device.startswith("cuda") and settings.accumulate == 1:
+        # Of one micro-batch a step: a graph's gradients lie where those of the next one will.
+        return _compiled_modules(list(task.modules.values()), task.loss, GRAPHS)
     if settings.compile == "auto" and task.device.startswith("cuda") and task.steps >= COMPILED_FROM:
         # Not with checkpoints: what is computed again is then computed as it was written.
         modules = () if settings.checkpoint else task.modules.values()
-        return _compiled_blocks([block for module in modules for block in _blocks(module)], task.loss)
+        return _compiled_modules([block for module in modules for block in _blocks(module)], task.loss, BACKEND)
     return task.loss
+
+
+def uncompile(modules: Iterable[nn.Module]) -> None:
+    """Networks as they were written: what is compiled is for a step's batches, and would be made anew for others."""
+    for module in modules:
+        for part in module.modules():
+            part._compiled_call_impl = None
 
 
 def compiled(function: Callable[..., Any], settings: StageSettings) -> Callable[..., Any]:
@@ -135,24 +146,25 @@ def _checkpoint_blocks(trained: Mapping[str, nn.Module]) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def _compiled_blocks(
-    blocks: list[nn.Module], loss: Callable[[int, Any], Mapping[str, Tensor]]
+def _compiled_modules(
+    modules: list[nn.Module], loss: Callable[[int, Any], Mapping[str, Tensor]], backend: Any
 ) -> Callable[[int, Any], Mapping[str, Tensor]]:
-    """A loss whose blocks are compiled, or left as they are where no compiler works."""
-    if not blocks:
+    """A loss whose modules are compiled, or left as they are where that cannot be."""
+    if not modules:
         return loss
     from torch._dynamo.exc import TorchDynamoException
 
-    for block in blocks:
-        block.compile(backend=BACKEND)
+    for module in modules:
+        module.compile(backend=backend)
 
     def guarded(step: int, batch: Any) -> Mapping[str, Tensor]:
+        # What graphs of the step before have left may be overwritten.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
             return loss(step, batch)
         except TorchDynamoException as error:
-            print(f"! compile=auto: goes on without, torch.compile said {first_line(error, 150)!r}", file=sys.stderr)
-            for block in blocks:
-                block._compiled_call_impl = None
+            print(f"! goes on without torch.compile, which said {first_line(error, 150)!r}", file=sys.stderr)
+            uncompile(modules)
             return loss(step, batch)
 
     return guarded

@@ -21,7 +21,7 @@ from bench.types.errors import DataError, DeviceError, UsageError
 from methods.training import distributed, provenance
 from methods.training.augment import THREE_VIEWS
 from methods.training.distributed import ALONE, World
-from methods.training.distributed_setup import EXECUTION, set_up
+from methods.training.distributed_setup import EXECUTION, set_up, uncompile
 from methods.training.dry_run import cost
 from methods.training.export import export
 from methods.training.loader import BatchLoader, load
@@ -219,6 +219,7 @@ def run_stage(
 
         seconds = run(replace(task, keep_every=settings.keep_every, keep=keep), request.out, resume=request.resume)
         finish()
+        uncompile(task.modules.values())
         # The first process writes and measures, and sends its record to the others.
         record = _export_and_measure(context, task, tensors, logits, meta) if world.leads else None
         return {**report, "seconds": seconds, **distributed.broadcast_record(record, world)}

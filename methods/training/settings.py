@@ -39,8 +39,9 @@ class StageSettings:
     augment_on: Literal["auto", "cpu", "device"] = "auto"  # who makes colour views; auto: a CUDA device, or workers
     # How steps are executed; no recipe needs to name them.
     accumulate: int = 1  # micro-batches of a step, one after the other; batch norm sees one at a time
-    # torch.compile; auto: the blocks of a transformer, on CUDA, where a run is long enough; true, false: always, never
-    compile: Literal["auto", "never", "true", "false"] = "auto"
+    # torch.compile; auto: the blocks of a transformer, on CUDA, where a run is long enough; true, false: always, never;
+    # graphs: on CUDA, each network's kernels asked for at once by CUDA graphs: for small ones, which wait for a CPU
+    compile: Literal["auto", "never", "true", "false", "graphs"] = "auto"
     checkpoint: bool = False  # whether the blocks of a transformer are computed again in the backward pass: less memory
     ema: float = 0.0  # decay of the average of the weights that is exported; 0: the last weights
     sync_bn: bool = True  # whether batch norm sees the images of all processes

@@ -335,10 +335,18 @@ def test_the_study_of_cifar10_keeps_its_limits(tier: str) -> None:
     elif tier.startswith("gpu"):
         assert seconds <= 2700
         assert made.part_seconds is not None
-        assert made.part_seconds <= 480
+        assert made.part_seconds <= 600
         assert {item.name for item in train if item.name.startswith("boosting")} <= {"boosting-s0.25", "boosting-s0.50"}
         if tier == "gpu-small":
             cut = [{item.name.partition("-s0")[0] for item in part if item.trains} for part in parts(made)]
-            assert cut[0] >= {"rrcm-pretrain", "moco-pretrain", "unet", "classifier"}
-            assert cut[1] == {"rrcm", "moco", "denoiser", "gaussian-3", "gaussian-4", "boosting"}
-            assert not any(cut[3:])
+            assert cut[0] >= {
+                "rrcm-pretrain",
+                "moco-pretrain",
+                "unet",
+                "rrcm",
+                "moco",
+                "denoiser",
+                "boosting",
+                "rrcm-long",
+            }
+            assert not any(cut[2:])

@@ -290,7 +290,7 @@ def test_a_loss_of_the_whole_batch_refuses_micro_batches(tmp_path: Path) -> None
         ({"accumulate": "3"}, "batch must be divisible by the 1 processes times accumulate=3, got batch=64"),
         ({"ema": "1"}, "ema is a decay below 1"),
         ({"ema": "-0.5"}, "ema must be at least 0"),
-        ({"compile": "yes"}, "compile must be one of auto, never, true, false, got 'yes'"),
+        ({"compile": "yes"}, "compile must be one of auto, never, true, false, graphs, got 'yes'"),
         ({"checkpoint": "true"}, "this network has none; leave --set checkpoint out"),
         ({"can_accumulate": "true"}, "has no setting 'can_accumulate'"),
     ],
@@ -391,9 +391,10 @@ class Deep(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at that of a block's input
+@pytest.mark.parametrize("asked", ["auto", "graphs"])
 @pytest.mark.parametrize("works", [True, False])
-def test_blocks_are_compiled_where_that_pays_and_where_a_compiler_works(
-    works: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_networks_are_compiled_where_that_pays_and_where_a_compiler_works(
+    works: bool, asked: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked_for: list[object] = []
 
@@ -403,7 +404,7 @@ def test_blocks_are_compiled_where_that_pays_and_where_a_compiler_works(
             raise RuntimeError("no compiler found\nand more")
         return graph.forward
 
-    monkeypatch.setattr(distributed_setup, "BACKEND", backend)
+    monkeypatch.setattr(distributed_setup, "BACKEND" if asked == "auto" else "GRAPHS", backend)
     with seeded_globals("deep"):
         net = Deep()
     task = dataclasses.replace(
@@ -414,13 +415,19 @@ def test_blocks_are_compiled_where_that_pays_and_where_a_compiler_works(
     short = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10), settings_of({}))
     never = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10**6), settings_of({"compile": "never"}))
     assert short is never is task.loss
-    loss = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10**6), settings_of({}))
+    on_cpu = distributed_setup.compiled_loss(
+        dataclasses.replace(task, device="cpu"), settings_of({"compile": "graphs"})
+    )
+    assert on_cpu is task.loss
+    loss = distributed_setup.compiled_loss(dataclasses.replace(task, steps=10**6), settings_of({"compile": asked}))
     for step in range(2):
         assert float(loss(step, x)["loss"].detach()) == pytest.approx(float(expected.detach()))
     assert asked_for
     told_so = capsys.readouterr().err
     assert ("goes on without" in told_so) is not works
     assert told_so.count("\n") == (0 if works else 1)
+    distributed_setup.uncompile([net])
+    assert not [part for part in net.modules() if part._compiled_call_impl is not None]
 
 
 def test_bf16_computes_in_bf16_on_a_cpu_and_keeps_float32_weights(tmp_path: Path) -> None:
