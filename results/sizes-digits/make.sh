@@ -1,5 +1,6 @@
 #!/bin/sh
-# Trains three sizes of rRCM on digits, certifies and draws them; from the folder of the project.
+# Trains three sizes of rRCM on digits, certifies and draws them; from the folder of the project. 15 to 30
+# minutes of a core.
 # usage: results/sizes-digits/make.sh [FOLDER OF THE WEIGHTS]
 set -eu
 trained=${1:-results/train/sizes-digits}
