@@ -150,8 +150,8 @@ RRCM = Method(
             name="size",
             default="B",
             by_dataset={"digits": "tiny"},
-            choices=("S", "B", "B-Deep", "XS", "tiny"),
-            help="width and depth of the ViT; XS (32x32) and tiny (8x8) are this project's own",
+            choices=("S", "B", "B-Deep", "XS", "tiny", "nano"),
+            help="width and depth of the ViT; XS (32x32 and 8x8), tiny and nano (8x8) are this project's own",
         ),
         Param(
             name="final_norm",

@@ -127,6 +127,7 @@ def report(given: ReportOptions) -> None:
         if on
     ]
     out, figures = given.out, given.figures
+    of_training, others = by_number(figures.split(",") if figures else ())
     if out is None and len(chosen) > 1:
         raise UsageError("several formats on one stdout; give one of them, or --out FOLDER")
     if out is None and given.html:
@@ -146,7 +147,6 @@ def report(given: ReportOptions) -> None:
     # Without --runs an absent default folder is no mistake: --table 1 alone shows the published rows.
     paths = given.runs or [each for each in (PROBES if given.table == "6" else RUNS,) if each.is_dir()]
     found = find_runs(paths, left_out)
-    of_training, others = by_number(figures.split(",") if figures else ())
     try:
         records = read_records(paths, given.trained or ())
     except ReportError as problem:
@@ -155,6 +155,10 @@ def report(given: ReportOptions) -> None:
         remark(f"! titles do not say how weights were trained: {problem}")
         records = {}
     found = with_training(found, records)
+    bound = "pa" if given.bound == "both" else given.bound
+    pictures = training_drawings(
+        of_training, groups([run for run in found if run.rows], bound, given.alpha), records, style
+    )
     figures = None if figures is None else ",".join(others)
     made = build(
         found,
@@ -170,12 +174,7 @@ def report(given: ReportOptions) -> None:
         roots=None if given.data_root is None else {run.spec.dataset: given.data_root for run in found},
         style=style,
     )
-    if of_training:
-        bound = "pa" if given.bound == "both" else given.bound
-        pictures = training_drawings(
-            of_training, groups([run for run in found if run.rows], bound, given.alpha), records, style
-        )
-        made = replace(made, pictures=(*made.pictures, *pictures))
+    made = replace(made, pictures=(*made.pictures, *pictures))
     if out is not None:
         forms = [*(chosen or ["md", "csv", "json", "tex"]), "png", "pdf", "svg"]
         for path in write(made, out, forms, notes):

@@ -26,6 +26,7 @@ SIZES: Mapping[str, Size] = {
     "B": Size(embed_dim=768, depth=12, num_heads=12, hidden_dim=2048, output_dim=256, patch_sizes=_FIELD),
     "B-Deep": Size(embed_dim=768, depth=24, num_heads=24, hidden_dim=2048, output_dim=256, patch_sizes=_FIELD),
     # Ours, no rows of the paper: for CIFAR-10 at the cost of a small ResNet, and for 8x8 digits on a CPU.
-    "XS": Size(embed_dim=128, depth=4, num_heads=4, hidden_dim=256, output_dim=128, patch_sizes={32: 4}),
+    "XS": Size(embed_dim=128, depth=4, num_heads=4, hidden_dim=256, output_dim=128, patch_sizes={32: 4, 8: 4}),
     "tiny": Size(embed_dim=64, depth=2, num_heads=4, hidden_dim=128, output_dim=64, patch_sizes={8: 4}),
+    "nano": Size(embed_dim=32, depth=1, num_heads=2, hidden_dim=64, output_dim=32, patch_sizes={8: 4}),
 }

@@ -143,7 +143,7 @@ def ablation_figure(panels: Sequence[Panel], title: str, style: Style = SCREEN) 
 
 
 def scaling_figure(series: Sequence[Series], what: str, title: str, style: Style = SCREEN) -> Figure:
-    """Two panels: certified accuracy over the radius, one line a size; and over the size, one line a radius.
+    """Two panels: certified accuracy over the radius, and over the size.
 
     `what`: the size, with its unit, such as "parameters (millions)". Hollow markers are quoted.
     Source: the form of Lei et al., ICLR 2025, Figures 3 and 4.
@@ -158,7 +158,6 @@ def scaling_figure(series: Sequence[Series], what: str, title: str, style: Style
     left, right = figure.subplots(1, 2, sharey=True)
     ordered = sorted(series, key=lambda one: one.size or 0.0)
     _over_radius(left, ordered, style)
-    left.set_title("one line a size", fontsize=style.text)
     radii = units.grid(ordered[0].radii)
     for k, radius in enumerate(radii):
         points = [(one.size, one.values[k]) for one in ordered if one.values[k] is not None]
@@ -175,13 +174,13 @@ def scaling_figure(series: Sequence[Series], what: str, title: str, style: Style
     right.set_xscale("log")
     right.set_xticks(sorted(size for size in sizes if size is not None), minor=False)
     right.minorticks_off()
-    right.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    right.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}" if value < 1000 else units.count(round(value)))
     right.set_xlabel(what, fontsize=style.text)
-    right.set_title("one line a radius", fontsize=style.text)
     dress(right, style)
     figure.supylabel(ACCURACY, fontsize=style.text)
     if style.titled:
-        figure.suptitle(title, fontsize=style.text, parse_math=False)
+        bars = f"; bars: {units.percent(CONFIDENCE, 0)} Wilson" if any(one.images for one in series) else ""
+        figure.suptitle(title + bars, fontsize=style.text, parse_math=False)
     for axis, columns in ((left, 1), (right, 2 if style.width is not None else 3)):
         _inside(axis, columns, style)
     return figure
@@ -209,6 +208,7 @@ def _over_radius(axis: Axes, series: Sequence[Series], style: Style) -> None:
                 capsize=2,
             )  # fmt: skip
     axis.set_ylim(-2, 103)
+    axis.locator_params(axis="x", steps=[1, 2.5, 5, 10])  # ticks at quarters, as radii are
     dress(axis, style)
     axis.set_xlabel(RADIUS, fontsize=style.text)
 

@@ -66,8 +66,9 @@ def by_number(names: Sequence[str]) -> tuple[list[str], list[str]]:
         if name in FIGURES:
             own.append(name)
         elif name.isdecimal() and name not in _ELSEWHERE:
+            known = sorted((*_ELSEWHERE, *FIGURES), key=lambda each: _order(int(each) if each.isdecimal() else each))
             raise ReportError(
-                f"figure {name} of the paper is not made from runs; expected {', '.join((*_ELSEWHERE, *FIGURES))}; "
+                f"figure {name} of the paper is not made from runs; expected {', '.join(known)}; "
                 "7 and 8 are pictures of `rrcm-bench generate`"
             )
         else:
@@ -87,10 +88,11 @@ def training_drawings(
         stem = f"figure-{name}" if name.isdecimal() else name
         found = [each for group in groups for each in _figures(stem, FIGURES[name], group, records, style)]
         if not found:
-            keys = " or ".join(dict.fromkeys(keys[0] for keys in FIGURES[name].panels))
+            keys = tuple(dict.fromkeys(key for keys in FIGURES[name].panels for key in _shown(keys)))
             raise ReportError(
                 f"no figure {name!r} from these runs: expected two or more whose weights were trained alike but for "
-                f"{keys}, and records of that; give the folder of the weights by --trained"
+                f"{' or '.join(keys)}; train them with `--set {keys[0]}=...`, run each, and give the folder of their "
+                "weights by --trained"
             )
         made += [
             Drawing(each.name if k == 0 else f"{each.name}-{k + 1}", each.title, each.draw)

@@ -104,6 +104,16 @@ def test_report_writes_its_figures(cli, tmp_path: Path) -> None:
     assert {p.suffix for p in (tmp_path / "made").iterdir()} == {".md", ".csv", ".json", ".tex", ".png", ".pdf", ".svg"}
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(("3", "--out", "made"), "--set size"), (("11", "--out", "made"), "t_max"), (("8",), "generate")],
+)
+def test_a_figure_that_is_not_to_be_had_is_refused_in_one_line(cli, words: tuple[str, ...], expected: str) -> None:
+    found = cli("report", "--figure", *words)
+    assert (found.code, len(found.err.splitlines())) == (1, 1)
+    assert expected in found.err
+
+
 def test_a_dry_run_prints_the_cost_and_writes_nothing(cli, tmp_path: Path) -> None:
     found = cli(*SMALL, "--dry-run", "--json")
     (plan,) = found.json["plan"]

@@ -105,6 +105,33 @@ def test_a_damaged_list_is_refused(tmp_path: Path, text: str) -> None:
         read_records([tmp_path])
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("3", "size"),
+        ("4", "batch"),
+        ("budget", "steps"),
+        ("9", "objective"),
+        ("10", "consistency_ema"),
+        ("11", "t_max"),
+    ],
+)
+def test_a_figure_without_its_runs_says_how_to_make_them(name: str, setting: str) -> None:
+    with pytest.raises(ReportError, match=rf"alike but for {setting}.*--set {setting}=\.\.\..*--trained") as caught:
+        training_drawings([name], (), {})
+    assert "\n" not in str(caught.value)
+
+
+def test_sizes_stand_over_their_numbers_and_the_bars_are_named() -> None:
+    runs, records = made({"size": "nano"}, {"size": "tiny"})
+    records["t1"]["numbers"] = 123_456
+    [drawing] = training_drawings(["3"], groups(runs, "pa"), records)
+    figure = drawing.draw()
+    figure.canvas.draw()
+    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == ["0.001", "0.123"]
+    assert "95 % Wilson" in figure.get_suptitle()
+
+
 def test_figures_go_by_their_numbers() -> None:
     assert by_number(["1", "accuracy", "9", "6", "budget"]) == (["9", "budget"], ["latency", "accuracy", "schedule"])
     with pytest.raises(ReportError, match="rrcm-bench generate"):
