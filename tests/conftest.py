@@ -5,6 +5,8 @@ Where the reference material is absent (a user's machine has none), the tests of
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import random
@@ -138,6 +140,19 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
     if moved and report.passed:
         report.outcome, report.longrepr = "failed", _complaint("importing this", moved)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    # No garbage is collected while modules are imported, and what they define, with torch and its company a million
+    # objects, is left out of every later collection: each took 0.2 s longer for it.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.unfreeze)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -264,7 +264,7 @@ TABLE: dict[str, str] = {
 /.machine truth: .tf32 .cudnn_benchmark .deterministic
 /.peaks[] text: .precision
 /.peaks[] number: .flops_s .side .threads
-/ none: .remarks[]
+/ text: .remarks[]
 /.networks[] text: .name .method .dataset .device .precision .compiled .doubts[]
 /.networks[].params number|text|truth: .*
 /.networks[].weights text: .*

@@ -22,6 +22,7 @@ from places import PROJECT, SUPPORT
 from bench.cli import main
 from bench.cli.app import app
 from bench.runs.store import find_runs
+from bench.timing import device_peaks
 from methods.training.rng import seeded_globals
 
 TOY = f"{SUPPORT / 'toy_method.py'}:TOY"
@@ -136,7 +137,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "study.toml").write_text('[[train]]\nname = "a"\nmethod = "gaussian"\ndataset = "digits"\nseconds = 9\n')
     (folder / "net.safetensors").write_bytes(shipped.read_bytes())
     generator_file(folder / "generator.safetensors", encoder_file(folder / "encoder.safetensors"))
-    with contextlib.chdir(folder), seeded_globals(1):  # a random network may be built on the way
+    with contextlib.chdir(folder), seeded_globals(1), pytest.MonkeyPatch.context() as patch:  # networks are random
+        patch.setattr(device_peaks, "SIDES", {"cpu": (32, 64)})
+        patch.setattr(device_peaks, "ROUNDS_S", 0.01)
         for name, words in COMMANDS.items():
             places = {}
             if name == "runs list":

@@ -103,8 +103,8 @@ def test_a_killed_run_takes_its_worker_processes_along_and_ends_with_the_rows_of
     assert not group_lives(process.pid)
     assert 0 < len(find_runs([tmp_path])[0].rows) < 6  # it was killed in the middle
     (slow,) = plan(replace(REQUEST, params=("pause=0.1",)))
-    whole = compute(slow, tmp_path / "whole", batch=None)
-    assert timeless(compute(slow, tmp_path, batch=None)) == timeless(whole)
+    whole = compute(slow, tmp_path / "whole", batch=200)
+    assert timeless(compute(slow, tmp_path, batch=200)) == timeless(whole)
     assert len(find_runs([tmp_path])) == 1  # it went on in the folder of the killed one
 
 

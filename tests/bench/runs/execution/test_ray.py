@@ -64,6 +64,15 @@ def add_node(cluster):
     return cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
 
 
+def with_nodes(cluster, count: int) -> list:
+    """As many nodes as are asked for, first those that the last test has left: to start one takes seconds."""
+    for node in list(cluster.worker_nodes)[count:]:
+        cluster.remove_node(node)
+    while len(cluster.worker_nodes) < count:
+        add_node(cluster)
+    return list(cluster.worker_nodes)
+
+
 def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
     cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,14 +85,14 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
         lost.extend(result.number for result in results)
         return results
 
-    nodes, rows = [add_node(cluster)], []  # the second worker has no place yet
+    nodes, rows = with_nodes(cluster, 1), []  # the second worker has no place yet
     send = ray.RayPool.send
 
     def struck(pool, task):
         send(pool, task)
         if task.number == 4:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
-            nodes.extend([add_node(cluster), add_node(cluster)])
+            with_nodes(cluster, 2)
 
     monkeypatch.setattr(ray.RayPool, "_replace_dead", counted)
     monkeypatch.setattr(ray.RayPool, "send", struck)
@@ -95,8 +104,6 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
 
     with pytest.raises(KeyboardInterrupt):
         compute(job, tmp_path / "ray", on_ray_workers(2), stop)
-    for node in nodes:
-        cluster.remove_node(node)
     assert lost  # it had work in hand
     (stopped,) = find_runs([tmp_path / "ray"])
     assert len(stopped.rows) == 8
@@ -111,12 +118,11 @@ def test_neither_a_killed_node_nor_one_that_joins_nor_ctrl_c_moves_a_row(
 def test_what_a_worker_refuses_is_told_in_its_own_line(
     cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    node = add_node(cluster)
+    with_nodes(cluster, 1)
     job = plan(REQUEST)[0]
     other = replace(job, spec=replace(job.spec, noise="another version's"))
     with pytest.raises(SpecError, match="install the same version of rrcm-bench on every machine") as caught:
         compute(other, tmp_path, on_ray_workers(1))
-    cluster.remove_node(node)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("*/run.json"))
 
@@ -127,6 +133,7 @@ def test_what_a_worker_refuses_is_told_in_its_own_line(
 def test_a_cluster_without_a_place_is_told(
     cluster, device: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with_nodes(cluster, 0)
     monkeypatch.setattr(ray, "PLACE_SECONDS", 1.0)
     with pytest.raises(DeviceError, match=words) as caught:
         compute(plan(REQUEST)[0], tmp_path, Execution((device,), 50, "ray", 1))

@@ -20,7 +20,7 @@ from bench.runs.clock import CudaClock, WallClock
 from bench.runs.execution.cuda_graphs import RECORD_AFTER, Recording, Replayed, Untouched, replayed
 from bench.runs.registry import method
 from bench.timing.flops import count
-from bench.timing.latency import store
+from bench.timing.latency import batch_search, store
 from bench.timing.latency.batch_search import ProbePlan, measure
 from bench.timing.latency.request import Item, LatencyRequest, check, items, prepare
 from bench.timing.latency.session import _refuse_company, run
@@ -33,6 +33,11 @@ from bench.types.errors import BenchError, DataError, DeviceError, SpecError, Us
 from methods.training.rng import seeded_globals
 
 SMALL = LatencyRequest(dataset="digits", n=120, n0=10, budget_s=3.0, repeats=2, batch="32", random_weights=True)
+
+
+@pytest.fixture(autouse=True)
+def _soon_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_search, "WARM_SHARE", 0.05)  # of the budget: no test here is of a steady clock
 
 
 def built(name: str, device: str = "cpu") -> tuple[RunSpec, BaseClassifier]:
