@@ -59,6 +59,30 @@ class WallClock:
         return later - earlier
 
 
+class ThreadClock:
+    """A CPU's, for work of one thread: its own seconds, in which no other program has a part."""
+
+    name = "thread_time"
+
+    def now(self) -> float:
+        """Seconds of this thread since some moment."""
+        return time.thread_time()
+
+    def time(self, work: Callable[[], object]) -> Reading:
+        """The thread's seconds, and those by the wall."""
+        started, own = time.perf_counter(), time.thread_time()
+        work()
+        return Reading(time.thread_time() - own, time.perf_counter() - started)
+
+    def mark(self) -> float:
+        """Now."""
+        return time.thread_time()
+
+    def between(self, earlier: float, later: float) -> float:
+        """Their difference."""
+        return later - earlier
+
+
 class CudaClock:
     """A CUDA device's: events in its stream around the whole work, beside the wall clock."""
 

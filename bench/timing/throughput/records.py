@@ -179,7 +179,7 @@ def remarks(peaks: tuple[Peak, ...]) -> tuple[str, ...]:
     fp32, bf16 = rates.get("fp32", 0.0), rates.get("bf16", 0.0)
     if not fp32 or not bf16 or bf16 >= fp32:
         return ()
-    said = f"bf16 products are {fp32 / bf16:.1f} times slower than fp32 here: no instructions for them"
+    said = f"bf16 products are {fp32 / bf16:.1f} times slower than fp32 here"
     return (f"{said}; --precision bf16 is for its votes on this machine, not for speed",)
 
 

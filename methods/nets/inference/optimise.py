@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from methods.nets.inference.attention import choose_attention
+from methods.nets.inference.onednn import fuse_blocks
 from methods.nets.inference.probe import fastest
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast computes in
@@ -34,6 +35,7 @@ def optimise_for_inference(network: nn.Module, device: str, precision: str) -> N
     if _convolutional(network) and channels_last(device, precision):
         network.to(memory_format=torch.channels_last)
     if device == "cpu":
+        fuse_blocks(network, HALVES.get(precision, torch.float32))
         choose_linear_kernel(network)
     else:
         choose_attention(network, device, HALVES.get(precision, torch.float32))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.runs.batch_size import CUDA_HALVINGS, CUDA_SEARCH_SECONDS, fastest_below, largest_batch
+from bench.runs.batch_size import CUDA_HALVINGS, CUDA_SEARCH_SECONDS, fastest_below, fastest_on_cpu, largest_batch
+from bench.runs.clock import ThreadClock
 from bench.smoothing.noise import SELECT, NoiseKey
 from bench.types.errors import DeviceError
 
@@ -47,6 +48,26 @@ def test_the_smallest_batch_is_taken_that_is_as_fast_as_any(
     fast_enough = max(batch for batch in device.seen if batch == 1 or seconds(batch) <= CUDA_SEARCH_SECONDS)
     assert min(device.seen) >= fast_enough >> CUDA_HALVINGS
     assert all(device.seen.count(batch) <= 2 for batch in device.seen if seconds(batch) > 1.0)
+
+
+@pytest.mark.parametrize("interrupted", [16, 32, 64, 512])
+def test_what_else_runs_does_not_choose_the_batch_of_one_thread(
+    interrupted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device(lambda batch: 1e-4 + 1e-5 * batch)
+    lost = 0.0
+
+    def draws(*, n: int, batch: int) -> None:
+        nonlocal lost
+        device.draws(n=n, batch=batch)
+        lost += 0.1 if batch >= interrupted else 0.0
+
+    monkeypatch.setattr("time.thread_time", lambda: device.now)
+    monkeypatch.setattr("time.perf_counter", lambda: device.now + lost)
+    device.seen = [1 << k for k in range(13)]  # no algorithm is chosen on a CPU
+    rate, batch = fastest_on_cpu(draws, ThreadClock())
+    assert batch == 512  # of the next two none is faster by 5 %
+    assert rate == pytest.approx(batch / device.seconds(batch))
 
 
 def test_a_batch_that_fits_once_and_then_not_is_not_taken() -> None:

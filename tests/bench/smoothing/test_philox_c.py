@@ -88,6 +88,19 @@ def test_noisy_copies_are_the_same_bits_whatever_the_layout_of_the_image(
     assert torch.equal(noisy(x, 0.37, KEY, 40, 50), expected)
 
 
+def test_compiled_for_any_processor_it_makes_the_same_bits(
+    by_c: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RRCM_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(philox_c, "FLAGS", philox_c.PLAIN_FLAGS)
+    philox_c.library.cache_clear()
+    for copies, values, first in ((1, 16, 2**55), (3, 48, 5), (40, 3072, 10**9)):
+        out = torch.empty(copies, values)
+        philox_c.fill(out, KEY, 2**63, first, None, 1.0)
+        assert torch.equal(out, plainly(monkeypatch, copies, (values,), 2**63, first))
+    assert list(tmp_path.rglob("*.so"))
+
+
 def test_what_the_counters_of_a_word_cannot_hold_is_left_to_numpy() -> None:
     assert philox_c.fits(3072, 2**64 - 1, 0, 10**9)
     assert not philox_c.fits(3072, 2**64, 0, 1)
