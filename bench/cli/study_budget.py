@@ -62,8 +62,11 @@ def count_flops(made: Study, stages: Sequence[Item]) -> None:
             remark(f"! not counted  {item.name}: {said[-1].removeprefix('rrcm-bench: ')}")
             continue
         found = json.loads(ended.stdout)
-        kept = {key: found[key] for key in ("method", "stage", "preset", "parameters", "flops_per_image")}
-        kept |= {"steps": found["steps"] * _members(found["settings"]), "settings": found["settings"]}
+        if "steps" in found:
+            kept = {key: found[key] for key in ("method", "stage", "preset", "parameters", "flops_per_image")}
+            kept |= {"steps": found["steps"] * _members(found["settings"]), "settings": found["settings"]}
+        else:  # it puts together what others have trained
+            kept = {key: found[key] for key in ("method", "stage", "settings")} | {"steps": 0}
         from bench.types.atomic_file import atomic_write
 
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +86,8 @@ def _own(made: Study, item: Item) -> Budget | None:
     """From the weights themselves where they are there, else from the count."""
     weights, path = made.weights(item.name), _count_path(made, item)
     counted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if counted is not None and not counted["steps"]:
+        return Budget()
     said = training_of(weights) if weights.is_file() else None
     known = said or (None if weights.is_file() else counted)
     if known is None:
@@ -90,7 +95,14 @@ def _own(made: Study, item: Item) -> Budget | None:
     settings: Mapping[str, Any] = known["settings"]
     images = known["steps"] * settings["batch"]
     flops = None if counted is None else counted["flops_per_image"] * images
-    return Budget(images=images, copies=images * settings.get("copies", 1), flops=flops)
+    return Budget(images=images, copies=images * _copies(item.words, settings), flops=flops)
+
+
+def _copies(words: Sequence[str], settings: Mapping[str, Any]) -> int:
+    """Images in the loss for one that is seen. rRCM's recipe fixes how many: two copies, or three views, MoCo's two."""
+    if words[:1] == ("rrcm",):
+        return 3 if settings.get("objective") == "rrcm" else 2
+    return int(settings.get("copies", 1))
 
 
 def _members(settings: Mapping[str, Any]) -> int:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import methods
 from bench.cli.app import app
-from bench.cli.training_cost import SHARE, with_gpus
+from bench.cli.training_cost import SHARE_OF_CONVOLUTIONS, SHARE_OF_TRANSFORMERS, with_gpus
 from bench.types.errors import WeightsError
 from bench.weights.resolve import read_checkpoint, said_by
 from methods.nets.architectures import build_network
@@ -137,7 +137,9 @@ def test_the_arithmetic_of_a_dry_run_is_three_forward_passes(tmp_path: Path) -> 
     assert report["flops"] == report["flops_per_image"] * 64 * report["steps"]
     assert report["synthetic"] is False
     gpus = {each["key"]: each for each in with_gpus(report, "cpu")["gpus"]}
-    assert gpus["h100"]["gpu_hours"] == pytest.approx(report["flops"] / (SHARE * 989.4e12) / 3600)
+    assert gpus["h100"]["gpu_hours"] == pytest.approx(report["flops"] / (SHARE_OF_CONVOLUTIONS * 989.4e12) / 3600)
+    vit = with_gpus({**report, "method": "vit_gaussian", "settings": {"arch": "vit_base_patch16_224"}}, "cpu")["gpus"]
+    assert {each["share"] for each in vit} == {SHARE_OF_TRANSFORMERS}
     assert not (tmp_path / "run").exists()
 
 
