@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bench.data import fast_jpeg
 from bench.data.centre_crops import CentreCrop
 from bench.data.subset import pixel_fingerprint
 from bench.types import Image
@@ -135,7 +136,9 @@ class PictureDataset:
     def decoded(self, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """The whole picture of the file, (H, W, 3): what views for training are cut from."""
         stored = self._at(index)
-        values = np.asarray(decode(stored), dtype=np.uint8)
+        values = fast_jpeg.rgb(stored.read())
+        if values is None:
+            values = np.asarray(decode(stored), dtype=np.uint8)
         if self.crop is None:
             self._check_side(stored, values.shape[0], values.shape[1])
         return values
