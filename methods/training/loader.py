@@ -6,11 +6,11 @@ finished views.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -21,14 +21,16 @@ from bench.types import Dataset
 from bench.types.errors import TrainingError
 from methods.training.augment import Name, batch_views
 from methods.training.device_views import make_views
-from methods.training.pieces import Items, Packer, collate_views, shared_buffers
+from methods.training.pieces import Items, Packer, Piece, shared_buffers
 from methods.training.resident import resident_batches, unit
 from methods.training.rng import generator
 from methods.training.sharding import Share
 from methods.training.views import Recipe, recipe
 
 IN_MEMORY = 2**28  # values; CIFAR-10 fits (0.6 GiB), ImageNet does not
-PIECE = 128  # pictures that a worker sends together: 72 MB of 500x375. Twice as many would cost a step less, and memory
+# Pictures that a worker sends together: 144 MB of 500x375. A piece costs the main process 0.5 to 0.8 ms, whatever is in
+# it; twice as many would cost a step less, and memory.
+PIECE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class BatchLoader:
         pieces_of = [-(-(self.batch // share.of) // PIECE) for share in self.shares]
         while True:
             for count in pieces_of:
-                yield self._whole([self._piece(piece, made, packer) for piece in islice(pieces, count)])
+                yield self._whole([self._piece(piece, made, packer) for piece in itertools.islice(pieces, count)])
 
     @property
     def processes(self) -> int:
@@ -149,12 +151,12 @@ class BatchLoader:
 
     def pieces(self, step: int, packer: Packer) -> Any:
         """A torch DataLoader of what workers send, from a step on, endlessly: `PIECE` pictures of a share at most."""
-        items = Items(self.dataset, self.augment, self.seed, packed=self.makes_views_on_device)
+        items = Items(self.dataset, self.augment, self.seed, packer if self.makes_views_on_device else None)
         return torch.utils.data.DataLoader(
             cast("Any", items),  # a data set by its methods, not by descent
-            batch_sampler=_Slots(self, step),
+            batch_sampler=cast("Any", _Pieces(self, step)),
             num_workers=self.processes,
-            collate_fn=packer.pack if self.makes_views_on_device else collate_views,
+            collate_fn=_as_it_is,
             pin_memory=self.device.startswith("cuda"),
             generator=generator("cpu", "loader", self.seed),  # else it draws from the global one
         )
@@ -192,20 +194,21 @@ def load(dataset: Dataset, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
     return images, torch.tensor([item.label for item in items], dtype=torch.int64)
 
 
+def _as_it_is(sent: Any) -> Any:
+    return sent
+
+
 @dataclass(frozen=True, slots=True)
-class _Slots:
-    """Endless lists of (step, slot, index, piece), for a loader; each is a piece of a share, counted from 0."""
+class _Pieces:
+    """Pieces of the shares of every step from the first on, endlessly."""
 
     loader: BatchLoader
     first: int
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int, int]]]:
-        step, piece = self.first, 0
-        while True:
-            indices = self.loader.indices(step).tolist()
+    def __iter__(self) -> Iterator[Piece]:
+        numbers = itertools.count()
+        for step in itertools.count(self.first):
+            indices = self.loader.indices(step)
             for share in self.loader.shares:
-                slots = share.slots(len(indices)).tolist()
-                for first in range(0, len(slots), PIECE):
-                    yield [(step, slot, indices[slot], piece) for slot in slots[first : first + PIECE]]
-                    piece += 1
-            step += 1
+                for slots in torch.split(share.slots(len(indices)), PIECE):
+                    yield Piece(step, next(numbers), slots.tolist(), indices[slots].tolist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.types import Dataset
 from methods.training.augment import Name
 from methods.training.rng import generator, seeded_globals
-from methods.training.views import pil_view, rand_augment, recipe
+from methods.training.views import Recipe, pil_view, rand_augment, recipe
 
 CAPACITY = 750_000  # bytes a picture of a shared buffer: more than 500x500; larger pieces are sent otherwise
 
@@ -21,32 +21,60 @@ _Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Some pictures of a share, which a worker sends together."""
+
+    step: int
+    number: int  # of the piece, counted from 0
+    slots: list[int]  # places in the step's batch
+    indices: list[int]  # places in the data set
+
+
+@dataclass(frozen=True, slots=True)
 class Items:
-    """Single pictures in their views, keyed by step and slot, so that the number of workers changes nothing."""
+    """Pictures in their views, keyed by step and slot, so that the number of workers changes nothing."""
 
     dataset: Dataset
     augment: Name
     seed: int
-    packed: bool  # the decoded picture and what was drawn for its views, instead of these
+    packer: Packer | None  # sends decoded pictures and what was drawn for their views; None: the views are sent
 
-    def __getitem__(self, key: tuple[int, int, int, int]) -> Any:
+    def __getitems__(self, piece: Piece) -> Any:
+        """What is sent of a piece; torch asks for all pictures of a batch by this name."""
+        labels = np.array([self.dataset.label(index) for index in piece.indices], dtype=np.int64)
+        made = recipe(self.augment, self.dataset.shape[1])
+        if self.packer is None or made is None:
+            return self._views(piece, made), labels
+        return self.packer.pack(self._drawn(piece, made), piece.number), labels
+
+    def _drawn(self, piece: Piece, made: Recipe) -> Iterator[tuple[_Array, list[list[float]]]]:
+        for slot, index in zip(piece.slots, piece.indices, strict=True):
+            stored = decoded(self.dataset, index)
+            height, width = stored.shape[:2]
+            draws = made.draw(height, width, generator("cpu", "view", self.seed, piece.step, slot))
+            yield stored, [draw.as_numbers() for draw in draws]
+
+    def _views(self, piece: Piece, made: Recipe | None) -> tuple[Tensor, ...]:
+        """Each view of all pictures."""
+        items = [
+            self._views_of(piece.step, slot, index, made)
+            for slot, index in zip(piece.slots, piece.indices, strict=True)
+        ]
+        return tuple(torch.stack(list(view)) for view in zip(*items, strict=True))
+
+    def _views_of(self, step: int, slot: int, index: int, made: Recipe | None) -> tuple[Tensor, ...]:
         from PIL import Image
 
-        step, slot, index, piece = key
-        label = self.dataset.label(index)
         if self.dataset.shape[0] != 3:
-            return (torch.from_numpy(self.dataset[index].pixels.copy()),), label
+            return (torch.from_numpy(self.dataset[index].pixels.copy()),)
         stored, side = decoded(self.dataset, index), self.dataset.shape[1]
-        made = recipe(self.augment, side)
         if made is None:
             with seeded_globals("view", self.seed, step, slot):
-                return (_bytes(rand_augment(side)(Image.fromarray(stored))),), label
+                return (_bytes(rand_augment(side)(Image.fromarray(stored))),)
         height, width = stored.shape[:2]
         draws = made.draw(height, width, generator("cpu", "view", self.seed, step, slot))
-        if self.packed:
-            return stored, [draw.as_numbers() for draw in draws], label, piece
         crop, picture = getattr(self.dataset, "crop", None), Image.fromarray(stored)
-        return tuple(_bytes(pil_view(picture, draw, side, crop, bicubic=made.bicubic)) for draw in draws), label
+        return tuple(_bytes(pil_view(picture, draw, side, crop, bicubic=made.bicubic)) for draw in draws)
 
 
 def decoded(dataset: Dataset, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -72,24 +100,31 @@ def shared_buffers(pieces: int, pictures: int) -> tuple[Tensor, ...]:
 class Packer:
     """Decoded pictures one after the other, their sizes, and what was drawn for their views; and their labels.
 
-    They are written to one of the buffers in turn, and what is sent is their place: shared memory that is new for each
-    piece costs a third of the time of decoding it, and freeing it holds up the main process.
+    They are written to one of the buffers in turn, each as soon as it is decoded, and what is sent is their place: to
+    hold all of a piece first costs a sixth of the time of decoding it in memory that is new to the process.
     """
 
     buffers: Sequence[Tensor] = ()
 
-    def pack(self, items: list[Any]) -> tuple[tuple[Tensor | tuple[int, int], _Array, _Array], _Array]:
-        """What is sent of the items of a piece."""
-        pictures, draws, labels, pieces = zip(*items, strict=True)
-        rows = [picture.reshape(-1) for picture in pictures]
-        total = sum(map(len, rows))
-        sizes = np.array([picture.shape[:2] for picture in pictures])
-        drawn, classes = np.array(draws, dtype=np.float64), np.array(labels, dtype=np.int64)
-        turn = pieces[0] % len(self.buffers) if self.buffers else 0
-        if not self.buffers or total > len(self.buffers[turn]):
-            return (torch.from_numpy(np.concatenate(rows)), sizes, drawn), classes
-        np.concatenate(rows, out=self.buffers[turn][:total].numpy())
-        return ((turn, total), sizes, drawn), classes
+    def pack(
+        self, items: Iterable[tuple[_Array, list[list[float]]]], number: int = 0
+    ) -> tuple[Tensor | tuple[int, int], _Array, _Array]:
+        """What is sent of the pictures and draws of the piece of that number."""
+        turn = number % len(self.buffers) if self.buffers else 0
+        buffer = self.buffers[turn].numpy() if self.buffers else np.empty(0, dtype=np.uint8)
+        total, sizes, drawn = 0, [], []
+        beyond: list[_Array] = []  # from the first that did not fit
+        for picture, draws in items:
+            row = picture.reshape(-1)
+            if beyond or total + len(row) > len(buffer):
+                beyond.append(row)
+            else:
+                buffer[total : total + len(row)] = row
+                total += len(row)
+            sizes.append(picture.shape[:2])
+            drawn.append(draws)
+        sent = torch.from_numpy(np.concatenate([buffer[:total], *beyond])) if beyond else (turn, total)
+        return sent, np.array(sizes), np.array(drawn, dtype=np.float64)
 
     def flat(self, sent: Tensor | tuple[int, int], device: str) -> Tensor:
         """The bytes that were sent, on a device; until the next piece is asked for."""
@@ -102,9 +137,3 @@ class Packer:
 
 def _bytes(picture: Any) -> Tensor:
     return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)
-
-
-def collate_views(items: list[Any]) -> tuple[tuple[Tensor, ...], _Array]:
-    """Views as one batch each, and the labels."""
-    views = tuple(torch.stack(list(view)) for view in zip(*(item[0] for item in items), strict=True))
-    return views, np.array([item[1] for item in items], dtype=np.int64)

@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from few_digits import few_digits
 from torch import Tensor
-from two_processes import refusal, run_stage, toy
+from two_processes import LONG, refusal, toy, train_in_float64
 
 from methods.training.distributed import join
 from methods.training.loop import Task, run
 
-LONG = {"epochs": "5", "batch": "32"}  # 50 steps; no batch norm, which would exchange sums two dozen times a step
 SIZE = 4
 
 
@@ -38,7 +37,7 @@ def work(folder: Path, init: Path) -> None:
     """Train in four processes, then lose one."""
     torch.set_num_threads(1)
     world = join("cpu")
-    run_stage("finetune", folder / "finetune", init, **LONG)
+    train_in_float64("pretrain", folder / "pretrain", init, **LONG)
     task = dying(toy(world), last=world.rank == world.size - 1)
     (folder / f"{world.rank}.txt").write_text(refusal(lambda: run(task, folder / "killed", resume=False)))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from bench.data.centre_crops import CentreCrop
 from methods.training.augment import Name
 from methods.training.device_views import make_views, unpack
-from methods.training.pieces import Packer
+from methods.training.pieces import Packer, shared_buffers
 from methods.training.rng import generator
 from methods.training.views import ViewDraw, pil_view, recipe
 
@@ -37,8 +37,8 @@ def both(
     draws: list[tuple[ViewDraw, ...]], crop: CentreCrop | None, pictures: list[np.ndarray], *, bicubic: bool = False
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The device's and Pillow's views, (B, views, 3, side, side) as whole numbers, view by view."""
-    items = [(image, [draw.as_numbers() for draw in own], 0, 0) for image, own in zip(pictures, draws, strict=True)]
-    (flat, sizes, drawn), _ = Packer().pack(items)
+    items = [(image, [draw.as_numbers() for draw in own]) for image, own in zip(pictures, draws, strict=True)]
+    flat, sizes, drawn = Packer().pack(items)
     ours = make_views(flat, torch.from_numpy(sizes), torch.from_numpy(drawn), SIDE, crop, bicubic=bicubic)
     made = []
     for k, view in enumerate(ours):
@@ -118,13 +118,22 @@ def test_contrasted_views_are_pillows_but_for_roundings() -> None:
 
 
 def test_pictures_of_any_size_are_unpacked_as_they_were() -> None:
-    (flat, sizes, _), labels = Packer().pack([(image, [[0.0]], k, 0) for k, image in enumerate(PICTURES)])
+    flat, sizes, _ = Packer().pack([(image, [[0.0]]) for image in PICTURES])
     whole = unpack(flat, torch.from_numpy(sizes))
-    assert labels.tolist() == list(range(len(PICTURES)))
     for image, shown in zip(PICTURES, whole, strict=True):
         height, width = image.shape[:2]
         assert np.array_equal(shown[:, :height, :width].numpy(), image.transpose(2, 0, 1))
         assert float(shown.sum()) == float(image.astype(np.float64).sum())
+
+
+@pytest.mark.parametrize("fitting", range(len(PICTURES) + 1))
+def test_what_a_buffer_does_not_hold_is_sent_with_the_rest(fitting: int) -> None:
+    items = [(image, [[0.0]]) for image in PICTURES]
+    buffers = shared_buffers(2, 1)
+    packer = Packer(tuple(buffer[: sum(image.size for image in PICTURES[:fitting])] for buffer in buffers))
+    sent, _, _ = packer.pack(items, number=3)
+    assert (sent == (1, sum(image.size for image in PICTURES))) is (fitting == len(PICTURES))
+    assert torch.equal(packer.flat(sent, "cpu"), Packer().pack(items)[0])
 
 
 def test_large_pictures_are_resized_apart_and_come_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,8 +146,8 @@ def test_large_pictures_are_resized_apart_and_come_out_the_same(monkeypatch: pyt
 
 def test_views_on_a_device_leave_what_was_sent_as_it_was() -> None:
     draws, _ = drawn("moco", 0)
-    items = [(image, [draw.as_numbers() for draw in own], 0, 0) for image, own in zip(PICTURES, draws, strict=True)]
-    (flat, sizes, rows), _ = Packer().pack(items)
+    items = [(image, [draw.as_numbers() for draw in own]) for image, own in zip(PICTURES, draws, strict=True)]
+    flat, sizes, rows = Packer().pack(items)
     before = flat.clone()
     first = make_views(flat, torch.from_numpy(sizes), torch.from_numpy(rows), SIDE, CROPS[2], bicubic=False)
     assert torch.equal(flat, before)

@@ -13,12 +13,24 @@ from typing import Any
 import pytest
 import torch
 from few_digits import _few_digits  # noqa: F401 - a fixture of this module
-from four_processes import LONG
 from interrupted import whole_and_parts
 from places import SUPPORT
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from two_processes import BATCH, REFUSED, SHORT, STEPS, Toy, alone, asked, first_gradients, request, run_stage, weights
+from two_processes import (
+    BATCH,
+    LONG,
+    REFUSED,
+    SHORT,
+    STEPS,
+    Toy,
+    alone,
+    asked,
+    first_gradients,
+    request,
+    train_in_float64,
+    weights,
+)
 from typer.testing import CliRunner
 
 from bench.cli import train
@@ -67,19 +79,27 @@ def distance(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
 @pytest.mark.parametrize(
     "name", ["pretrain", "pretrain_cached", "finetune", "finetune_accumulated", "gaussian", "smoothmix"]
 )
-def test_two_processes_give_the_losses_and_weights_of_one(name: str, pair: Pair, init: Path, tmp_path: Path) -> None:
+def test_two_processes_train_the_network_of_one(name: str, pair: Pair, init: Path, tmp_path: Path) -> None:
     folder, (first, second) = pair
-    _, ours = run_stage(name, tmp_path, init)
+    _, ours = train_in_float64(name, tmp_path, init)
     report, theirs = first[name]
-    one, two = told(tmp_path), told(folder / name)
-    assert one.keys() == two.keys()
-    for key in one.keys() - {"seconds"}:
-        assert two[key] == pytest.approx(one[key], rel=2e-5, abs=1e-6), key
-    # float32: sums of 256 in another order, through 5 steps; a step moves the weights by 1e-3 and more
-    assert distance(ours, theirs) < 2e-5
+    assert_same_losses(told(tmp_path), told(folder / name))
+    assert distance(ours, theirs) < 1e-10
     assert distance(theirs, second[name][1]) == 0
     assert report["world_size"] == 2
     assert report == second[name][0] | {"seconds": report["seconds"]}
+
+
+def test_two_processes_train_the_ensemble_of_one(pair: Pair, init: Path, tmp_path: Path) -> None:
+    with seeded_globals("members"):  # reading them back draws the weights that theirs replace
+        _, ours = train_in_float64("boosting", tmp_path, init)
+    assert distance(ours, pair[1][0]["boosting"][1]) < 1e-10
+
+
+def assert_same_losses(one: dict[str, float], other: dict[str, float]) -> None:
+    assert one.keys() == other.keys()
+    for key in one.keys() - {"seconds"}:
+        assert other[key] == pytest.approx(one[key], rel=1e-11), key
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +113,16 @@ def four(tmp_path_factory: pytest.TempPathFactory, init: Path) -> Path:
     return folder
 
 
-def test_four_processes_give_the_loss_of_one_at_step_fifty(four: Path, init: Path, tmp_path: Path) -> None:
-    _, ours = run_stage("finetune", tmp_path, init, **LONG)
-    one, all_four = told(tmp_path), told(four / "finetune")
-    assert one["step"] == all_four["step"] == 50
-    assert all_four["loss"] == pytest.approx(one["loss"], rel=1e-5)
-    (file,) = (four / "finetune").glob("*.safetensors")
-    assert distance(ours, load_file(file)) < 1e-4
+def test_two_and_four_processes_have_pretrained_the_network_of_one_at_step_fifty(
+    pair: Pair, four: Path, init: Path, tmp_path: Path
+) -> None:
+    _, ours = train_in_float64("pretrain", tmp_path, init, **LONG)
+    one = told(tmp_path)
+    assert one["step"] == 50
+    for folder in (pair[0] / "long", four / "pretrain"):
+        assert_same_losses(one, told(folder))
+        (file,) = folder.glob("*.safetensors")
+        assert distance(ours, load_file(file)) < 1e-10
 
 
 def test_a_killed_process_ends_the_others_with_one_line(four: Path) -> None:
@@ -259,10 +282,10 @@ def test_noise_of_a_share_is_what_its_images_get_in_the_whole_batch() -> None:
 
 
 def test_an_accumulated_stage_on_a_network_without_batch_norm_is_the_same_run(init: Path, tmp_path: Path) -> None:
-    _, whole = run_stage("finetune", tmp_path / "whole", init)
-    _, parts = run_stage("finetune", tmp_path / "parts", init, accumulate="4")
-    assert distance(whole, parts) < 2e-5
-    assert told(tmp_path / "parts")["loss"] == pytest.approx(told(tmp_path / "whole")["loss"], rel=2e-5)
+    _, whole = train_in_float64("finetune", tmp_path / "whole", init)
+    _, parts = train_in_float64("finetune", tmp_path / "parts", init, accumulate="4")
+    assert distance(whole, parts) < 1e-10
+    assert_same_losses(told(tmp_path / "whole"), told(tmp_path / "parts"))
 
 
 def test_accumulation_is_part_of_a_run_only_where_batch_norm_notices_it(tmp_path: Path) -> None:
@@ -359,9 +382,9 @@ def test_compilation_reaches_the_features_of_pre_training(
         return graph.forward
 
     monkeypatch.setattr(distributed_setup, "BACKEND", backend)
-    _, plain = run_stage("pretrain", tmp_path / "plain", init)
+    _, plain = train_in_float64("pretrain", tmp_path / "plain", init)
     assert not traced
-    _, made = run_stage("pretrain", tmp_path / "made", init, compile="true", ema="0.5")
+    _, made = train_in_float64("pretrain", tmp_path / "made", init, compile="true", ema="0.5")
     assert len(traced) >= 2
     assert plain.keys() == made.keys()
     assert told(tmp_path / "made")["loss"] == pytest.approx(told(tmp_path / "plain")["loss"], rel=1e-3)
