@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.cli.output import listing, remark, stdout
 
-# Of a GPU's bf16 peak (datasheet), as dry runs on an H200 measured them in bf16 (results/h200): rRCM-S's pre-training at
-# 224, ResNet-50's at 224. Convolutions between batch norms wait for memory. Assumed of all GPUs.
+# Of a GPU's bf16 peak (datasheet), as dry runs on an H200 measured them in bf16 (results/h200): rRCM-S's pre-training,
+# ResNet-50's training, both at 224. Convolutions between batch norms wait for memory. Assumed of all GPUs.
 SHARE_OF_TRANSFORMERS, SHARE_OF_CONVOLUTIONS = 0.24, 0.12
 GIB = 2**30
 
