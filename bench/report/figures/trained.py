@@ -45,7 +45,9 @@ FIGURES: Mapping[str, TrainedFigure] = {
         title="budget of the pre-training", panels=(("steps",), ("steps", "of_steps")), over="pre-training steps",
         size="steps",
     ),
-    "9": TrainedFigure(title="objective of the pre-training (form of Figure 9)", panels=(("objective",),)),
+    "9": TrainedFigure(  # MoCo's target has an average of its own
+        title="objective of the pre-training (form of Figure 9)", panels=(("objective", "ema_end"),),
+    ),
     "10": TrainedFigure(
         title="EMA of the consistency target, and tau (form of Figure 10)", panels=(("consistency_ema",), ("tau",)),
     ),
@@ -134,15 +136,17 @@ def _panels(group: Group, keys: Sequence[str], figure: TrainedFigure, records: R
     made = []
     for (method, sigma, _, _), found in sets.items():
         values = {tuple(str(settings.get(key)) for key in keys) for _, settings in found}
-        if len(values) < 2:
+        first = {str(settings.get(keys[0])) for _, settings in found}
+        if len(values) < 2 or (keys[0] == "objective" and len(first) < 2):
             continue
+        told = [key for key in keys if len({str(settings.get(key)) for _, settings in found}) > 1]
         ordered = sorted(found, key=lambda each: [_order(each[1].get(key)) for key in keys])
-        labels = [_label(settings, keys) for _, settings in ordered]
+        labels = [_label(settings, told) for _, settings in ordered]
         series = tuple(
             _series(run, settings, f"{label} [{digest(run)}]" if labels.count(label) > 1 else label, figure, group)
             for (run, settings), label in zip(ordered, labels, strict=True)
         )
-        what = "weights kept on the way" if keys == ("steps",) else ", ".join(_shown(keys))
+        what = "weights kept on the way" if keys == ("steps",) else ", ".join(_shown(told))
         made.append(Panel(f"{method}, sigma {units.noise_level(sigma)}: {what}", series))
     return made
 

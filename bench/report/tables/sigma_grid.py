@@ -16,22 +16,26 @@ from bench.report.tables.accuracy import FROM_BELOW
 from bench.report.tables.published_rows import misfit, quoted
 from bench.report.tables.table import Cell, Column, Line, Table, Unit, slug
 from bench.runs.store import Run
+from bench.types.errors import ReportError
 from bench.weights.catalogue import catalogue
+
+GRID = "grid"  # name of the table of own runs
 
 
 def trained_at(runs: Sequence[Run]) -> Mapping[str, float]:
-    """Run's digest -> sigma that its weights were trained at, as the catalogues know it by their sha256.
+    """Run's digest -> sigma that its weights were trained at, as the catalogues know it by their method and sha256.
 
     Runs whose weights no catalogue knows, or of no sigma, or of several, are left out.
     """
-    known: dict[str, set[float]] = {}
+    known: dict[tuple[str | None, str], set[float]] = {}
     for entry in catalogue():
         for sha256 in (entry.sha256, *entry.also):
             if sha256 is not None and entry.sigma is not None:
-                known.setdefault(sha256, set()).add(entry.sigma)
+                known.setdefault((entry.method, sha256), set()).add(entry.sigma)
     found = {}
     for run in runs:
-        sigmas = {sigma for said in run.spec.weights.values() for sigma in known.get(said.partition("#")[0], ())}
+        files = [said.partition("#")[0] for said in run.spec.weights.values()]
+        sigmas = {sigma for file in files for sigma in known.get((run.spec.method, file), ())}
         if len(sigmas) == 1:
             found[run.spec.digest()] = sigmas.pop()
     return found
@@ -72,6 +76,52 @@ def grid_tables(
         made.append(_grid(group, published, trained, reason, left_out))
     if not beside:
         made.append(_grid(None, published, trained, "", left_out))
+    return tuple(made)
+
+
+def own_grid_tables(
+    runs: Sequence[Run], trained: Mapping[str, float], bound: str = "pa", alpha: float | None = None
+) -> tuple[Table, ...]:
+    """One row a run by the sigma that its weights were trained at: the form of Tables 7 to 9, nothing quoted.
+
+    Raises: ReportError as `groups`, and where no run's weights have a known sigma.
+    """
+    own = [run for run in runs if run.spec.digest() in trained and not run.spec.stops]
+    if not own:
+        raise ReportError(
+            f"table {GRID} needs runs whose weights a catalogue lists with the sigma of their training, found none "
+            f"among {len(runs)}; tell by `rrcm-bench weights add --sigma`"
+        )
+    left_out = f"{len(runs) - len(own)} runs are left out: no catalogue says at which sigma, or their images may stop"
+    made = []
+    for group in groups(own, bound, alpha):
+        lines: list[Line] = []
+        for variant in variants(group):
+            for run in sorted(variant.runs, key=lambda r: (trained[r.spec.digest()], r.spec.sigma)):
+                key = run.spec.digest()
+                score = certified_accuracy(run, group.radii, group.bound, group.alpha)
+                sigmas = (units.noise_level(trained[key]), units.noise_level(run.spec.sigma))
+                told = (Cell(value=text, unit="text", source="measured", origin=key) for text in sigmas)
+                _, method, n, images = _head(run, variant.title, key, score.images)
+                cells = (_accuracy(run, k, score.images) for k in score.certified)
+                lines.append((method, *told, n, images, *cells))
+        made.append(
+            Table(
+                name=f"{GRID}-{slug(group.dataset)}",
+                title=f"{group.dataset}: certified accuracy (%) by sigma in training and in certification",
+                caption=group.caption(),
+                columns=(
+                    *(Column("method", "method"), Column("trained", "trained at"), Column("sigma", "certified at")),
+                    *(Column("n", "N"), Column("images", "images")),
+                    *(
+                        Column(f"r={text}", f"r={text}", radius)
+                        for radius, text in zip(group.radii, units.grid(group.radii), strict=True)
+                    ),
+                ),
+                rows=tuple(lines),
+                notes=(*_of_runs(group), *((left_out,) if len(own) < len(runs) else ()), *group.notes),
+            )
+        )
     return tuple(made)
 
 
@@ -150,12 +200,7 @@ def _laid_out(
         notes += [f"quoted rows: {note}" for note in (*published.footnotes, *published.notes)]
     else:
         notes.append(f"the published rows stand in a table of their own: here are {reason}")
-    for run in group.runs if group else ():
-        notes += history(run)
-        if not run.done:
-            notes.append(f"! {name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")
-        if run.spec.random_weights:
-            notes.append(f"! {name(run)} has random weights: never trained, its accuracies mean nothing")
+    notes += _of_runs(group) if group else ()
     # The line of a quoted row has a latency; these tables have none.
     quotes = [(*line[:4], *line[5:]) for line in quoted(published)] if not reason else []
     return Table(
@@ -172,6 +217,18 @@ def _laid_out(
         rows=(*lines, *quotes),
         notes=(*notes, *dict.fromkeys(left_out)),
     )
+
+
+def _of_runs(group: Group) -> list[str]:
+    """What is to be known of a group's runs."""
+    notes = []
+    for run in group.runs:
+        notes += history(run)
+        if not run.done:
+            notes.append(f"! {name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")
+        if run.spec.random_weights:
+            notes.append(f"! {name(run)} has random weights: never trained, its accuracies mean nothing")
+    return notes
 
 
 def _of_method(run: Run, published: PublishedTable) -> bool:

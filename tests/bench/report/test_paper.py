@@ -221,7 +221,33 @@ def test_a_grid_tells_training_from_certification(monkeypatch: pytest.MonkeyPatc
     assert sum("no catalogue says at which sigma" in note for note in table.notes) == 1
 
 
-@pytest.mark.parametrize("table", ["raw", "table9"])
+def test_a_grid_of_own_runs_takes_any_method_by_the_sigma_of_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = {"role": "network", "dataset": "cifar10"}
+    known = (
+        Entry(name="g", method="gaussian", sigma=0.25, sha256="aa", **network),
+        # The same file behind another method's denoiser, at another noise level.
+        Entry(name="d", method="diffsmooth", role="classifier", dataset="cifar10", sigma=0.5, sha256="aa"),
+        Entry(name="c", method="consistency", sigma=0.5, sha256="bb", **network),
+    )
+    monkeypatch.setattr(grids, "catalogue", lambda: known)
+    runs = [
+        run([ALL], method=method, weights={"network": sha256}, **{**CIFAR, "sigma": sigma})
+        for method, sha256, sigma in (("gaussian", "aa", 0.5), ("gaussian", "aa", 0.25), ("consistency", "bb", 0.25))
+    ]
+    unknown = run([ALL], method="gaussian", weights={"network": "cc"}, **CIFAR)
+    (table,) = build([*runs, unknown], table="grid").tables
+    assert [tuple(cell.value for cell in row[:3]) for row in table.rows] == [
+        ("consistency", "0.50", "0.25"),
+        ("gaussian", "0.25", "0.25"),
+        ("gaussian", "0.25", "0.50"),
+    ]
+    assert {row[5].source for row in table.rows} == {"measured"}
+    assert any(note.startswith("1 runs are left out") for note in table.notes)
+    with pytest.raises(ReportError, match="weights add --sigma"):
+        build([unknown], table="grid")
+
+
+@pytest.mark.parametrize("table", ["raw", "table9", "grid"])
 def test_an_edited_run_says_so_in_the_papers_own_layouts(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known = Entry(name="r", method="rrcm", role="network", dataset="cifar10", sigma=0.5, sha256="aa")
     monkeypatch.setattr(grids, "catalogue", lambda: (known,))
@@ -229,7 +255,8 @@ def test_an_edited_run_says_so_in_the_papers_own_layouts(table: str, monkeypatch
     made = replace(run([ALL] * 2, method="rrcm", weights={"network": "aa"}, **where), edited="a seal does not fit")
     (grid, *_) = build([made], table=table.removeprefix("table")).tables
     assert any("was edited after it was drawn" in note for note in grid.notes)
-    assert any("(edited)" in str(line[1].value) for line in grid.rows if line[0].source == "measured")
+    told = [str(cell.value) for line in grid.rows for cell in line[:2] if cell.source == "measured"]
+    assert any("(edited)" in words for words in told)
 
 
 def test_raw_accuracies_are_of_the_winning_run() -> None:
