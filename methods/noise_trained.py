@@ -245,7 +245,7 @@ SMOOTHMIX = noise_trained(
 # No weights are published; timm's own, pre-trained on ImageNet-21k, expect (x - 0.5) / 0.5.
 VIT_GAUSSIAN = noise_trained(
     "vit_gaussian",
-    "Gaussian augmentation, ViT-B",
+    "Gaussian augmentation, ViT",
     "Cohen, Rosenfeld & Kolter 2019; on a ViT-B/16 by Lei et al. 2025, public review, Rebuttal-Table 2",
     arch="vit_base_patch16_224",
     arch_by_dataset={"cifar10": "cifar_small_vit"},  # ours

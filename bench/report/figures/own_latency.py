@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -15,26 +16,49 @@ from bench.report.method_titles import printed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from bench.runs.store import Run
     from bench.timing.records import LatencyRecord
 
 # Each kind of seconds is drawn with its like alone.
 RECORDED = "median of repeats by `rrcm-bench latency` on {devices}"
-PASSING = "median over the images of a run, beside whatever else the machine did: no latency measurement"
+PASSING = "median over the images of a run on {devices}, beside whatever else the machine did: no latency measurement"
 
 
 def timed_here(group: Group, records: Sequence[LatencyRecord] = ()) -> tuple[tuple[Timed, ...], str, tuple[str, ...]]:
     """Each method of the group at its best sigma per radius; what its seconds are; and the methods without any.
 
-    From the records where any fits; only where none does, what the runs themselves took.
+    From the records where any fits; only where none does, what the runs themselves took. Of one device, that of most
+    methods: seconds of two compare devices.
     """
     known = [variant for variant in variants(group) if in_common(variant.runs)[1]]
-    recorded = {variant.title: one for variant in known if (one := _recorded(group, variant, records))}
-    if recorded:
-        missing = [_title(variant) for variant in known if variant.title not in recorded]
-        devices = ", ".join(sorted({one.device for one in recorded.values()}))
-        return tuple(recorded.values()), RECORDED.format(devices=devices), tuple(missing)
-    passing = (_timed(group, each, median(r.seconds for run in each.runs for r in run.rows), "") for each in known)
-    return tuple(passing), PASSING, ()
+    found = [one for variant in known if (one := _recorded(group, variant, records))]
+    missing = [_title(variant) for variant in known if not _recorded(group, variant, records)] if found else []
+    how = RECORDED if found else PASSING
+    if not found:
+        found = [
+            _timed(group, each, median(r.seconds for run in each.runs for r in run.rows), device_of(each.runs))
+            for each in known
+        ]
+    if not found:
+        return (), how.format(devices=""), tuple(missing)
+    device = commonest(one.device for one in found)
+    elsewhere = [f"{one.title} ({one.device or 'device not recorded'})" for one in found if one.device != device]
+    timed = tuple(one for one in found if one.device == device)
+    return timed, how.format(devices=device or "a device that is not recorded"), (*missing, *elsewhere)
+
+
+def device_of(runs: Sequence[Run]) -> str:
+    """The device of some runs by its name, or all, where they are of several."""
+    named = [run.environment.get("devices", {}) for run in runs]
+    return ", ".join(
+        sorted({str(one) for each in named for one in (each.values() if isinstance(each, Mapping) else (each,))})
+    )
+
+
+def commonest(devices: Iterable[str]) -> str:
+    """The device that most have; of several, the first by name."""
+    count = Counter(devices)
+    return min(count, key=lambda device: (-count[device], device))
 
 
 def own_figure(group: Group, records: Sequence[LatencyRecord] = (), style: Style = SCREEN) -> Figure:

@@ -101,7 +101,7 @@ def own_latency_figure(
             drawn.append(_Mark(one.title, one.method, one.seconds, 100 * height, one.params_millions, True))
     remarks = [how, f"samples per image N: {_counts({one.n for one in timed})}"]
     if missing:
-        remarks.append(f"not drawn, for want of a latency: {', '.join(missing)}")
+        remarks.append(f"not drawn, for want of seconds on that device: {', '.join(missing)}")
     return _scatter(drawn, _words([radii[k] for k in kept], None), title, remarks, style)
 
 

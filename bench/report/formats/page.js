@@ -285,7 +285,7 @@
     });
     fill("latency-table", `Certified accuracy at r = ${text} over seconds per image`,
       marks.map((m) => [m.method, m.sigma, m.source, count_of(m.n), m.seconds.toPrecision(3), m.height.toFixed(1)]), [3, 4, 5]);
-    const want = untimed.length ? ` Without a latency record, not drawn: ${untimed.join(", ")}.` : "";
+    const want = untimed.length ? ` Without seconds on that device, not drawn: ${untimed.join(", ")}.` : "";
     byId("latency-note").textContent = (k < 0 ? `All from here, at N=${count_of(group.n)}.`
       : `Measured here at N=${count_of(group.n)}; quoted at N=${[...new Set(table.rows.map((row) => row.n))].map(count_of).join(", ")} `
         + `on ${table.hardware}. Seconds grow with N and depend on the device: measured and quoted ones do not compare.`) + want;

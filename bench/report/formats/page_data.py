@@ -15,6 +15,7 @@ from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import curve, digest, name, promise
 from bench.report.figures.method_looks import EMPHASISED, looks
+from bench.report.figures.own_latency import commonest, device_of
 from bench.report.formats.page_summary import summary
 from bench.report.formats.thumbnails import Thumbnails, thumbnails
 from bench.report.grouping import Group, Variant, groups, variants
@@ -104,6 +105,8 @@ def _group(group: Group, pictures: Thumbnails, seconds: Mapping[str, Seconds]) -
     labels = {row.index: row.label for run in group.runs for row in run.rows}
     position = {index: k for k, index in enumerate(sorted(labels))}
     spec = group.runs[0].spec
+    # Of one device: seconds of two compare devices.
+    device = commonest(_timed_on(run, seconds) for run in group.runs if not seconds or digest(run) in seconds)
     return {
         "title": (
             f"{spec.dataset}, {units.count(len(labels))} images, N{'<=' if spec.stops else '='}{units.count(spec.n)}, "
@@ -124,7 +127,7 @@ def _group(group: Group, pictures: Thumbnails, seconds: Mapping[str, Seconds]) -
             for size in sorted({len(run.rows) for run in group.runs})
         },
         "runs": [
-            _run(group, variant, run, position, _appearance(group, variant)) | _seconds(run, seconds)
+            _run(group, variant, run, position, _appearance(group, variant)) | _seconds(run, seconds, device)
             for variant in sorted(variants(group), key=lambda each: each.runs[0].spec.method != EMPHASISED)
             for run in variant.runs
         ],
@@ -159,14 +162,21 @@ def _run(
     }
 
 
-def _seconds(run: Run, known: Mapping[str, Seconds]) -> dict[str, Any]:
+def _seconds(run: Run, known: Mapping[str, Seconds], device: str) -> dict[str, Any]:
     """Its seconds an image and where they come from: a latency record, or only where no run has one, its own rows."""
-    if not known:
-        own = f"measured here: median over the run's images ({_device(run)})"
-        return {"seconds": median(row.seconds for row in run.rows), "timed": own}
-    if (found := known.get(digest(run))) is None:
+    if (known and digest(run) not in known) or _timed_on(run, known) != device:
         return {"seconds": None, "timed": ""}
-    return {"seconds": found.value, "timed": f"{found.kind} here by rrcm-bench latency ({found.record.device.name})"}
+    if not known:
+        return {
+            "seconds": median(row.seconds for row in run.rows),
+            "timed": f"measured here: median over the run's images ({device})",
+        }
+    found = known[digest(run)]
+    return {"seconds": found.value, "timed": f"{found.kind} here by rrcm-bench latency ({device})"}
+
+
+def _timed_on(run: Run, known: Mapping[str, Seconds]) -> str:
+    return known[digest(run)].record.device.name if digest(run) in known else device_of([run])
 
 
 def _verdict(group: Group, run: Run, row: Row) -> tuple[Any, ...]:
@@ -176,11 +186,6 @@ def _verdict(group: Group, run: Run, row: Row) -> tuple[Any, ...]:
     rest = row.estimation.n - sum(votes for _, votes in top)
     # The bound is printed, never compared; rounded down, it promises no more.
     return held.label, held.radius, int(held.p_lower * 10**6) / 10**6, [n for pair in top for n in pair], rest
-
-
-def _device(run: Run) -> str:
-    known = run.environment.get("devices", {})
-    return ", ".join(sorted({str(each) for each in known.values()})) if isinstance(known, Mapping) else str(known)
 
 
 def _doubts(group: Group, *, timed: bool) -> list[str]:
@@ -196,11 +201,12 @@ def _doubts(group: Group, *, timed: bool) -> list[str]:
             f"{group.dataset}: images of these runs could stop before N; between their radii, and as a radius of an "
             "image, the plots show what is proven at least"
         )
-    devices = {_device(run) for run in group.runs}
+    devices = {device_of([run]) for run in group.runs}
     if not timed:
         said.append(
             f"{group.dataset}: seconds are what each run took per image, beside whatever else the machine did "
             f"({', '.join(sorted(filter(None, devices))) or 'device not recorded'}); they are no latency measurement"
+            + (", and those of one device alone are drawn" if len(devices) > 1 else "")
         )
     for run in group.runs:
         if not run.done:
@@ -230,7 +236,7 @@ def _provenance(variant: Variant, run: Run) -> Provenance:
             f"{spec.certifier}, sigma {units.noise_level(spec.sigma)}, n0={units.count(spec.n0)}, "
             f"N={units.count(spec.n)}, alpha={units.level(spec.alpha)}, seed {spec.seed}, noise {spec.noise}"
         ),
-        "arithmetic": f"precision {spec.precision} on {_device(run) or 'a device that was not recorded'}",
+        "arithmetic": f"precision {spec.precision} on {device_of([run]) or 'a device that was not recorded'}",
         "software": ", ".join(f"{key} {value}" for key, value in sorted(packages.items())) or "not recorded",
         "commit": str(known.get("git_commit", "not recorded")),
     }

@@ -26,6 +26,7 @@ from bench.report.figures.own_latency import timed_here
 from bench.report.figures.registry import drawings
 from bench.report.figures.sample_size import samples_figure, varies
 from bench.report.figures.tradeoff import Timed, latency_figure
+from bench.report.formats.page_data import page_data
 from bench.report.grouping import groups
 from bench.smoothing.noise import ESTIMATE, NoiseKey
 from bench.smoothing.voting import draw
@@ -170,6 +171,26 @@ def test_runs_alone_have_a_latency_figure_at_their_best_sigma() -> None:
     kept = [k for k in range(len(group.radii)) if any(one.values[k] for one in timed)]
     heights = [100 * sum(one.values[k] for k in kept) / len(kept) for one in timed]
     assert [float(c.get_offsets()[0][1]) for c in axis.collections] == pytest.approx(heights)
+
+
+def test_seconds_of_two_devices_do_not_stand_in_one_picture() -> None:
+    slow, fast = ({"devices": {"0": name}} for name in ("A CPU", "A GPU"))
+    runs = [
+        replace(run([1000, 900], method=method, sigma=sigma), environment=on)
+        for method, sigma, on in (
+            ("gaussian", 0.25, slow), ("macer", 0.25, slow), ("rrcm", 0.25, fast),
+            ("smoothadv", 0.25, slow), ("smoothadv", 0.5, fast),
+        )
+    ]  # fmt: skip
+    (group,) = groups(runs, "pa")
+    timed, how, missing = timed_here(group)
+    assert [one.title for one in timed] == ["Gaussian", "MACER"]
+    assert "A CPU" in how
+    assert missing == ("rRCM (A GPU)", "SmoothAdv (A CPU, A GPU)")
+    (drawn,) = page_data(runs).record["groups"]
+    assert {each["method"] for each in drawn["runs"] if each["seconds"] is None} == {"rRCM", "SmoothAdv"}
+    assert [each["sigma"] for each in drawn["runs"] if each["method"] == "SmoothAdv" and each["seconds"]] == ["0.25"]
+    assert any("one device alone" in said for said in page_data(runs).doubts)
 
 
 def test_every_published_size_that_is_known_is_drawn() -> None:
