@@ -93,7 +93,8 @@ PaperTable = Annotated[
     str | None,
     tables(
         help="The paper's table to stand beside: 1 (ImageNet), 2 (CIFAR-10), 3 to 9, rebuttal1, rebuttal2, raw; "
-        "grid (your runs by sigma in training); field (others' own rows); probability (p_A beside ACR).",
+        "grid (runs by sigma in training); pairs (every two runs); field (others' own rows); "
+        "probability (p_A beside ACR).",
         show_default="none",
         autocompletion=completion.paper_tables,
     ),

@@ -65,7 +65,7 @@ def build(
 
     `imports`: published logs, in tables of their own; their bound is "pa", so that they are left out of "papb".
     `table`: one of the paper's, to stand beside it; runs of other datasets are then left out. 1 to 9, rebuttal1,
-    rebuttal2, raw; grid, of sigma in training; field, of what others publish of themselves; probability, of p_A.
+    rebuttal2, raw; grid, of sigma in training; pairs, of every two runs; field, of what others publish; probability.
     `bold`: the set not significantly worse than the best, the best alone, or none. `disjoint`: sigma is chosen on other
     images than reported on. `paths`: folders of feature probes, for Table 6.
     `figures`: by name, see bench.report.figures.registry; None draws those that the runs give. `roots`: each dataset's

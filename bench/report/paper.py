@@ -10,6 +10,8 @@ from bench.report.class_probability import NAME as PROBABILITY
 from bench.report.tables.class_probability import probability_tables
 from bench.report.tables.compare_published import beside
 from bench.report.tables.field_rows import field_tables
+from bench.report.tables.pairs import NAME as PAIRS
+from bench.report.tables.pairs import pair_tables
 from bench.report.tables.sigma_grid import GRID, grid_tables, own_grid_tables, raw_tables, trained_at
 from bench.report.tables.specification import sheet_table
 from bench.report.tables.table import Table
@@ -25,7 +27,7 @@ GRIDS = {
 }
 RAW = "raw"
 FIELD = "field"  # what others publish of themselves
-WORDS = f"1 to 9, rebuttal1, rebuttal2, raw, {GRID}, {FIELD} or {PROBABILITY}"
+WORDS = f"1 to 9, rebuttal1, rebuttal2, raw, {GRID}, {PAIRS}, {FIELD} or {PROBABILITY}"
 
 
 def table_name(table: int | str) -> str:
@@ -35,7 +37,7 @@ def table_name(table: int | str) -> str:
     """
     text = str(table)
     name = f"table{text}" if text.isdecimal() else text
-    if name not in (*SHEETS, *GRIDS, RAW, GRID, FIELD, PROBABILITY, "table1", "table2", "rebuttal1"):
+    if name not in (*SHEETS, *GRIDS, RAW, GRID, PAIRS, FIELD, PROBABILITY, "table1", "table2", "rebuttal1"):
         raise ReportError(
             f"expected --table 1 (imagenet), 2 (cifar10), or another of {WORDS}, got {text!r}; "
             "leave it out for your runs alone"
@@ -46,7 +48,7 @@ def table_name(table: int | str) -> str:
 def paper_tables(
     name: str, runs: Sequence[Run], paths: Sequence[Path] = (), bound: str = "pa", alpha: float | None = None
 ) -> tuple[Table, ...]:
-    """A table that is no envelope over sigma: of the paper, of its field, of p_A, or of own runs by sigma in training.
+    """A table that is no envelope over sigma: of the paper, of its field, or of own runs alone.
 
     Raises: ReportError as the tables' own.
     """
@@ -54,6 +56,8 @@ def paper_tables(
         return (sheet_table(name, paths),)
     if name == FIELD:
         return field_tables()
+    if name == PAIRS:
+        return pair_tables(runs, bound, alpha)
     if name == PROBABILITY:
         return probability_tables(runs, alpha)
     if name == RAW:

@@ -17,6 +17,7 @@ import bench.report.tables.sigma_grid as grids
 from bench.cli.app import app
 from bench.published.tables import load
 from bench.report.build import build
+from bench.report.compare import compare
 from bench.report.envelope import chooses, envelope
 from bench.report.formats.latex import latex
 from bench.report.formats.markdown import as_csv, as_json, markdown
@@ -304,3 +305,36 @@ def test_every_table_compiles_without_a_warning(tmp_path: Path) -> None:
     log = (tmp_path / "page.log").read_text(errors="replace")
     assert done.returncode == 0, log[-2000:]
     assert not re.findall(r".*(?:Warning|Overfull|Underfull|multiply defined).*", log)
+
+
+def test_every_two_methods_are_paired_as_compare_pairs_them() -> None:
+    votes = {
+        ("gaussian", 0.25): [ALL, 90_000, ALL, 60_000],
+        ("macer", 0.25): [ALL, 40_000, 60_000, 40_000],
+        ("macer", 0.5): [90_000] * 4,
+    }
+    runs = [run(votes[key], method=key[0], **{**CIFAR, "sigma": key[1]}) for key in votes]
+    (table,) = build(runs, table="pairs").tables
+    (row,) = table.rows  # of one noise level alone
+    assert [one.value for one in row[:4]] == ["gaussian", "macer", "0.25", 4]
+    made = compare(runs[0], runs[1])
+    real = [r for r in made.radii if r.counts.neither < made.images]
+    assert [one.value for one in row[4:] if one.value is not None] == [r.counts.difference for r in real]
+    assert any(r.counts.difference for r in real)
+    assert f"Holm over the table's {len(real)}: 0" in table.notes[0]
+    with pytest.raises(ReportError, match="two runs of other methods at one noise level"):
+        build(runs[1:], table="pairs")
+
+
+def test_pairs_of_two_subsets_are_of_the_images_that_both_have() -> None:
+    few = run([ALL] * 20 + [0] * 20, method="gaussian", **CIFAR)
+    rows = [run([0] * 20 + [ALL] * 40, method="macer", **CIFAR).rows[k] for k in range(60)]
+    many = replace(few, spec=replace(few.spec, method="macer", images=60, subset_fingerprint="ff"), rows=tuple(rows))
+    (table,) = build([few, many], table="pairs").tables
+    (row,) = table.rows
+    assert row[3].value == 40
+    assert row[4].value == 0.0  # 20 for the one, 20 for the other, and 20 images that only one has seen
+    assert not row[4].bold
+    ahead = replace(many, rows=tuple(run([ALL] * 60, method="macer", **CIFAR).rows))
+    (row,) = build([few, ahead], table="pairs").tables[0].rows
+    assert (row[4].value, row[4].bold) == (-0.5, True)
