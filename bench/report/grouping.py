@@ -211,7 +211,7 @@ def _stopping(spec: RunSpec) -> tuple[str, ...]:
 
 
 def _normalisers(runs: Iterable[Run]) -> tuple[str, ...]:
-    """The scales that the classifiers were given, by name and in numbers; those of each method where they differ."""
+    """The scales that the classifiers were given, by name and in numbers; with their methods where they differ."""
     by_method: dict[str, set[str]] = {}
     for run in runs:
         if "normaliser" in run.spec.params:
@@ -219,7 +219,10 @@ def _normalisers(runs: Iterable[Run]) -> tuple[str, ...]:
     words = {method: " and ".join(sorted(own)) for method, own in by_method.items()}
     if len(set(words.values())) <= 1:
         return tuple(f"normaliser {own}" for own in set(words.values()))
-    return ("normalisers " + ", ".join(f"{method} {own}" for method, own in sorted(words.items())),)
+    of: dict[str, list[str]] = {}
+    for method, own in sorted(words.items()):
+        of.setdefault(own, []).append(method)
+    return ("normalisers " + ", ".join(f"{own} ({', '.join(methods)})" for own, methods in of.items()),)
 
 
 def _normaliser(spec: RunSpec) -> str:

@@ -9,6 +9,7 @@ from bench.report import units
 from bench.report.accuracy import digest, name
 from bench.report.grouping import Group, groups, variants
 from bench.report.hypothesis_tests import LEVEL, Discordance, holm, mcnemar
+from bench.report.method_titles import printed
 from bench.report.per_image import Verdicts, common, of_run
 from bench.report.tables.table import Cell, Column, Line, Table, slug
 from bench.runs.store import Run
@@ -63,7 +64,11 @@ def _table(kind: Sequence[Group], left_out: Sequence[str]) -> Table | None:
     for i, (title, other, run, against, images, tests) in enumerate(counted):
         origin = f"{run.spec.digest()} {against.spec.digest()}"
         sigma = units.noise_level(run.spec.sigma)
-        words = (Cell(value=text, unit="text", source="measured", origin=origin) for text in (title, other, sigma))
+        words = [
+            Cell(value=text, unit="text", source="measured", origin=origin, printed=printed(text, of.spec.method))
+            for text, of in ((title, run), (other, against))
+        ]
+        words.append(Cell(value=sigma, unit="text", source="measured", origin=origin))
         differences = (
             Cell(
                 value=one.difference if (i, k) in real else None,

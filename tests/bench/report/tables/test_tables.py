@@ -89,7 +89,7 @@ def test_the_caption_says_the_numbers_of_each_normaliser_and_runs_no_strangers_f
         ]
     )
     said = several.caption.partition("normalisers ")[2].partition(";")[0]
-    assert f"{evil}:METHOD none, dds by_classifier = 0.3059/0.3755, gaussian mean_std = 0.3059/0.3755, macer a " in said
+    assert f"none ({evil}:METHOD), by_classifier = 0.3059/0.3755 (dds), mean_std = 0.3059/0.3755 (gaussian), a " in said
 
 
 def test_a_length_in_another_unit_is_doubted_below_the_table() -> None:
