@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,8 +103,12 @@ def record(made: Study, chosen: Sequence[Item]) -> dict[str, Any]:
         "out": str(made.state),
         "items": rows,
         **{state: sum(row["state"] == state for row in rows) for state in STATES},
-        "seconds_left": sum(row["seconds_left"] or 0.0 for row in rows),
+        "seconds_left": _left(rows, "train") / made.jobs + _left(rows, "run"),
     }
+
+
+def _left(rows: Sequence[Mapping[str, Any]], kind: str) -> float:
+    return sum(row["seconds_left"] or 0.0 for row in rows if row["kind"] == kind)
 
 
 def show(made: Study, chosen: Sequence[Item], cut: Sequence[Sequence[Item]], *, json: bool, dry_run: bool) -> None:

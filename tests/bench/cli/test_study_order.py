@@ -12,6 +12,7 @@ from bench.cli import study_stages as stages
 from bench.cli.study_file import Study, read_study
 from bench.cli.study_order import longest_first, parts, rows_named
 from bench.cli.study_stages import kept_of, seconds_left
+from bench.cli.study_status import record
 from bench.types.errors import UsageError
 
 WEIGHTS = PROJECT / "methods" / "pretrained" / "digits"
@@ -119,6 +120,19 @@ def test_jobs_are_those_of_the_part_unless_given(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     assert [read_study(path, "small", None, part=part).jobs for part in (None, 1, 2, 3)] == [2, 2, 4, 4]
     assert read_study(path, "small", None, part=2, jobs=7).jobs == 7
+
+
+def test_the_time_left_is_shared_by_stages_at_once_and_not_by_runs(tmp_path: Path) -> None:
+    read(tmp_path)
+    path = tmp_path / "study.toml"
+    left = {}
+    for jobs in (1, 2):
+        made = read_study(path, "small", None, jobs=jobs)
+        left[jobs] = record(made, made.items)["seconds_left"]
+    trains = sum(item.seconds or 0 for item in made.items if item.trains)
+    assert trains > 0
+    assert left[1] == sum(item.seconds or 0 for item in made.items)
+    assert left[2] == left[1] - trains / 2
 
 
 def test_the_longest_chain_is_begun_first_and_parents_before_their_children(tmp_path: Path) -> None:
