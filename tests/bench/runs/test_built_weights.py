@@ -11,8 +11,8 @@ import torch
 from places import PROJECT, SUPPORT
 
 from bench.runs.built_weights import leaves
-from bench.runs.certify import certify
 from bench.runs.request import RunRequest, plan
+from bench.runs.schedule import certify
 from bench.runs.store import read_run
 from bench.types import Execution
 from bench.types.errors import MethodError, SpecError
