@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bench.types import BaseClassifier, Method, Noise, Param, Scalar, Setting
+from bench.types import BaseClassifier, Method, Noise, Param, Setting
 from bench.types.errors import MethodError
 from methods.noise_trained import crop_side, stage
 from methods.purification import (
     BY_TRACK,
+    OFF_THE_SHELF,
     PUBLISHED,
     ROLES,
-    SIZE_MATCHED,
     MethodDefaults,
     build_parts,
     declines,
     denoised,
     normaliser,
     recognise,
+    renormalised,
     shared_params,
 )
 
@@ -34,14 +35,7 @@ PADDED = 256  # the side that adm_256 was trained on
 
 DEFAULTS = MethodDefaults(
     method="dds",
-    classifiers={
-        PUBLISHED: {"imagenet": "beit_large_patch16_512", "cifar10": "vit_base_patch16_224_hf"},
-        SIZE_MATCHED: {
-            "imagenet": "deit_base_patch16_224",
-            "cifar10": "vit_base_patch16_224_hf",
-            "digits": "digits_resnet",
-        },
-    },
+    classifiers=OFF_THE_SHELF,
     resize={"imagenet": "bicubic_antialias"},
     side=224,
 )
@@ -90,11 +84,7 @@ class DenoisedOnce:
                 x = x + self.top_up * noise.randn(*x.shape[1:])
             return denoised(self.unet, x, self.t, padding=self.padding)
 
-    def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
-        """The same networks behind another normaliser; None for other settings."""
-        if name != "normaliser":
-            return None
-        return replace(self, head=self.head.renormalised(self.make_normaliser(str(value))))
+    adjusted = renormalised
 
 
 def build(setting: Setting) -> BaseClassifier:

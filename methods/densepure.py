@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.types import BaseClassifier, Method, Noise, Param, Scalar, Setting
+from bench.types import BaseClassifier, Method, Noise, Param, Setting
 from bench.types.errors import MethodError
 from methods.noise_trained import crop_side
 from methods.purification import (
-    PUBLISHED,
+    OFF_THE_SHELF,
     ROLES,
-    SIZE_MATCHED,
     MethodDefaults,
     build_parts,
     declines,
     normaliser,
     recognise,
+    renormalised,
     shared_params,
 )
 
@@ -31,14 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = MethodDefaults(
     method="densepure",
-    classifiers={
-        PUBLISHED: {"imagenet": "beit_large_patch16_512", "cifar10": "vit_base_patch16_224_hf"},
-        SIZE_MATCHED: {
-            "imagenet": "deit_base_patch16_224",
-            "cifar10": "vit_base_patch16_224_hf",
-            "digits": "digits_resnet",
-        },
-    },
+    classifiers=OFF_THE_SHELF,
     resize={"imagenet": "bicubic", "cifar10": "bilinear"},
     resize_published={"cifar10": "bilinear_uint8"},
     side=256,
@@ -113,11 +106,7 @@ class MajorityOfSamples:
             fresh = iter(xi.flatten(0, 1).unbind(1))
         return (reverse(self.unet, self.sub, state, lambda: next(fresh)) + 1) / 2
 
-    def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
-        """The same networks behind another normaliser; None for other settings."""
-        if name != "normaliser":
-            return None
-        return replace(self, head=self.head.renormalised(self.make_normaliser(str(value))))
+    adjusted = renormalised
 
 
 def build(setting: Setting) -> BaseClassifier:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.types import BaseClassifier, Method, Noise, Param, Scalar, Setting
+from bench.types import BaseClassifier, Method, Noise, Param, Setting
 from bench.types.errors import MethodError
 from methods.noise_trained import crop_side
 from methods.purification import (
@@ -19,6 +19,7 @@ from methods.purification import (
     denoised,
     normaliser,
     recognise,
+    renormalised,
     shared_params,
 )
 
@@ -102,11 +103,7 @@ class LocallySmoothed:
         """The i-th local noise of each copy, (B, C, H, W)."""
         return noise.randn(*x.shape[1:]) if self.fixed is None else self.fixed[i].expand_as(x)
 
-    def adjusted(self, name: str, value: Scalar) -> BaseClassifier | None:
-        """The same networks behind another normaliser; None for other settings."""
-        if name != "normaliser":
-            return None
-        return replace(self, head=self.head.renormalised(self.make_normaliser(str(value))))
+    adjusted = renormalised
 
 
 def build(setting: Setting) -> BaseClassifier:

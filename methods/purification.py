@@ -6,10 +6,10 @@ The way from noise to a label is each method's own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from bench.types import Param, Role, Scalar, Setting, WeightsFile
+from bench.types import BaseClassifier, Param, Role, Scalar, Setting, WeightsFile
 from bench.types.errors import MethodError, WeightsError
 from methods.nets.backbones import backbone
 from methods.nets.recognition import Shapes, classifier_arch
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 PUBLISHED, SIZE_MATCHED = "as_published", "size_matched"
 BY_TRACK, BY_CLASSIFIER = "by_track", "by_classifier"
+OFF_THE_SHELF = {  # classifiers of DDS and DensePure: track -> dataset -> architecture
+    PUBLISHED: {"imagenet": "beit_large_patch16_512", "cifar10": "vit_base_patch16_224_hf"},
+    SIZE_MATCHED: {
+        "imagenet": "deit_base_patch16_224",
+        "cifar10": "vit_base_patch16_224_hf",
+        "digits": "digits_resnet",
+    },
+}
 DENOISERS: Mapping[str, Scalar] = {"digits": "digits_unet", "cifar10": "improved_cifar10"}
 
 ROLES = (
@@ -186,6 +194,16 @@ def _kind(params: Mapping[str, Scalar], dataset: str, defaults: MethodDefaults) 
     """The normaliser that the settings mean, as methods.nets.scales names it."""
     kind = str(params["normaliser"])
     return backbone(classifier_name(params, dataset, defaults)).normaliser if kind == BY_CLASSIFIER else kind
+
+
+def renormalised(classifier: Any, name: str, value: Scalar) -> BaseClassifier | None:
+    """The same networks behind another normaliser; None for other settings. A method of all classifiers here."""
+    if name != "normaliser":
+        return None
+    made: BaseClassifier = replace(
+        classifier, head=classifier.head.renormalised(classifier.make_normaliser(str(value)))
+    )
+    return made
 
 
 def denoised(unet: UNet, x: Tensor, t: int, *, padding: int = 0) -> Tensor:

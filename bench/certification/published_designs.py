@@ -32,11 +32,11 @@ def union_design(
     Differs: it acts at its looks alone; the program also between two of them, once the later is sure to decide.
     Raises: SpecError for numbers that can certify nothing, or, unless `reachable`, a radius out of reach.
     """
-    grid = _checked(sigma, radii, alpha, beta)
     looks = union_looks(n)
     shares = [5 / ((t + 4) * (t + 5)) for t in range(1, len(looks) + 1)]
     alphas, betas = (tuple(level * share for share in shares) for level in (alpha, beta))
-    return _within_reach(_spending(sigma, grid, looks, alphas, betas, alpha, beta), reachable=reachable)
+    asked = replace(_asked(sigma, radii, looks, alpha, beta), alphas=alphas, betas=betas)
+    return _spending(asked, reachable=reachable)
 
 
 def adaptive_design(
@@ -47,10 +47,10 @@ def adaptive_design(
     Source: also Horvath et al. 2022 (CertifyAdp), there on fresh samples at each look.
     Raises: as `union_design`.
     """
-    grid = _checked(sigma, radii, alpha, beta)
     looks = (*(m for m in _BUDGETS if m < n), n)
     alphas, betas = ((level / len(looks),) * len(looks) for level in (alpha, beta))
-    return _within_reach(_spending(sigma, grid, looks, alphas, betas, alpha, beta), reachable=reachable)
+    asked = replace(_asked(sigma, radii, looks, alpha, beta), alphas=alphas, betas=betas)
+    return _spending(asked, reachable=reachable)
 
 
 def betting_design(
@@ -65,14 +65,11 @@ def betting_design(
     Source: also Ville 1939; Krichevsky & Trofimov 1981. Differs: the line is 1 / alpha; the program has 1 / (2 alpha).
     Raises: as `union_design`.
     """
-    grid = _checked(sigma, radii, alpha, beta)
     looks = union_looks(n)
-    return _within_reach(
-        _design(
-            *(sigma, grid, looks, (), (), alpha, beta),
-            accept=lambda j, r: _fewest_by_wealth(looks[j], r / sigma, alpha),
-            futile=lambda j, r: looks[j] - _fewest_by_wealth(looks[j], -r / sigma, beta),
-        ),
+    return _decided(
+        _asked(sigma, radii, looks, alpha, beta),
+        accept=lambda j, r: _fewest_by_wealth(looks[j], r / sigma, alpha),
+        futile=lambda j, r: looks[j] - _fewest_by_wealth(looks[j], -r / sigma, beta),
         reachable=reachable,
     )
 
@@ -104,44 +101,12 @@ def _fewest_by_wealth(n: int, z: float, alpha: float) -> int:
     return first + bisect_left(range(first, n + 1), line, key=lambda s: log_wealth(s, n, z))
 
 
-def _checked(sigma: float, radii: Sequence[float], alpha: float, beta: float) -> tuple[float, ...]:
+def _asked(sigma: float, radii: Sequence[float], looks: tuple[int, ...], alpha: float, beta: float) -> Design:
+    """A design that spends nothing and decides nothing yet."""
+    from scipy.special import ndtr
+
     check_beta(beta)
-    return check_grid(sigma, radii, alpha)
-
-
-def _spending(
-    sigma: float,
-    grid: tuple[float, ...],
-    looks: tuple[int, ...],
-    alphas: tuple[float, ...],
-    betas: tuple[float, ...],
-    alpha: float,
-    beta: float,
-) -> Design:
-    """A design whose looks spend alpha on exact bounds."""
-    from scipy.special import ndtr
-
-    return _design(
-        *(sigma, grid, looks, alphas, betas, alpha, beta),
-        accept=lambda j, r: fewest_successes(looks[j], alphas[j], sigma=sigma, radius=r),
-        futile=lambda j, r: most_successes(looks[j], betas[j], float(ndtr(r / sigma))),
-    )
-
-
-def _design(
-    sigma: float,
-    grid: tuple[float, ...],
-    looks: tuple[int, ...],
-    alphas: tuple[float, ...],
-    betas: tuple[float, ...],
-    alpha: float,
-    beta: float,
-    *,
-    accept: Callable[[int, float], int],
-    futile: Callable[[int, float], int],
-) -> Design:
-    from scipy.special import ndtr
-
+    grid = check_grid(sigma, radii, alpha)
     return Design(
         sigma=sigma,
         alpha=alpha,
@@ -150,35 +115,50 @@ def _design(
         radii=grid,
         thresholds=tuple(float(ndtr(r / sigma)) for r in grid),
         looks=looks,
-        alphas=alphas,
-        betas=betas,
-        accept=tuple(tuple(accept(j, r) for r in grid) for j in range(len(looks))),
-        futile=tuple(tuple(futile(j, r) for r in grid) for j in range(len(looks))),
+        alphas=(),
+        betas=(),
+        accept=(),
+        futile=(),
     )
 
 
-def _within_reach(design: Design, *, reachable: bool) -> Design:
-    """The design at the radii that some look can accept, at least the first.
+def _spending(asked: Design, *, reachable: bool) -> Design:
+    """The design whose looks spend alpha on exact bounds."""
+    from scipy.special import ndtr
+
+    return _decided(
+        asked,
+        accept=lambda j, r: fewest_successes(asked.looks[j], asked.alphas[j], sigma=asked.sigma, radius=r),
+        futile=lambda j, r: most_successes(asked.looks[j], asked.betas[j], float(ndtr(r / asked.sigma))),
+        reachable=reachable,
+    )
+
+
+def _decided(
+    asked: Design, *, accept: Callable[[int, float], int], futile: Callable[[int, float], int], reachable: bool
+) -> Design:
+    """The design by these tables, at the radii that some look can accept, at least the first.
 
     Raises: SpecError where that is none, or, unless `reachable`, not all.
     """
+    accepting, giving_up = (
+        tuple(tuple(table(j, r) for r in asked.radii) for j in range(len(asked.looks))) for table in (accept, futile)
+    )
     most = [
-        k
-        for k in range(len(design.radii))
-        if any(row[k] <= n for n, row in zip(design.looks, design.accept, strict=True))
+        k for k in range(len(asked.radii)) if any(row[k] <= n for n, row in zip(asked.looks, accepting, strict=True))
     ]
-    if not most and design.radii[0] == 0.0:
-        raise SpecError(f"n={design.n} can never certify by this test at alpha={design.alpha:g}; raise n")
-    if len(most) < len(design.radii) and not reachable:
+    if not most and asked.radii[0] == 0.0:
+        raise SpecError(f"n={asked.n} can never certify by this test at alpha={asked.alpha:g}; raise n")
+    if len(most) < len(asked.radii) and not reachable:
         raise SpecError(
-            f"radius {design.radii[len(most)]!r} is out of reach of n={design.n} at sigma={design.sigma!r}, "
-            f"alpha={design.alpha:g}; leave it out or raise n"
+            f"radius {asked.radii[len(most)]!r} is out of reach of n={asked.n} at sigma={asked.sigma!r}, "
+            f"alpha={asked.alpha:g}; leave it out or raise n"
         )
     kept = max(len(most), 1)
     return replace(
-        design,
-        radii=design.radii[:kept],
-        thresholds=design.thresholds[:kept],
-        accept=tuple(row[:kept] for row in design.accept),
-        futile=tuple(row[:kept] for row in design.futile),
+        asked,
+        radii=asked.radii[:kept],
+        thresholds=asked.thresholds[:kept],
+        accept=tuple(row[:kept] for row in accepting),
+        futile=tuple(row[:kept] for row in giving_up),
     )

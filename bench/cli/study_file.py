@@ -37,6 +37,7 @@ STAGE_KEYS: dict[str, tuple[str, Any, str]] = {
     "inherits": ("inherits", bool, "true or false"),
 }
 RUN_KEYS = {**KEYS, **_EITHER, "listed": ("listed", bool, "true or false")}
+_ITEMS = {"train": (STAGE_KEYS, ("name", "method", "dataset")), "run": (RUN_KEYS, ("methods", "dataset", "sigma"))}
 TIER_KEYS: dict[str, tuple[str, Any, str]] = {
     "part_seconds": ("part_seconds", float, "a number"),
     "jobs": ("jobs", _COUNTS, "a whole number or a list of whole numbers"),
@@ -130,11 +131,9 @@ def read_study(
     part_jobs = tuple(told) if isinstance(told, list) else (told,)
     if not part_jobs or min(part_jobs) < 1:
         raise UsageError(f"study {str(path)!r}: jobs = {told}; expected at least 1 at once")
-    train = [
-        _stage_table(table, {**shared, **_only(document, "device")}, own, tier, path)
-        for table in document.get("train", [])
-    ]
-    run = [_run_table(table, shared, own, tier, path) for table in document.get("run", [])]
+    device = {"device": document["device"]} if "device" in document else {}
+    train = [_item_table("train", table, shared | device, own, tier, path) for table in document.get("train", [])]
+    run = [_item_table("run", table, shared, own, tier, path) for table in document.get("run", [])]
     stages = [(name, sigma, {**table, **over}) for table in train if table for name, sigma in _names(table, path)]
     known = [name for name, _, _ in stages]
     if twice := sorted({name for name in known if known.count(name) > 1}):
@@ -172,50 +171,27 @@ def _tier(path: Path, tier: str | None, known: Sequence[str]) -> str:
     return tier
 
 
-def _only(table: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {key: table[key]} if key in table else {}
-
-
-def _merged(
-    table: Mapping[str, Any], shared: Mapping[str, Any], whole: Mapping[str, Any], tier: str
+def _item_table(
+    kind: str, table: Mapping[str, Any], shared: Mapping[str, Any], own: Mapping[str, Any], tier: str, path: Path
 ) -> dict[str, Any] | None:
     """What an item says in a tier: its own words for it go over the tier's, those over the item's; None: not in it."""
+    keys, needed = _ITEMS[kind]
+    checked(table, path, keys, "study")
     if tier and "tiers" in table and tier not in table["tiers"]:
         return None
-    own = table.get("tier", {}).get(tier, {})
-    made = {**shared, **table, **whole, **own}
-    sets = [each["set"] for each in (table, whole, own) if "set" in each]
+    whole = own.get(kind, {}) if table.get("inherits", True) else {}
+    if kind == "train" and "sigma" not in table:  # some have none
+        whole = {key: value for key, value in whole.items() if key != "sigma"}
+    at_tier = table.get("tier", {}).get(tier, {})
+    made = {**shared, **table, **whole, **at_tier}
+    sets = [each["set"] for each in (table, whole, at_tier) if "set" in each]
     if sets and all(isinstance(each, dict) for each in sets):
         made["set"] = {key: value for each in sets for key, value in each.items()}
-    return {key: value for key, value in made.items() if key not in ("tier", "tiers")}
-
-
-def _stage_table(
-    table: Mapping[str, Any], shared: Mapping[str, Any], own: Mapping[str, Any], tier: str, path: Path
-) -> dict[str, Any] | None:
-    checked(table, path, STAGE_KEYS, "study")
-    whole = {k: v for k, v in own.get("train", {}).items() if k != "sigma" or "sigma" in table}  # some have none
-    made = _merged(table, shared, whole if table.get("inherits", True) else {}, tier)
-    if made is None:
-        return None
-    made = checked(made, path, STAGE_KEYS, "study")
-    for key in ("name", "method", "dataset"):
+    made = checked({key: value for key, value in made.items() if key not in ("tier", "tiers")}, path, keys, "study")
+    for key in needed:
         if key not in made:
-            raise UsageError(f"study {str(path)!r}: a [[train]] has no {key}; it needs name, method and dataset")
-    return made
-
-
-def _run_table(
-    table: Mapping[str, Any], shared: Mapping[str, Any], own: Mapping[str, Any], tier: str, path: Path
-) -> dict[str, Any] | None:
-    checked(table, path, RUN_KEYS, "study")
-    made = _merged(table, shared, own.get("run", {}), tier)
-    if made is None:
-        return None
-    made = checked(made, path, RUN_KEYS, "study")
-    for key in ("methods", "dataset", "sigma"):
-        if key not in made:
-            raise UsageError(f"study {str(path)!r}: a [[run]] has no {key}; it needs methods, dataset and sigma")
+            words = "{}, {} and {}".format(*needed)
+            raise UsageError(f"study {str(path)!r}: a [[{kind}]] has no {key}; it needs {words}")
     return made
 
 

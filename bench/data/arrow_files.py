@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -29,10 +29,6 @@ class ArrowCell:
     column: str
     row: int
     name: str = ""  # the image's own, where the file keeps it
-
-    def relabelled(self, label: int) -> ArrowCell:
-        """The same image as of another class."""
-        return replace(self, label=label)
 
     def opened(self) -> io.BytesIO:
         """The bytes."""

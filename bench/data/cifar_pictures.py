@@ -37,9 +37,6 @@ class _Picture:
     where: str
     label: int = -1
 
-    def relabelled(self, label: int) -> _Picture:
-        return _Picture(self.data, self.where, label)
-
     def read(self) -> bytes:
         return self.data
 

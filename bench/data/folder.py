@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def open_folder(root: Path | None, size: int | None, split: str, class_order: Cl
     labels, names, word, notes = _classes(own, found, class_order, str(root))
     stored = found.stored
     if labels != own:
-        stored = tuple(image.relabelled(label) for image, label in zip(stored, labels, strict=True))
+        stored = tuple(replace(image, label=label) for image, label in zip(stored, labels, strict=True))
     return PictureDataset(
         name="folder",
         split=split,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from bench.data.array_files import Arrays
@@ -97,7 +97,7 @@ def _from_packed(found: Labelled | Arrays, root: Path, wnids: Sequence[str]) -> 
         if unknown := sorted(set(found.names) - set(wnids)):
             raise DataError(f"{str(root)!r} has the class {unknown[0]!r}, no wnid of ImageNet-1k; expected those")
         moved = [wnids.index(name) for name in found.names]
-        return Layout(tuple(image.relabelled(moved[image.label]) for image in stored), "file")
+        return Layout(tuple(replace(image, label=moved[image.label]) for image in stored), "file")
     labels = {image.label for image in stored}
     if max(labels) >= len(wnids) or len(found.names) not in (0, len(wnids)):
         raise DataError(

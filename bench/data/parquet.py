@@ -31,10 +31,6 @@ class Cell:
     row: int  # in the group
     name: str = ""  # the image's own, where the file keeps it
 
-    def relabelled(self, label: int) -> Cell:
-        """The same image as of another class."""
-        return replace(self, label=label)
-
     def opened(self) -> io.BytesIO:
         """The bytes."""
         return io.BytesIO(self.read())
@@ -92,7 +88,7 @@ def labelled(cells: Sequence[Encoded], labels: Sequence[Any], told: set[tuple[st
         found = tuple(sorted(set(labels)))
         label_of = {name: label for label, name in enumerate(found)}
         return Labelled(
-            tuple(cell.relabelled(label_of[label]) for cell, label in zip(cells, labels, strict=True)),
+            tuple(replace(cell, label=label_of[label]) for cell, label in zip(cells, labels, strict=True)),
             found,
             sorted=True,
         )
@@ -104,7 +100,7 @@ def labelled(cells: Sequence[Encoded], labels: Sequence[Any], told: set[tuple[st
                 + (f" to {most - 1}" if names else "")
                 + (": a test set without labels cannot be certified" if label == -1 else "")
             )
-    return Labelled(tuple(cell.relabelled(label) for cell, label in zip(cells, labels, strict=True)), names)
+    return Labelled(tuple(replace(cell, label=label) for cell, label in zip(cells, labels, strict=True)), names)
 
 
 def _check(file: Any, path: Path) -> None:

@@ -9,9 +9,9 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -33,12 +33,11 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 class Encoded(Protocol):
     """The bytes of one image, wherever they lie, and its class; its text is a place that an error can name."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # a record, so that `replace` gives it another label
+
     @property
     def label(self) -> int:
         """The true class."""
-
-    def relabelled(self, label: int) -> Encoded:
-        """The same image as of another class."""
 
     def read(self) -> bytes:
         """The bytes as stored.
@@ -69,10 +68,6 @@ class Stored:
     name: str = ""  # inside the tar that `path` is; empty for a file of its own
     offset: int = 0
     size: int | None = None  # bytes; None: to the end of the file
-
-    def relabelled(self, label: int) -> Stored:
-        """The same image as of another class."""
-        return replace(self, label=label)
 
     def opened(self) -> Path | io.BytesIO:
         """The file itself, or the bytes out of the tar."""

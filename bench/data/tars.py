@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from bench.data.pictures import LARGEST, SUFFIXES, Labelled, Stored
@@ -101,10 +102,10 @@ def read_shards(paths: Sequence[Path]) -> Labelled:
     if numbers == {True, False}:
         raise DataError(f"{str(paths[0])!r} and its other shards have both numbers and names as classes")
     if numbers == {True}:
-        return Labelled(tuple(stored.relabelled(int(text)) for stored, text in found), ())
+        return Labelled(tuple(replace(stored, label=int(text)) for stored, text in found), ())
     names = tuple(sorted({text for _, text in found}))
     label_of = {name: label for label, name in enumerate(names)}
-    return Labelled(tuple(stored.relabelled(label_of[text]) for stored, text in found), names, sorted=True)
+    return Labelled(tuple(replace(stored, label=label_of[text]) for stored, text in found), names, sorted=True)
 
 
 def _class(data: bytes, path: Path, name: str) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
+from os import PathLike, fsdecode
+from pathlib import Path
+from threading import Lock, get_ident
 from types import BuiltinMethodType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +18,7 @@ from bench.types import BaseClassifier, WeightsFile
 from bench.types.errors import FAULTS, WeightsError
 from bench.types.plugins import FILE_MODULE
 from bench.weights.checkpoints import load_tensors
+from bench.weights.resolve import sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 BUILT = "built"  # beside the roles of a spec's weights: what none of their files covers
 
 Leaf = tuple[str, str, str]  # dtype, shape, sha256 of the bytes
+_FILE = "file"  # in place of the dtype: bytes that are read at every call
+_WATCHED = Lock()  # what opens files, by one thread at a time
 
 
 def networks(classifier: BaseClassifier) -> list[nn.Module]:
@@ -140,21 +147,58 @@ def leaves(classifier: BaseClassifier) -> dict[str, Leaf]:
 
 
 def leaves_in_use(classifier: BaseClassifier, shape: tuple[int, int, int], device: str) -> dict[str, Leaf]:
-    """As `leaves`, once a blank copy has been classified: some methods load their weights at the first call."""
+    """As `leaves`, once a blank copy has been classified: some methods load their weights at the first call.
+
+    With the files that are read again at the next one: of what is loaded at every call nothing is held.
+    """
+    again = _files_of_a_call(classifier, shape, device) and _files_of_a_call(classifier, shape, device)
+    files = {f"file{k}": (_FILE, "", sha256_of(file)) for k, file in enumerate(again) if file.is_file()}
+    return {**leaves(classifier), **files}
+
+
+def _files_of_a_call(classifier: BaseClassifier, shape: tuple[int, int, int], device: str) -> list[Path]:
+    """Files, but for code, that this thread opens to read while a blank copy is classified.
+
+    By Python's `open`, safetensors or TorchScript; what other libraries open by themselves is not seen.
+    """
+    import builtins
+    import io
+
+    import safetensors.torch
     import torch
 
-    try:
-        with torch.inference_mode():
-            classifier.predict(torch.zeros(1, *shape, device=device), MethodNoise(0, 0, 1, device))
-    except FAULTS:  # the run will meet it, and tell whose it is
-        pass
-    return leaves(classifier)
+    thread, found = get_ident(), dict[Path, None]()
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def opening(*args: Any, **kwargs: Any) -> Any:
+            file, mode = (*args, *kwargs.values())[0], str(kwargs.get("mode", (*args, "", "")[1]))
+            if get_ident() == thread and isinstance(file, str | PathLike) and mode[:1] not in ("w", "a", "x"):
+                path = Path(fsdecode(file)).absolute()
+                if path.is_file() and path.suffix != ".py" and path.parts[1] not in ("proc", "sys"):
+                    found[path] = None
+            return function(*args, **kwargs)
+
+        return opening
+
+    owners = ((builtins, "open"), (io, "open"), (torch.jit, "load"))
+    with _WATCHED, ExitStack() as held:
+        for owner, name in (*owners, (safetensors, "safe_open"), (safetensors.torch, "safe_open")):
+            held.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, watched(getattr(owner, name)))
+        try:
+            with torch.inference_mode():
+                classifier.predict(torch.zeros(1, *shape, device=device), MethodNoise(0, 0, 1, device))
+        except FAULTS:  # the run will meet it, and tell whose it is
+            pass
+    return list(found)
 
 
 def built_sha256(found: Mapping[str, Leaf], files: Iterable[WeightsFile]) -> str | None:
     """sha256 over what a classifier holds beyond the tensors of the files of its roles; None where that is nothing."""
     covered: set[Leaf] = set()
     for path in (part for file in files for part in file.parts or (file.path,)):
+        if any(leaf[0] == _FILE for leaf in found.values()):
+            covered.add((_FILE, "", sha256_of(path)))
         try:
             covered.update(map(_leaf, load_tensors(path)[0].values()))
         except WeightsError:  # a file of its own form, which only the method can read

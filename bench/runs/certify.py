@@ -223,32 +223,6 @@ def _check_built(job: Job, dataset: Dataset, classifier: BaseClassifier, device:
         )
 
 
-def certify(
-    job: Job,
-    execution: Execution,
-    out: Path,
-    on_start: Callable[[Run, ImageCertifier], None],
-    on_row: Callable[[Row], None],
-) -> Run:
-    """Compute what the job's folder under `out` still lacks, and return the run as it then stands.
-
-    The network is built before the folder is made: a job that cannot run leaves nothing behind. Interrupted at any
-    moment, the same call goes on from the rows that are there, and ends with the same votes.
-    """
-    from bench.runs.schedule import Listener, certify_all  # which is built on this module
-
-    listener = Listener(
-        look=lambda _job, _worker: (),
-        start=lambda _job, run, worker, _warnings: on_start(run, worker),
-        row=lambda _job, row: on_row(row),
-        end=lambda _job, _run: None,
-        fail=lambda _failed: None,
-    )
-    made = certify_all([job], execution, out, listener, keep_going=False)[0]
-    assert isinstance(made, Run)  # noqa: S101  a failure was raised
-    return made
-
-
 def certify_here(
     job: Job,
     execution: Execution,
@@ -256,7 +230,11 @@ def certify_here(
     on_start: Callable[[Run, ImageCertifier], None],
     on_row: Callable[[Row], None],
 ) -> Run:
-    """As `certify`, in this process, on its only device."""
+    """Compute what the job's folder under `out` still lacks, in this process, on its only device; the run as it stands.
+
+    The network is built before the folder is made: a job that cannot run leaves nothing behind. Interrupted at any
+    moment, the same call goes on from the rows that are there, and ends with the same votes.
+    """
     there = read_run(out / folder_name(job.spec)) if (out / folder_name(job.spec) / RUN_FILE).exists() else None
     worker = make_worker(
         job, execution.devices[0], execution.batch, compiling=execution.compile, images=len(missing(job, there))

@@ -24,9 +24,9 @@ from methods.training.views import (
     JITTER,
     JITTERED,
     RADII,
-    RATIOS,
     STRONG_AREA,
     ViewDraw,
+    central,
     log_ratios,
 )  # fmt: skip
 
@@ -84,14 +84,7 @@ def _contrasted(source: _Sources, count: int, height: int, width: int, blur: flo
 
 def _region(source: _Sources, count: int, height: int, width: int, least: float) -> dict[str, Whole]:
     """`views`'s random region, tried by all pictures that have none yet."""
-    narrow, wide = RATIOS
-    h, w = height, width
-    if width / height < narrow:
-        h = round(width / narrow)
-    elif width / height > wide:
-        w = round(height * wide)
-    whole = (height - h) // 2, (width - w) // 2, h, w
-    top, left, heights, widths = (np.full(count, value, dtype=np.int64) for value in whole)
+    top, left, heights, widths = (np.full(count, value, dtype=np.int64) for value in central(height, width))
     trying = np.ones(count, dtype=np.bool_)
     for _ in range(TRIES):
         if not trying.any():

@@ -28,13 +28,12 @@ from methods.training import schedules
 from methods.training.attacks import frozen, unit, within
 from methods.training.finetuning import cosine_rate, layer_groups, set_attention_dropout
 from methods.training.loader import Batch
-from methods.training.loop import Task
 from methods.training.lora import add_adapters, merged_state
 from methods.training.losses import at_least_float32
 from methods.training.optimisers import adamw
 from methods.training.presets import resolve_settings
 from methods.training.rng import seeded_globals, seeded_layers
-from methods.training.run_stage import TrainingContext, identity, noise_like, prepare, run_stage, sigma_of
+from methods.training.run_stage import TrainingContext, noise_like, prepare, run_stage, sigma_of, task_of
 from methods.training.settings import DdsFinetune
 from methods.training.sharding import current_share
 
@@ -94,23 +93,14 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
     decaying = [i for i, group in enumerate(groups) if group["weight_decay"] > 0]
     optimiser = adamw(groups, lr=settings.lr, weight_decay=settings.weight_decay)
     hashes = {"classifier_sha256": files["classifier"].sha256, "denoiser_sha256": files["denoiser"].sha256}
-    task = Task(
+    task = task_of(
+        context,
         modules={"network": network},
         optimiser=optimiser,
-        batches=context.loader.batches,
         loss=loss,
-        rate=cosine_rate(
-            lr=settings.lr,
-            lr_min=settings.lr_min,
-            warmup_epochs=settings.warmup_epochs,
-            epochs=settings.epochs,
-            per_epoch=per_epoch,
-        ),
+        rate=cosine_rate(settings, per_epoch),
         steps=steps,
-        identity=identity(context, **hashes),
-        clip=settings.clip,
-        bf16=settings.precision == "bf16",
-        device=request.device,
+        hashes=hashes,
     )
     kind = _normaliser(settings)
     meta = {"classifier": settings.classifier, "normaliser": kind, "adapter": settings.adapter, **hashes}

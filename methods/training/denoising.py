@@ -21,11 +21,10 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import classifier_arch, denoiser_arch
 from methods.training import losses, schedules
 from methods.training.loader import Batch
-from methods.training.loop import Task
 from methods.training.optimisers import adam, parameters_of
 from methods.training.presets import resolve_settings
 from methods.training.rng import seeded_globals
-from methods.training.run_stage import TrainingContext, identity, noise_like, prepare, run_stage, sigma_of
+from methods.training.run_stage import TrainingContext, noise_like, prepare, run_stage, sigma_of, task_of
 from methods.training.settings import Classical, Denoising
 from methods.training.train_classifier import Loss, NoisyClassifier, rate, train_classifier
 
@@ -114,17 +113,14 @@ def train_denoiser(request: TrainRequest) -> Mapping[str, Any]:
         return {"loss": stabilisation(asked(denoised), clean)}
 
     steps, per_epoch = schedules.length(settings.epochs, context.loader.steps_per_epoch, settings.steps)
-    task = Task(
+    task = task_of(
+        context,
         modules={"denoiser": denoiser},
         optimiser=adam(parameters_of(denoiser), lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=context.loader.batches,
         loss=loss,
         rate=rate(settings, per_epoch),
         steps=steps,
-        identity=identity(context, classifier_sha256=file.sha256, **init),
-        clip=settings.clip,
-        bf16=settings.precision == "bf16",
-        device=request.device,
+        hashes={"classifier_sha256": file.sha256, **init},
     )
     meta = {"denoiser": settings.denoiser, "objective": settings.objective, "classifier_sha256": file.sha256}
     return run_stage(context, task, denoiser.state_dict, logits=lambda x: classifier(denoiser(x)), meta=meta)

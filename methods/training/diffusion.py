@@ -21,12 +21,11 @@ from methods.diffusion.schedules import level, level_sigma
 from methods.diffusion.unets import UNet, build_unet
 from methods.training import schedules
 from methods.training.loader import Batch, load
-from methods.training.loop import Task
 from methods.training.losses import at_least_float32
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import resolve_settings
 from methods.training.rng import generator, seeded_globals, seeded_layers
-from methods.training.run_stage import TrainingContext, identity, noise_like, prepare, run_stage
+from methods.training.run_stage import TrainingContext, noise_like, prepare, run_stage, task_of
 from methods.training.settings import Diffusion
 from methods.training.sharding import current_share
 from methods.training.variational_bound import Tables, at, bound, noised, tables
@@ -90,17 +89,14 @@ def diffusion(request: TrainRequest) -> Mapping[str, Any]:
         return min(1.0, (step + 1) / max(settings.warmup_steps, 1))
 
     parent = {} if encoder is None else {"condition": settings.condition, "condition_sha256": encoder.sha256}
-    task = Task(
+    task = task_of(
+        context,
         modules={"unet": network},
         optimiser=adamw(parameters_of(network), lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=context.loader.batches,
         loss=loss,
         rate=rate,
         steps=settings.steps,
-        identity=identity(context, **parent),
-        clip=settings.clip,
-        bf16=settings.precision == "bf16",
-        device=request.device,
+        hashes=parent,
     )
     meta = {"arch": settings.arch, "schedule": unet.schedule.name, "prediction": settings.prediction}
     meta |= {"levels": str(levels), "largest_sigma": str(settings.largest_sigma), "ema": str(settings.ema)}

@@ -21,11 +21,10 @@ from methods.training import losses, schedules
 from methods.training.augment import mix
 from methods.training.finetuning import check_pairing, cosine_rate, layer_groups, set_drop_path
 from methods.training.loader import Batch
-from methods.training.loop import Task
 from methods.training.optimisers import adamw
 from methods.training.presets import resolve_settings
 from methods.training.rng import generator, seeded_globals, seeded_layers
-from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
+from methods.training.run_stage import noise_like, prepare, run_stage, sigma_of, task_of
 from methods.training.settings import DmaeFinetune
 from methods.training.sharding import current_share
 
@@ -87,23 +86,14 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
 
     steps, per_epoch = schedules.length(settings.epochs, context.loader.steps_per_epoch, settings.steps)
     groups = layer_groups(network, layer_decay=settings.layer_decay, weight_decay=settings.weight_decay)
-    task = Task(
+    task = task_of(
+        context,
         modules={"network": network},
         optimiser=adamw(groups, lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=context.loader.batches,
         loss=loss,
-        rate=cosine_rate(
-            lr=settings.lr,
-            lr_min=settings.lr_min,
-            warmup_epochs=settings.warmup_epochs,
-            epochs=settings.epochs,
-            per_epoch=per_epoch,
-        ),
+        rate=cosine_rate(settings, per_epoch),
         steps=steps,
-        identity=identity(context, **init),
-        clip=settings.clip,
-        bf16=settings.precision == "bf16",
-        device=request.device,
+        hashes=init,
     )
     meta = {"arch": settings.arch, "normaliser": settings.normaliser, **init}
     return run_stage(context, task, network.state_dict, logits=whole, meta=meta)

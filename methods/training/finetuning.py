@@ -9,6 +9,7 @@ from torch import nn
 
 from bench.types.errors import UsageError
 from methods.training import schedules
+from methods.training.settings import DdsFinetune, DmaeFinetune
 from methods.training.sharding import Share
 
 
@@ -62,15 +63,14 @@ def _rising(network: nn.Module, rate: float, name: str) -> list[tuple[Any, float
     return [(block, rate * i / max(len(blocks) - 1, 1)) for i, block in enumerate(blocks)] if rate > 0 else []
 
 
-def cosine_rate(
-    *, lr: float, lr_min: float, warmup_epochs: float, epochs: int, per_epoch: float
-) -> Callable[[int], float]:
+def cosine_rate(settings: DmaeFinetune | DdsFinetune, per_epoch: float) -> Callable[[int], float]:
     """Share of the learning rate by the step: a linear warm-up, then half a cosine down to lr_min.
 
     Source: He et al. 2022 (MAE), fine-tuning.
     """
-    floor = min(1.0, lr_min / lr) if lr > 0 else 0.0
-    return lambda step: schedules.warmup_cosine(step / per_epoch, warmup=warmup_epochs, total=epochs, floor=floor)
+    warmup, total = settings.warmup_epochs, settings.epochs
+    floor = min(1.0, settings.lr_min / settings.lr) if settings.lr > 0 else 0.0
+    return lambda step: schedules.warmup_cosine(step / per_epoch, warmup=warmup, total=total, floor=floor)
 
 
 def check_pairing(share: Share, batch: int) -> None:

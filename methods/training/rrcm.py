@@ -30,13 +30,12 @@ from methods.training.encoder import load_encoder
 from methods.training.finetuning import check_pairing
 from methods.training.gradient_cache import in_chunks
 from methods.training.loader import Batch
-from methods.training.loop import Task
 from methods.training.memory import contrastive_bytes, fitting, needed, room_of
 from methods.training.moco import moco_loss
 from methods.training.optimisers import adamw, parameters_of
 from methods.training.presets import resolve_settings
 from methods.training.rng import generator, seeded_globals
-from methods.training.run_stage import identity, noise_like, prepare, run_stage, sigma_of
+from methods.training.run_stage import noise_like, prepare, run_stage, sigma_of, task_of
 from methods.training.settings import Finetune, Pretrain
 
 SCALE = 2.0  # from [0, 1] pixels to [-1, 1]
@@ -125,19 +124,15 @@ def pretrain(request: TrainRequest) -> Mapping[str, Any]:
             if goal is not online:
                 torch._foreach_lerp_([p.detach() for p in goal.parameters()], fast, 1 - settings.consistency_ema)
 
-    task = Task(
+    task = task_of(
+        context,
         modules=modules,
         optimiser=optimiser,
-        batches=context.loader.batches,
         loss=loss,
         rate=lambda step: schedules.warmup_cosine(step, warmup=settings.warmup_steps, total=settings.steps),
         after=update_target,
         steps=settings.steps,
-        identity=identity(context),
-        clip=settings.clip,
         clip_from=settings.warmup_steps,
-        bf16=settings.precision == "bf16",
-        device=request.device,
         memory=lambda images: kept(images, micro_batch_of(images)),
         # A pass forward costs half of one back, and the target has as many as the online network, whose are repeated
         # for all chunks but the last.
@@ -263,17 +258,14 @@ def finetune(request: TrainRequest) -> Mapping[str, Any]:
         return schedules.warmup_cosine(epoch, warmup=settings.warmup_epochs, total=settings.cosine_epochs)
 
     groups = layer_groups(model, settings.layer_decay, settings.weight_decay)
-    task = Task(
+    task = task_of(
+        context,
         modules={"model": model},
         optimiser=adamw(groups, lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=context.loader.batches,
         loss=loss,
         rate=rate,
         steps=steps,
-        identity=identity(context, init=digest),
-        clip=settings.clip,
-        bf16=settings.precision == "bf16",
-        device=request.device,
+        hashes={"init": digest},
     )
     meta = {"size": settings.size, "normaliser": "half", "final_norm": str(settings.final_norm).lower(), "init": digest}
     meta |= {"grid": str(levels)}

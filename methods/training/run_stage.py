@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.data.checked import CheckedDataset
 from bench.data.class_order import open_source
@@ -24,7 +25,7 @@ from methods.training.distributed import ALONE, World
 from methods.training.distributed_setup import EXECUTION, set_up, uncompile
 from methods.training.dry_run import cost
 from methods.training.export import export
-from methods.training.loader import BatchLoader, load
+from methods.training.loader import Batch, BatchLoader, load
 from methods.training.loop import Task, probe, run
 from methods.training.presets import Preset
 from methods.training.rng import generator
@@ -142,6 +143,33 @@ def identity(context: TrainingContext, **more: Any) -> dict[str, Any]:
     if context.loader.makes_views_on_device:
         words["augment_on"] = "device"
     return {**words, "seed": request.seed, "images": context.loader.count, **chosen, **more}
+
+
+def task_of(
+    context: TrainingContext,
+    *,
+    modules: Mapping[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    loss: Callable[[int, Batch], Mapping[str, Tensor]],
+    rate: Callable[[int], float],
+    steps: int,
+    hashes: Mapping[str, str] = MappingProxyType({}),
+    **more: Any,
+) -> Task:
+    """A stage's task on the context's batches, as its settings say; `hashes`: of the weights that it starts from."""
+    return Task(
+        modules=modules,
+        optimiser=optimiser,
+        batches=context.loader.batches,
+        loss=loss,
+        rate=rate,
+        steps=steps,
+        identity=identity(context, **hashes),
+        clip=context.settings.clip,
+        bf16=context.settings.precision == "bf16",
+        device=context.request.device,
+        **more,
+    )
 
 
 def sigma_of(request: TrainRequest) -> float:

@@ -23,11 +23,10 @@ from methods.nets.normalisers import Normaliser
 from methods.nets.recognition import COUNTER
 from methods.training import schedules
 from methods.training.loader import Batch
-from methods.training.loop import Task
 from methods.training.optimisers import adamw, parameters_of, sgd
 from methods.training.presets import resolve_settings
 from methods.training.rng import seeded_globals
-from methods.training.run_stage import Logits, identity, noise_like, prepare, run_stage
+from methods.training.run_stage import Logits, noise_like, prepare, run_stage, task_of
 from methods.training.settings import ClassifierSettings, Denoising
 
 HEADS = ("fc.", "linear.", "head.")  # of the networks that `build_network` knows
@@ -104,17 +103,14 @@ def train_classifier(
         num_classes=num_classes,
     )
     make = sgd if settings.optimiser == "sgd" else adamw
-    task = Task(
+    task = task_of(
+        context,
         modules={"network": network},
         optimiser=make(parameters_of(network), lr=settings.lr, weight_decay=settings.weight_decay),
-        batches=context.loader.batches,
         loss=objective(classifier, settings),
         rate=rate(settings, per_epoch),
         steps=steps,
-        identity=identity(context, **init),
-        clip=settings.clip,
-        bf16=settings.precision == "bf16",
-        device=request.device,
+        hashes=init,
     )
     meta = {"arch": settings.arch, "normaliser": settings.normaliser, **init}
     return run_stage(context, task, network.state_dict, logits=logits, meta=meta)

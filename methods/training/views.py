@@ -127,6 +127,11 @@ def _box(height: int, width: int, least: float, source: torch.Generator) -> tupl
         if 0 < w <= width and 0 < h <= height:
             top = int(torch.randint(0, height - h + 1, (1,), generator=source))
             return top, int(torch.randint(0, width - w + 1, (1,), generator=source)), h, w
+    return central(height, width)
+
+
+def central(height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the largest region in the middle whose ratio of sides is allowed."""
     narrow, wide = RATIOS
     h, w = height, width
     if width / height < narrow:

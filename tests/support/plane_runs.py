@@ -8,8 +8,9 @@ from pathlib import Path
 
 from places import SUPPORT
 
-from bench.runs.certify import Job, certify
+from bench.runs.certify import Job
 from bench.runs.request import RunRequest
+from bench.runs.schedule import certify
 from bench.runs.store import Run
 from bench.types import Execution, Row
 

@@ -12,9 +12,9 @@ from bench.report.accuracy import Accuracy, certified_accuracy, digest, name
 from bench.report.envelope import Envelope, envelope, in_common
 from bench.report.grouping import Group, groups, variants
 from bench.report.method_titles import printed
-from bench.report.statistics import CONFIDENCE, FAILURE, noise_correction, wilson
+from bench.report.statistics import CONFIDENCE, FAILURE, noise_correction
 from bench.report.tables.published_rows import misfit, published_alone, published_notes, published_table, quoted
-from bench.report.tables.table import Cell, Column, Line, Table, Unit, numbered, slug
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, counted, numbered, slug
 from bench.runs.store import Run
 
 _ORACLE = "the best is an oracle's choice on these same images, so biased upwards; intervals are not corrected for it"
@@ -165,20 +165,16 @@ def _envelope_line(title: str, best: Envelope, *, beside: bool) -> Line:
     of = ", ".join(filter(None, (several, _share(best.images, total), chosen)))
     cells = []
     for winner in best.best:
-        low, high = wilson(winner.certified, best.images)
         sigma = winner.run.spec.sigma
         which = f"σ={units.noise_level(sigma)}" + (f" [{digest(winner.run)}]" if sigmas[sigma] > 1 else "")
         cells.append(
-            _measured(
-                winner.certified / best.images,
-                "fraction",
-                winner.run.spec.digest(),
-                low=low,
-                high=high,
-                note=which if winner.certified else "",  # where no run certifies an image, none has won
-                successes=winner.certified,
-                images=best.images,
+            counted(
+                winner.certified,
+                best.images,
+                source="measured",
+                origin=winner.run.spec.digest(),
                 n=n,
+                note=which if winner.certified else "",  # where no run certifies an image, none has won
             )
         )
     return (
@@ -203,8 +199,6 @@ def _measured(
     origin: str,
     *,
     note: str = "",
-    low: float | None = None,
-    high: float | None = None,
     successes: int | None = None,
     images: int | None = None,
     n: int | None = None,
@@ -215,8 +209,6 @@ def _measured(
         unit=unit,
         source="measured",
         printed=printed(str(value), method) if method else "",
-        low=low,
-        high=high,
         note=note,
         origin=origin,
         successes=successes,
@@ -226,19 +218,8 @@ def _measured(
 
 
 def _accuracy(score: Accuracy, k: int, origin: str, n: int) -> Cell:
-    low, high = wilson(score.certified[k], score.images)
-    return Cell(
-        value=score.fractions[k],
-        unit="fraction",
-        source="measured",
-        low=low,
-        high=high,
-        origin=origin,
-        successes=score.certified[k],
-        images=score.images,
-        n=n,
-        note=FROM_BELOW * bool(score.at_least and score.at_least[k]),
-    )
+    note = FROM_BELOW * bool(score.at_least and score.at_least[k])
+    return counted(score.certified[k], score.images, source="measured", origin=origin, n=n, note=note)
 
 
 def _share(images: int, total: int) -> str:

@@ -10,9 +10,8 @@ from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest, name
 from bench.report.class_probability import LEVELS, NAME, at_least, class_probabilities, quantiles, usable
 from bench.report.grouping import Group, groups, variants
-from bench.report.statistics import wilson
 from bench.report.tables.field_rows import quoted_sheet
-from bench.report.tables.table import Cell, Column, Line, Table, slug
+from bench.report.tables.table import Cell, Column, Line, Table, counted, slug
 from bench.runs.store import Run
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -67,7 +66,6 @@ def _table(group: Group, left_out: Sequence[str]) -> Table:
 def _line(title: str, run: Run, alpha: float) -> Line:
     found, origin, n = class_probabilities(run, alpha), run.spec.digest(), run.spec.n
     counts = [at_least(found.lower, level) for level in LEVELS]
-    bands = [wilson(k, found.images) for k in counts]
     words = [("text", title), ("text", units.noise_level(run.spec.sigma)), ("count", n), ("count", found.images)]
     return (
         *(Cell(value=value, unit=unit, source="measured", origin=origin) for unit, value in words),  # type: ignore[arg-type]
@@ -75,13 +73,7 @@ def _line(title: str, run: Run, alpha: float) -> Line:
             value=certified_accuracy(run, (), "pa", alpha).acr, unit="l2", source="measured", origin=origin,
             images=found.images, n=n,
         ),
-        *(
-            Cell(
-                value=k / found.images, unit="fraction", source="measured", low=low, high=high, origin=origin,
-                successes=k, images=found.images, n=n,
-            )
-            for k, (low, high) in zip(counts, bands, strict=True)
-        ),
+        *(counted(k, found.images, source="measured", origin=origin, n=n) for k in counts),
         *(
             Cell(value=value, unit="fraction", source="measured", origin=origin, images=found.images, n=n)
             for value in quantiles(found.plug_in, SHARES)

@@ -10,8 +10,8 @@ from bench.published.logs.store import Imported
 from bench.report import units
 from bench.report.grouping import BOUND_WORDS
 from bench.report.method_titles import printed
-from bench.report.statistics import CONFIDENCE, wilson
-from bench.report.tables.table import Cell, Column, Line, Table, Unit, numbered, slug
+from bench.report.statistics import CONFIDENCE
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, counted, numbered, slug
 
 _Scored = tuple[Imported, Score]
 
@@ -156,19 +156,8 @@ def _share(log: Imported) -> str:
 
 
 def _accuracy(log: Imported, each: Score, k: int, note: str = "") -> Cell:
-    low, high = wilson(each.certified[k], each.images)
-    return Cell(
-        value=each.fractions[k],
-        unit="fraction",
-        source="imported",
-        low=low,
-        high=high,
-        note=note,
-        origin=log.origin.digest(),
-        successes=each.certified[k],
-        images=each.images,
-        n=log.origin.n,
-    )
+    own = log.origin
+    return counted(each.certified[k], each.images, source="imported", origin=own.digest(), n=own.n, note=note)
 
 
 def _cell(value: str | int | float | None, unit: Unit, origin: str, note: str = "", method: str = "") -> Cell:

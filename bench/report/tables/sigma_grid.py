@@ -11,10 +11,9 @@ from bench.report.accuracy import certified_accuracy, digest, name
 from bench.report.envelope import envelope, in_common
 from bench.report.grouping import Group, groups, history, variants
 from bench.report.method_titles import printed
-from bench.report.statistics import wilson
 from bench.report.tables.accuracy import FROM_BELOW
 from bench.report.tables.published_rows import misfit, quoted
-from bench.report.tables.table import Cell, Column, Line, Table, Unit, slug
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, counted, slug
 from bench.runs.store import Run
 from bench.types.errors import ReportError
 from bench.weights.catalogue import catalogue
@@ -251,16 +250,4 @@ def _head(run: Run, title: str, origin: str, images: int) -> Line:
 
 
 def _accuracy(run: Run, certified: int, images: int, note: str = "") -> Cell:
-    low, high = wilson(certified, images)
-    return Cell(
-        value=certified / images,
-        unit="fraction",
-        source="measured",
-        low=low,
-        high=high,
-        note=note,
-        origin=run.spec.digest(),
-        successes=certified,
-        images=images,
-        n=run.spec.n,
-    )
+    return counted(certified, images, source="measured", origin=run.spec.digest(), n=run.spec.n, note=note)

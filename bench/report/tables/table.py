@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from bench.report import units
+from bench.report.statistics import wilson
 
 # "extrapolated", "projected": computed from what was measured or quoted; "stated": of a catalogue or this program.
 Source = Literal["measured", "imported", "quoted", "extrapolated", "projected", "stated"]
@@ -59,6 +60,23 @@ class Cell:
     def interval(self) -> str:
         """The interval in points, or nothing."""
         return "" if self.low is None or self.high is None else units.interval(self.low, self.high)
+
+
+def counted(successes: int, images: int, *, source: Source, origin: str, n: int, note: str = "") -> Cell:
+    """A share of images, with its Wilson interval."""
+    low, high = wilson(successes, images)
+    return Cell(
+        value=successes / images,
+        unit="fraction",
+        source=source,
+        low=low,
+        high=high,
+        note=note,
+        origin=origin,
+        successes=successes,
+        images=images,
+        n=n,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from bench.runs.image_state import Counted, ImageState, Unit, started
 from bench.types import Row, RunSpec, errors
@@ -65,6 +65,27 @@ class TaskResult:
     counted: tuple[Counted, ...] | None
     worker: Mapping[str, Any] | None = None  # host, device, batch and torch of whoever counted
     failure: Failure | None = None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class WorkerTasks:
+    """What one worker was asked."""
+
+    tasks: dict[Any, int] = field(default_factory=dict)  # awaited -> number of the task
+    jobs: set[int] = field(default_factory=set)  # those that it has been told how to build
+    last: int | None = None  # the job of its last task
+
+
+WorkerT = TypeVar("WorkerT", bound=WorkerTasks)
+
+
+def choose(ready: Iterable[WorkerT], task: Task) -> tuple[WorkerT, bool]:
+    """The worker with the fewest tasks, of equals one that is at the same job; and whether the job is new to it."""
+    worker = min(ready, key=lambda each: (len(each.tasks), each.last != task.job))
+    new = task.job not in worker.jobs
+    worker.jobs.add(task.job)
+    worker.last = task.job
+    return worker, new
 
 
 class Pool(Protocol):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
+from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult, WorkerTasks, choose
 from bench.runs.execution.numa import bind_cores
 from bench.runs.execution.worker import Maker, Worker
 from bench.types import Execution
@@ -25,15 +25,12 @@ STARTS = 3  # of a process that dies before it can count
 
 
 @dataclass(slots=True, eq=False)
-class DeviceProcess:
+class DeviceProcess(WorkerTasks):
     """One worker process and what it was asked."""
 
     device: str
     executor: ProcessPoolExecutor
     started: Future[Any]
-    tasks: dict[Future[TaskResult], int] = field(default_factory=dict)
-    jobs: set[int] = field(default_factory=set)  # those that it has been told how to build
-    last: int | None = None  # the job of its last task
 
     @property
     def ready(self) -> bool:
@@ -69,11 +66,8 @@ class LocalPool:
 
     def send(self, task: Task) -> None:
         """Hand a task to the one with the fewest; of equals to one that is at the same job."""
-        ready = (process for process in self.processes if process.ready)
-        process = min(ready, key=lambda process: (len(process.tasks), process.last != task.job))
-        maker = None if task.job in process.jobs else self.makers[task.job]
-        process.jobs.add(task.job)
-        process.last = task.job
+        process, new = choose((process for process in self.processes if process.ready), task)
+        maker = self.makers[task.job] if new else None
         try:
             process.tasks[process.executor.submit(_count, task, maker)] = task.number
         except BrokenProcessPool:  # it has died meanwhile, which its next answer would tell

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult
+from bench.runs.execution.dispatch import MAX_ASKED, Task, TaskResult, WorkerTasks, choose
 from bench.runs.execution.worker import Maker, Worker, failure_of
 from bench.types import Execution
 from bench.types.errors import BenchError, DeviceError, first_line
@@ -32,16 +32,13 @@ STARTS = 3  # for each worker asked for, that may die before they are ready
 
 
 @dataclass(slots=True, eq=False)
-class WorkerHandle:
+class WorkerHandle(WorkerTasks):
     """One worker and what it was asked."""
 
     actor: Any
     placed: Any  # its first answer: the cluster has found a place for it
     started: Any  # its second: it can count
     told: dict[str, Any] | None = None  # of itself, once it is ready
-    tasks: dict[Any, int] = field(default_factory=dict)  # awaited -> number of the task
-    jobs: set[int] = field(default_factory=set)  # those that it has been told how to build
-    last: int | None = None  # the job of its last task
 
 
 @dataclass(slots=True)
@@ -75,11 +72,8 @@ class RayPool:
 
     def send(self, task: Task) -> None:
         """Hand a task to the one with the fewest; of equals to one that is at the same job."""
-        ready = (handle for handle in self.handles if handle.told)
-        handle = min(ready, key=lambda handle: (len(handle.tasks), handle.last != task.job))
-        maker = None if task.job in handle.jobs else self.makers[task.job]
-        handle.jobs.add(task.job)
-        handle.last = task.job
+        handle, new = choose((handle for handle in self.handles if handle.told), task)
+        maker = self.makers[task.job] if new else None
         handle.tasks[handle.actor.count.remote(task, maker)] = task.number
 
     def receive(self) -> list[TaskResult]:

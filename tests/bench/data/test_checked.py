@@ -14,9 +14,10 @@ from bench.data.checked import CheckedDataset
 from bench.data.subset import pixel_fingerprint
 from bench.report.accuracy import table_radii
 from bench.report.grouping import groups
-from bench.runs.certify import certify, make_remote, portable
+from bench.runs.certify import make_remote, portable
 from bench.runs.registry import open_dataset
 from bench.runs.request import RunRequest, plan
+from bench.runs.schedule import certify
 from bench.runs.store import Run, read_run
 from bench.testing import ToyImages
 from bench.types import Execution, Image

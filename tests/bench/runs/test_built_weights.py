@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from places import PROJECT, SUPPORT
+from safetensors.torch import save_file
 
 from bench.runs.built_weights import leaves
-from bench.runs.certify import certify
 from bench.runs.request import RunRequest, plan
+from bench.runs.schedule import certify
 from bench.runs.store import read_run
 from bench.types import Execution
 from bench.types.errors import MethodError, SpecError
@@ -24,6 +25,7 @@ METHOD = """\
 from functools import partial
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from bench.types import Method, Role
 
@@ -78,6 +80,20 @@ class Late(Linear):
 def at_the_first_call(setting):
     return Late(None)
 
+class Each(Linear):
+    def predict(self, x, noise):
+        return self.score()(x.flatten(1)).argmax(1)
+
+def at_every_call(setting):
+    return Each(lambda: network(torch.load(FILE)))
+
+def at_every_call_by_safetensors(setting):
+    return Each(lambda: network(load_file(FILE + ".safetensors")["weight"]))
+
+def given_at_every_call(setting):
+    path = setting.weights["network"].path
+    return Each(lambda: network(torch.load(path)["state_dict"]["weight"]))
+
 NET = network(torch.load(FILE)) if {at_import} else None
 
 class Global(Linear):
@@ -94,6 +110,7 @@ MINE = Method(name="mine", title="", cite="", build={build}, roles=tuple(Role(r,
 def save(path: Path, seed: int) -> torch.Tensor:
     weight = torch.randn(10, 64, generator=torch.Generator().manual_seed(seed))
     torch.save(weight, path)
+    save_file({"weight": weight}, f"{path}.safetensors")
     return weight
 
 
@@ -107,7 +124,10 @@ def request(folder: Path, build: str, roles: tuple[str, ...] = ()) -> RunRequest
     )
 
 
-@pytest.mark.parametrize("build", ["attribute", "container", "closure", "array", "of_the_module", "at_the_first_call"])
+HELD = ["attribute", "container", "closure", "array", "of_the_module", "at_the_first_call"]
+
+
+@pytest.mark.parametrize("build", [*HELD, "at_every_call", "at_every_call_by_safetensors"])
 @seeded_globals(1)
 def test_another_file_under_the_same_path_is_another_run(tmp_path: Path, build: str) -> None:
     asked = request(tmp_path, build)
@@ -122,10 +142,11 @@ def test_another_file_under_the_same_path_is_another_run(tmp_path: Path, build: 
     assert not specs[0].random_weights
 
 
+@pytest.mark.parametrize("build", ["attribute", "at_every_call"])
 @seeded_globals(1)
-def test_a_network_that_changes_between_plan_and_run_is_refused_before_a_row(tmp_path: Path) -> None:
+def test_a_network_that_changes_between_plan_and_run_is_refused_before_a_row(tmp_path: Path, build: str) -> None:
     save(tmp_path / "own.pt", 1)
-    (job,) = plan(request(tmp_path, "attribute"))
+    (job,) = plan(request(tmp_path, build))
     save(tmp_path / "own.pt", 2)
     with pytest.raises(SpecError, match=r"built weights with sha256 \w{10}, the run's have \w{10}"):
         certify(job, HOW, tmp_path / "out", lambda run, worker: None, lambda row: None)
@@ -147,6 +168,8 @@ def test_what_a_role_covers_is_known_by_its_file_alone(tmp_path: Path) -> None:
     (job,) = plan(asked)
     assert set(job.spec.weights) == {"network"}
     assert certify(job, HOW, tmp_path / "out", lambda run, worker: None, lambda row: None).done
+    (job,) = plan(replace(asked, methods=request(tmp_path, "given_at_every_call", ("network",)).methods))
+    assert set(job.spec.weights) == {"network"}
     # A role declared and another file read instead
     (job,) = plan(replace(asked, methods=request(tmp_path, "attribute", ("network",)).methods))
     assert set(job.spec.weights) == {"network"}  # the same numbers, wherever they lie

@@ -15,9 +15,10 @@ from places import SUPPORT
 from plane_runs import timeless
 
 from bench.runs import registry
-from bench.runs.certify import Job, certify, open_dataset
+from bench.runs.certify import Job, open_dataset
 from bench.runs.method_settings import assigned_roles
 from bench.runs.request import RunRequest, plan
+from bench.runs.schedule import certify
 from bench.runs.store import RowWriter, Run, find_runs
 from bench.timing.dry_run import probe
 from bench.types import Dataset, Execution, Row

@@ -15,8 +15,9 @@ from bench.certification.stopping_rule import design_of
 from bench.report.accuracy import certified_accuracy, curve, promise
 from bench.report.grouping import groups
 from bench.report.tables.accuracy import by_sigma_tables
-from bench.runs.certify import Job, certify
+from bench.runs.certify import Job
 from bench.runs.request import RunRequest, plan
+from bench.runs.schedule import certify
 from bench.runs.store import Run, find_runs, open_run, read_run
 from bench.timing.dry_run import probe
 from bench.types import FORCED, WRONG, Counts, Execution, Method, Row, RunSpec

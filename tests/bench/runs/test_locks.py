@@ -18,10 +18,10 @@ import pytest
 from places import SUPPORT
 
 from bench.runs import locks
-from bench.runs.certify import certify
 from bench.runs.execution.spool import DRIVER, is_orphan, lay_out
 from bench.runs.locks import HOLDER, LOCK, drawing
 from bench.runs.request import RunRequest, plan
+from bench.runs.schedule import certify
 from bench.runs.store import open_run
 from bench.types import Execution, Row
 

@@ -13,8 +13,8 @@ from bench.certification.bounds import lower_bound, randomised_bound
 from bench.certification.stopping_rule import DESIGNS, design_of
 from bench.report.accuracy import certified_accuracy, promise
 from bench.report.grouping import groups
-from bench.runs.certify import certify
 from bench.runs.request import RunRequest, plan
+from bench.runs.schedule import certify
 from bench.runs.store import Run, read_run
 from bench.smoothing.noise import ESTIMATE, NoiseKey, bound_uniform
 from bench.types import Execution

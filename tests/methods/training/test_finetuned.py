@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +192,12 @@ def test_what_drops_at_random_rises_with_the_depth() -> None:
 
 
 def test_the_rate_falls_to_its_least() -> None:
-    rate = cosine_rate(lr=1e-3, lr_min=1e-6, warmup_epochs=5, epochs=50, per_epoch=10)
+    _, settings = resolve_settings(DmaeFinetune, request("dmae", Path()))
+    settings = replace(settings, lr=1e-3, lr_min=1e-6, warmup_epochs=5, epochs=50)
+    rate = cosine_rate(settings, per_epoch=10)
     assert [rate(0), rate(25), rate(50), rate(500)] == pytest.approx([0, 0.5, 1.0, 1e-3])
     assert rate(275) == pytest.approx(1e-3 + (1 - 1e-3) / 2)
-    assert cosine_rate(lr=0.0, lr_min=1e-6, warmup_epochs=0, epochs=1, per_epoch=1)(0) == 1.0
+    assert cosine_rate(replace(settings, lr=0.0, warmup_epochs=0, epochs=1), per_epoch=1)(0) == 1.0
 
 
 # ---- LoRA ------------------------------------------------------------------------------------------------------------

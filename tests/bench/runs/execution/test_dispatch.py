@@ -13,7 +13,7 @@ from one_job import dispatch
 from places import SUPPORT
 from timeless import timeless
 
-from bench.runs.certify import ImageCertifier, Job, certify, make_remote, make_worker, portable, tried_here
+from bench.runs.certify import ImageCertifier, Job, make_remote, make_worker, portable, tried_here
 from bench.runs.execution.dispatch import (
     ATTEMPTS,
     MAX_ASKED,
@@ -25,6 +25,7 @@ from bench.runs.execution.dispatch import (
 from bench.runs.execution.pools import pool
 from bench.runs.image_state import Counted, ImageState, Unit
 from bench.runs.request import RunRequest, plan
+from bench.runs.schedule import certify
 from bench.smoothing.noise import ESTIMATE
 from bench.types import Counts, Execution
 from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.runs.certify import certify, make_worker
+from bench.runs.certify import make_worker
 from bench.runs.execution import torch_compile as compiling
 from bench.runs.execution.cuda_graphs import Replayed, replayed
 from bench.runs.execution.torch_compile import Compiled, by_block, compiled, expected_seconds, repeated_blocks
 from bench.runs.request import RunRequest, plan
+from bench.runs.schedule import certify
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import ALWAYS, AUTO, LOCAL, NEVER, BaseClassifier, Execution, Noise
