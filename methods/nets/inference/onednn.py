@@ -56,12 +56,11 @@ def fused_convolutions(dtype: torch.dtype) -> bool:
     The operators are torch's private ones. Not chosen by time, which would let a busy machine choose how it rounds.
     """
     generator = torch.Generator().manual_seed(0)
-    with torch.device("meta"):  # which draws nothing
-        conv = nn.Conv2d(SHAPE[1], SHAPE[1], 3, padding=1).requires_grad_(False)
-    conv.to_empty(device="cpu")
+    with torch.random.fork_rng(devices=[]):  # its initialisation draws
+        conv = nn.Conv2d(SHAPE[1], SHAPE[1], 3, padding=1, dtype=dtype).requires_grad_(False)
     for part in conv.parameters():
         part.copy_(torch.randn(part.shape, generator=generator) / 12)
-    conv.to(dtype).to(memory_format=torch.channels_last)
+    conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
     x, other = (torch.randn(SHAPE, generator=generator).to(dtype) for _ in range(2))
     x, other = (part.contiguous(memory_format=torch.channels_last) for part in (x, other))
     with torch.inference_mode():
