@@ -95,7 +95,8 @@ def test_a_killed_run_takes_its_worker_processes_along_and_ends_with_the_rows_of
         [*command, "--out", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 90
-    while not list(tmp_path.glob("*/rows*.jsonl")) and time.monotonic() < deadline:
+    while not any(b"\n" in each.read_bytes() for each in tmp_path.glob("*/rows*.jsonl")):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
