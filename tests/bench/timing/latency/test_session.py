@@ -295,7 +295,7 @@ def test_what_cannot_be_timed_is_refused_at_the_border(change: dict, error: type
 
 
 def test_missing_weights_are_refused_with_the_way_round() -> None:
-    request = replace(SMALL, dataset="cifar10", random_weights=False)
+    request = replace(SMALL, dataset="imagenet", random_weights=False)
     with pytest.raises(WeightsError, match="or --random-weights: the time does not depend on them"):
         prepare(request, items(request, ("rrcm",))[0], method("rrcm"))
 
