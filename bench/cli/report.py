@@ -156,9 +156,8 @@ def report(given: ReportOptions) -> None:
         records = {}
     found = with_training(found, records)
     bound = "pa" if given.bound == "both" else given.bound
-    pictures = training_drawings(
-        of_training, groups([run for run in found if run.rows], bound, given.alpha), records, style
-    )
+    of_runs = groups([run for run in found if run.rows], bound, given.alpha) if of_training else ()
+    pictures = training_drawings(of_training, of_runs, records, style)
     figures = None if figures is None else ",".join(others)
     made = build(
         found,

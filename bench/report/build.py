@@ -15,7 +15,7 @@ from bench.report.figures.canvas import SCREEN, Style
 from bench.report.figures.registry import Drawing, drawings
 from bench.report.formats.markdown import as_csv, as_json, markdown
 from bench.report.grouping import Group, groups, variants
-from bench.report.paper import RAW, paper_tables, table_name
+from bench.report.paper import OWN, RAW, paper_tables, table_name
 from bench.report.tables.accuracy import by_sigma_tables, envelope_tables
 from bench.report.tables.compare_published import beside
 from bench.report.tables.published_rows import ENVELOPES, published_table
@@ -80,10 +80,15 @@ def build(
         raise ReportError(f"alpha must lie in [{ALPHA:g}, 0.5), got {alpha!r}; the field uses 0.001")
     started = [run for run in runs if run.rows]  # a run that has just begun has nothing to say yet
     if table is not None and table_name(table) not in ENVELOPES:
-        made = paper_tables(table_name(table), started, paths, "pa" if bound == "both" else bound, alpha)
+        kind = table_name(table)
         # Rows of the table of raw accuracies are of one method at several radii: no rivals.
-        mode = "none" if table_name(table) == RAW else bold
-        marked = emphasise(made, started, mode=mode, bound="pa" if bound == "both" else bound, alpha=alpha)
+        mode = "none" if kind == RAW else bold
+        # Published rows stand once, beside the bound that is theirs.
+        both = BOUNDS if kind in OWN else ("pa",)
+        marked: list[Table] = []
+        for each in both if bound == "both" else (bound,):
+            made = paper_tables(kind, started, paths, each, alpha)
+            marked += emphasise(made, started, mode=mode, bound=each, alpha=alpha)
         asked = () if figures is None else drawings(groups(started, "pa", alpha), None, figures)
         return Report(numbered(marked), asked)
     published = None if table is None else published_table(table_name(table))

@@ -27,6 +27,7 @@ GRIDS = {
 }
 RAW = "raw"
 FIELD = "field"  # what others publish of themselves
+OWN = (GRID, PAIRS)  # nothing quoted in them
 WORDS = f"1 to 9, rebuttal1, rebuttal2, raw, {GRID}, {PAIRS}, {FIELD} or {PROBABILITY}"
 
 

@@ -33,15 +33,11 @@ def timed_here(group: Group, records: Sequence[LatencyRecord] = ()) -> tuple[tup
     known = [variant for variant in variants(group) if in_common(variant.runs)[1]]
     found = [one for variant in known if (one := _recorded(group, variant, records))]
     missing = [_title(variant) for variant in known if not _recorded(group, variant, records)] if found else []
-    how = RECORDED if found else PASSING
-    if not found:
-        found = [
-            _timed(group, each, median(r.seconds for run in each.runs for r in run.rows), device_of(each.runs))
-            for each in known
-        ]
-    if not found:
-        return (), how.format(devices=""), tuple(missing)
-    device = commonest(one.device for one in found)
+    if found:
+        how, device = RECORDED, commonest(one.device for one in found)
+    else:
+        how, device = PASSING, commonest(on for each in known for on in {device_of([run]) for run in each.runs})
+        found = [_passing(group, each, device) for each in known]
     elsewhere = [f"{one.title} ({one.device or 'device not recorded'})" for one in found if one.device != device]
     timed = tuple(one for one in found if one.device == device)
     return timed, how.format(devices=device or "a device that is not recorded"), (*missing, *elsewhere)
@@ -56,9 +52,9 @@ def device_of(runs: Sequence[Run]) -> str:
 
 
 def commonest(devices: Iterable[str]) -> str:
-    """The device that most have; of several, the first by name."""
+    """The device that most have; of several, the first by name; of none, no name."""
     count = Counter(devices)
-    return min(count, key=lambda device: (-count[device], device))
+    return min(count, key=lambda device: (-count[device], device), default="")
 
 
 def own_figure(group: Group, records: Sequence[LatencyRecord] = (), style: Style = SCREEN) -> Figure:
@@ -78,6 +74,12 @@ def _recorded(group: Group, variant: Variant, records: Sequence[LatencyRecord]) 
     if found is None:
         return None
     return _timed(group, variant, found.value, found.record.device.name, "" if found.kind == KINDS[0] else found.kind)
+
+
+def _passing(group: Group, variant: Variant, device: str) -> Timed:
+    """By the rows that the device drew; by all, where there are none."""
+    on_it = [run for run in variant.runs if device_of([run]) == device] or variant.runs
+    return _timed(group, variant, median(row.seconds for run in on_it for row in run.rows), device_of(on_it))
 
 
 def _timed(group: Group, variant: Variant, seconds: float, device: str, kind: str = "") -> Timed:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from bench.report import units
 from bench.report.accuracy import digest, name
-from bench.report.grouping import Group, groups, variants
+from bench.report.grouping import BOUND_WORDS, Group, groups, variants
 from bench.report.hypothesis_tests import LEVEL, Discordance, holm, mcnemar
 from bench.report.method_titles import printed
 from bench.report.per_image import Verdicts, common, of_run
 from bench.report.tables.table import Cell, Column, Line, Table, slug
 from bench.runs.store import Run
+from bench.types import RunSpec
 from bench.types.errors import ReportError
 
 NAME = "pairs"
@@ -46,9 +48,9 @@ def _table(kind: Sequence[Group], left_out: Sequence[str]) -> Table | None:
     verdicts = {digest(run): of_run(run, first.radii, first.bound, first.alpha) for _, run in titled}
     counted = []
     for (title, run), (other, against) in combinations(titled, 2):
-        if run.spec.sigma == against.spec.sigma and (
-            shared := common(verdicts[digest(run)], verdicts[digest(against)])
-        ):
+        if run.spec.sigma != against.spec.sigma or _on_any_images(run) == _on_any_images(against):
+            continue  # of another noise level, or the same votes twice
+        if shared := common(verdicts[digest(run)], verdicts[digest(against)]):
             tests = [
                 _discordance(verdicts[digest(run)], verdicts[digest(against)], shared, k)
                 for k in range(len(first.radii))
@@ -90,7 +92,8 @@ def _table(kind: Sequence[Group], left_out: Sequence[str]) -> Table | None:
         title=f"{first.dataset}: differences of certified accuracy, a - b (points), on the images that both have",
         caption=(
             f"{spec.dataset} {spec.split}; N={units.count(spec.n)}; alpha={units.level(first.alpha)}; "
-            f"preprocessing {spec.preprocessing}; precision {spec.precision}"
+            f"{BOUND_WORDS[first.bound]}; certifier {spec.certifier}; preprocessing {spec.preprocessing}; "
+            f"precision {spec.precision}"
         ),
         # No radius: a difference is no accuracy, and has no best.
         columns=(
@@ -115,6 +118,11 @@ def _titled(kind: Sequence[Group]) -> list[tuple[str, Run]]:
     return [
         (f"{title} [{digest(run)}]" if seen.count((title, run.spec.sigma)) > 1 else title, run) for title, run in found
     ]
+
+
+def _on_any_images(run: Run) -> RunSpec:
+    """What decides an image's votes, without which images; no level does."""
+    return replace(run.spec, subset="", subset_fingerprint="", images=0, alpha=0.0)
 
 
 def _discordance(left: Verdicts, right: Verdicts, shared: Sequence[str], k: int) -> Discordance:

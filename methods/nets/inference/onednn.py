@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.nets.cifar_resnet import BasicBlock
+from methods.nets.cifar_resnet import BasicBlock, CifarResNet
 
 CLOSE = 0.02  # of half precision, where values are of order 1
 SHAPE = (4, 16, 8, 8)  # of the maps that it is tried on
@@ -29,8 +30,9 @@ class FusedBlock(nn.Module):
         block = self.block
         dtype = block.conv1.weight.dtype
         half = torch.is_autocast_enabled("cpu")
-        # torch convolves a single small map without oneDNN: it must go on to, or its last bits would be others.
-        if len(x) == 1 or torch.is_grad_enabled() or x.dtype != dtype or half != (dtype != torch.float32):
+        # torch convolves a single small map in float32 without oneDNN: it must go on to, or its last bits would change.
+        alone = len(x) == 1 and dtype == torch.float32
+        if alone or torch.is_grad_enabled() or x.dtype != dtype or half != (dtype != torch.float32):
             y: Tensor = block(x)
             return y
         y = _convolved(x, block.conv1)
@@ -38,14 +40,17 @@ class FusedBlock(nn.Module):
 
 
 def fuse_blocks(network: nn.Module, dtype: torch.dtype) -> int:
-    """Let the residual blocks of a network in eval mode, its batch norms folded, run fused, in place; how many do."""
-    # A network may be optimised again, behind another normaliser: of what is fused, the block inside is to stay.
-    fused = {id(module.block) for module in network.modules() if type(module) is FusedBlock}
-    found = [(name, m) for name, m in network.named_modules() if _folded(m) and id(m) not in fused]
+    """Let the residual blocks of a network in eval mode, its batch norms folded, run fused, in place; how many do.
+
+    Those of a `CifarResNet` alone: there a block's input is read by nothing else, and may be written over.
+    """
+    # A network may be optimised again, behind another normaliser: what is fused, no child of a stage any more, stays.
+    stages = [stage for part in network.modules() if type(part) is CifarResNet for stage in part.children()]
+    found = [(stage, name, m) for stage in stages for name, m in stage.named_children() if _folded(m)]
     if not found or not fused_convolutions(dtype):
         return 0
-    for name, block in found:
-        network.set_submodule(name, FusedBlock(block).eval())
+    for stage, name, block in found:
+        stage.set_submodule(name, FusedBlock(block).eval())
     return len(found)
 
 
@@ -91,7 +96,7 @@ def _added(other: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
     return y
 
 
-def _folded(module: nn.Module) -> bool:
+def _folded(module: nn.Module) -> TypeGuard[BasicBlock]:
     return (
         type(module) is BasicBlock
         and not module.training

@@ -338,3 +338,28 @@ def test_pairs_of_two_subsets_are_of_the_images_that_both_have() -> None:
     ahead = replace(many, rows=tuple(run([ALL] * 60, method="macer", **CIFAR).rows))
     (row,) = build([few, ahead], table="pairs").tables[0].rows
     assert (row[4].value, row[4].bold) == (-0.5, True)
+
+
+def test_one_classifier_on_two_subsets_is_no_pair() -> None:
+    few = run([ALL] * 20 + [0] * 20, method="gaussian", **CIFAR)
+    more = replace(few, spec=replace(few.spec, images=60, subset_fingerprint="ff"))
+    with pytest.raises(ReportError, match="two runs of other methods"):
+        build([few, more], table="pairs")
+    other = run([ALL] * 40, method="macer", **CIFAR)
+    (table,) = build([few, more, other], table="pairs").tables
+    assert len(table.rows) == 2
+
+
+@pytest.mark.parametrize("kind", ["pairs", "grid"])
+def test_both_bounds_are_two_tables_that_say_which(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        grids,
+        "catalogue",
+        lambda: tuple(
+            Entry(name=m, method=m, role="network", dataset="cifar10", sigma=0.5, sha256="aa") for m in ("a", "b")
+        ),
+    )
+    runs = [run([ALL] * k + [0] * 9, method=m, weights={"network": "aa"}, **CIFAR) for k, m in ((20, "a"), (20, "b"))]
+    tables = build(runs, table=kind, bound="both").tables
+    assert [re.findall(r"bound (\w+)", table.caption) for table in tables] == [["pa"], ["papb"]]
+    assert len({table.name for table in tables}) == 2

@@ -70,6 +70,23 @@ def test_what_else_runs_does_not_choose_the_batch_of_one_thread(
     assert rate == pytest.approx(batch / device.seconds(batch))
 
 
+def test_work_of_other_threads_is_timed_by_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(lambda batch: 1e-4 + 1e-5 * batch)
+    asked = 0
+
+    def draws(*, n: int, batch: int) -> None:
+        nonlocal asked
+        device.draws(n=n, batch=batch)
+        asked += 1
+
+    monkeypatch.setattr("time.thread_time", lambda: 1e-6 * asked)  # of handing the copies over
+    monkeypatch.setattr("time.perf_counter", lambda: device.now)
+    device.seen = [1 << k for k in range(13)]
+    rate, batch = fastest_on_cpu(draws, ThreadClock())
+    assert batch == 512
+    assert rate == pytest.approx(batch / device.seconds(batch))
+
+
 def test_a_batch_that_fits_once_and_then_not_is_not_taken() -> None:
     import torch
 

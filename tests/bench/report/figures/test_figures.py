@@ -184,13 +184,27 @@ def test_seconds_of_two_devices_do_not_stand_in_one_picture() -> None:
     ]  # fmt: skip
     (group,) = groups(runs, "pa")
     timed, how, missing = timed_here(group)
-    assert [one.title for one in timed] == ["Gaussian", "MACER"]
+    assert [one.title for one in timed] == ["Gaussian", "MACER", "SmoothAdv"]
     assert "A CPU" in how
-    assert missing == ("rRCM (A GPU)", "SmoothAdv (A CPU, A GPU)")
+    assert missing == ("rRCM (A GPU)",)
     (drawn,) = page_data(runs).record["groups"]
     assert {each["method"] for each in drawn["runs"] if each["seconds"] is None} == {"rRCM", "SmoothAdv"}
     assert [each["sigma"] for each in drawn["runs"] if each["method"] == "SmoothAdv" and each["seconds"]] == ["0.25"]
     assert any("one device alone" in said for said in page_data(runs).doubts)
+
+
+def test_a_method_certified_on_two_devices_has_the_seconds_of_one() -> None:
+    runs = []
+    for method in ("gaussian", "macer"):
+        for sigma, name, seconds in ((0.25, "A CPU", 8.0), (0.5, "A GPU", 1.0)):
+            one = run([1000, 900], method=method, sigma=sigma)
+            rows = tuple(replace(row, seconds=seconds) for row in one.rows)
+            runs.append(replace(one, rows=rows, environment={"devices": {"0": name}}))
+    (group,) = groups(runs, "pa")
+    timed, how, missing = timed_here(group)
+    assert [one.seconds for one in timed] == [8.0, 8.0]
+    assert "A GPU" not in how
+    assert not missing
 
 
 def test_every_published_size_that_is_known_is_drawn() -> None:

@@ -13,7 +13,7 @@ from methods.nets.architectures import build_network
 from methods.nets.cifar_resnet import BasicBlock
 from methods.nets.inference import onednn
 from methods.nets.inference.onednn import FusedBlock, fuse_blocks, fused_convolutions
-from methods.nets.inference.optimise import cast_weights, fold
+from methods.nets.inference.optimise import cast_weights, fold, optimise_for_inference
 from methods.training.rng import seeded_globals
 
 SHAPES = {"digits_resnet": (1, 8, 8), "cifar_resnet20": (3, 32, 32), "akamaster_resnet20": (3, 32, 32)}
@@ -72,6 +72,33 @@ def test_in_bf16_they_are_no_further_from_float32(arch: str, there: None) -> Non
         with torch.autocast("cpu", torch.bfloat16):
             plain, ours = ((way(x).float() - expected).square().mean().sqrt() for way in (network, fused))
     assert 0 < ours < 1.1 * plain
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("arch", SHAPES)
+def test_in_half_precision_a_copy_has_the_same_logits_alone_and_among_others(
+    arch: str, dtype: torch.dtype, there: None
+) -> None:
+    if not fused_convolutions(dtype):
+        pytest.skip("this machine has no such operators of oneDNN in this type")
+    _, fused = pair(arch, dtype)
+    x = copies(arch, 5)
+    with torch.inference_mode(), torch.autocast("cpu", dtype):
+        together = fused(x)
+        assert all(torch.equal(fused(x[k : k + 1]), together[k : k + 1]) for k in range(5))
+
+
+def test_a_block_whose_input_others_may_read_stays_as_it_is(there: None) -> None:
+    with seeded_globals(1):
+        block = BasicBlock(16, 16, 1, "projection").eval().requires_grad_(False)
+    block.bn1 = block.bn2 = nn.Identity()  # type: ignore[assignment]
+    network = nn.Sequential(block.eval())
+    x = torch.randn(4, 16, 8, 8, generator=torch.Generator().manual_seed(1))
+    given = x.clone()
+    optimise_for_inference(network, "cpu", "fp32")
+    with torch.inference_mode():
+        network(x)
+    assert torch.equal(x, given)
 
 
 def test_other_arithmetic_and_gradients_go_the_way_of_torch(there: None) -> None:
