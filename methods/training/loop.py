@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.types.atomic_file import atomic_write
-from bench.types.errors import TrainingError
+from bench.types.errors import TrainingError, first_line
 from methods.training import distributed
 from methods.training.checkpoints import CHECKPOINT, RunState, restore, save, unwritten
 from methods.training.distributed import ALONE, World
@@ -103,6 +103,7 @@ def run(task: Task, out: Path, *, resume: bool, intervals: Intervals | None = No
         Progress(task.steps, state.step, quiet=not leads) as progress,
         _deferred_interrupt(state, task.world),
         distributed.lost_processes(task.world),
+        _lost_workers(),
     ):
         _steps(task, out, state, intervals, progress)
     if leads:
@@ -221,6 +222,23 @@ def _gradients(task: Task, step: int, batch: Any, share: Share) -> Mapping[str, 
     # Shares are equal, so the mean of their means is the mean over the batch.
     (loss if task.accumulate == 1 else loss / task.accumulate).backward()  # type: ignore[no-untyped-call]
     return {name: value.detach() for name, value in losses.items()}
+
+
+@contextmanager
+def _lost_workers() -> Iterator[None]:
+    """Torch tells of a loader's worker that has died from a signal handler, wherever the process then is.
+
+    Raises: TrainingError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise TrainingError(
+            f"a worker that decodes images died: {first_line(error, 100)}; memory or room in /dev/shm may be short: "
+            "lower --set workers=..., and give --resume to go on from the last checkpoint"
+        ) from error
 
 
 def _trim_metrics(path: Path, step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
 import random
 import signal
@@ -125,6 +126,33 @@ def test_a_diverged_loss_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: P
     record = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     assert record["step"] == 5
     assert all(torch.isfinite(v).all() for v in record["modules"]["net"].values())
+
+
+class DyingImages(torch.utils.data.Dataset[Tensor]):
+    """Images whose worker is killed at the eighth, as the system kills one for memory."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.ones(16, 4)
+
+    def __len__(self) -> int:
+        return 100
+
+
+def test_a_worker_that_is_killed_is_one_clear_line_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
+    def batches(_step: int) -> Iterator[Tensor]:
+        source = generator("cpu", "dying images")
+        return iter(
+            torch.utils.data.DataLoader(
+                DyingImages(), batch_size=None, num_workers=1, prefetch_factor=1, generator=source
+            )
+        )
+
+    with pytest.raises(TrainingError, match=r"worker that decodes images died: .*--set workers=.*--resume") as caught:
+        run(dataclasses.replace(toy(), batches=batches), tmp_path, resume=False, intervals=Intervals(save_every=2))
+    assert "\n" not in str(caught.value)
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] in (4, 6, 8)
 
 
 @pytest.mark.parametrize("stop", [None, 5])
