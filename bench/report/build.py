@@ -125,9 +125,10 @@ def build(
         tables += emphasise(read, (), logs, mode=bold, alpha=alpha)
     timed: tuple[Timed, ...] = ()
     if latencies:
-        from bench.report.tables.latency import timed_methods, timed_rows, timed_tables
+        from bench.report.tables.latency import of_one_device, timed_methods, timed_rows, timed_tables
 
-        tables = timed_tables(tables, own, latencies, published)
+        latencies, left_out = of_one_device(latencies, own, published)
+        tables = timed_tables(tables, own, latencies, published, left_out)
         if published is not None:
             timed = (*timed_methods(found, latencies, published), *timed_rows(published, latencies))
     first = "pa" if bound == "both" else bound

@@ -67,15 +67,41 @@ def seconds_of_rows(published: PublishedTable | None, records: Sequence[LatencyR
     return found
 
 
+def of_one_device(
+    records: Sequence[LatencyRecord], runs: Sequence[Run], published: PublishedTable | None = None
+) -> tuple[list[LatencyRecord], str]:
+    """The records of the device that times most of the rows, the first by name of several; and what is left out.
+
+    Seconds of two devices compare the devices, not the methods.
+    """
+    by_device: dict[str, list[LatencyRecord]] = {}
+    for record in records:
+        by_device.setdefault(record.device.name, []).append(record)
+    if len(by_device) < 2:
+        return list(records), ""
+    fitting = {
+        name: sum(seconds_of(run, own) is not None for run in runs) + len(seconds_of_rows(published, own))
+        for name, own in by_device.items()
+    }
+    if not any(fitting.values()):
+        return list(records), ""
+    kept = min(fitting, key=lambda name: (-fitting[name], name))
+    others = ", ".join(sorted(name for name, rows in fitting.items() if rows and name != kept))
+    said = f"! latencies on {others} are left out, for those on {kept}: seconds of two devices do not compare"
+    return by_device[kept], said if others else ""
+
+
 def timed_tables(
-    tables: Iterable[Table],
+    tables: Sequence[Table],
     runs: Sequence[Run],
     records: Sequence[LatencyRecord],
     published: PublishedTable | None = None,
+    left_out: str = "",
 ) -> list[Table]:
     """The tables with the runs' latencies: measured and extrapolated ones in columns of their own.
 
     Of published rows too, whose networks were timed here: in a row of their own below the published one.
+    `left_out`: what `of_one_device` says.
     """
     by_digest = {run.spec.digest(): found for run in runs if (found := seconds_of(run, records))}
     by_title = seconds_of_rows(published, records)
@@ -83,7 +109,11 @@ def timed_tables(
         timed = sorted({"{method} on {dataset}, {precision}".format_map(defaultdict(str, r.spec)) for r in records})
         said = f"! no latency record fits a row: they are of {'; '.join(timed)}, perhaps with other settings or code"
         return [replace(table, notes=(*table.notes, said)) for table in tables]
-    return [_with_latency(table, by_digest, by_title) for table in tables]
+    made = [_with_latency(table, by_digest, by_title) for table in tables]
+    return [
+        replace(new, notes=(*new.notes, left_out)) if left_out and new is not old else new
+        for new, old in zip(made, tables, strict=True)
+    ]
 
 
 def timed_methods(

@@ -11,7 +11,7 @@ from report_runs import run
 
 from bench.report.build import build
 from bench.report.grouping import groups
-from bench.report.tables.latency import seconds_of, seconds_of_rows, timed_methods, timed_rows
+from bench.report.tables.latency import of_one_device, seconds_of, seconds_of_rows, timed_methods, timed_rows
 from bench.report.tables.published_rows import published_table
 from bench.runs.store import Run
 from bench.timing.latency.store import read
@@ -80,6 +80,24 @@ def test_measured_and_extrapolated_seconds_stand_in_columns_of_their_own() -> No
     shown = {row[0].value: (row[measured].value, row[scaled_up].value) for row in table.rows}
     assert shown == {"gaussian": (2.0, None), "rrcm": (None, 4.0), "macer": (None, None)}
     assert any("not steady" in note for note in table.notes)
+
+
+def test_seconds_of_two_devices_do_not_stand_in_one_table() -> None:
+    runs = [run([900, 990], method=method) for method in ("gaussian", "macer", "rrcm")]
+    there = replace(HERE, name="A faster GPU")
+    newer = {"created": "2026-02-01T00:00:00Z", "device": there}
+    records = [*(record(one) for one in runs[:2]), record(runs[0], 0.1, **newer), record(runs[2], 0.2, **newer)]
+    kept, said = of_one_device(records, runs)  # two rows each: the first by name
+    assert [one.device.name for one in kept] == ["A faster GPU"] * 2
+    assert "latencies on a device are left out" in said
+    report = build([*runs, run([900, 990], method="smoothadv")], latencies=[*records, record(runs[2], 4.0)])
+    table = report.tables[0]  # three rows against two
+    at = [column.key for column in table.columns].index("latency-measured")
+    assert [row[at].value for row in table.rows] == [2.0, 2.0, 4.0, None]
+    assert sum("latencies on A faster GPU are left out" in note for note in table.notes) == 1
+    assert of_one_device(records[:2], runs) == (records[:2], "")
+    none = run([900, 990], method="consistency")
+    assert of_one_device(records, [none]) == (records, "")
 
 
 def test_without_a_record_that_fits_a_table_stays_as_it_was_and_says_so() -> None:
