@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,7 +39,7 @@ def record(context: TrainingContext, steps: int, of_steps: int, meta: Mapping[st
         "steps": steps,
         "of_steps": of_steps,
         "seed": request.seed,
-        "settings": asdict(settings),
+        "settings": _by_name(asdict(settings)),
         "changed": changed(context.preset, settings, request),
         "data": {
             "images": context.loader.count,
@@ -57,8 +58,16 @@ def changed(preset: Preset, settings: StageSettings, request: TrainRequest) -> d
     stated = {**defaults, **preset.values, **by_sigma}
     return {
         key: [stated[key], used]
-        for key, used in asdict(settings).items()
+        for key, used in _by_name(asdict(settings)).items()
         if key in stated and stated[key] not in (used, "auto")
+    }
+
+
+def _by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Files without their folders, which say nothing elsewhere: `parents` has their sha256."""
+    return {
+        key: Path(value).name if key.endswith("_weights") and Path(value).is_file() else value
+        for key, value in settings.items()
     }
 
 

@@ -24,7 +24,7 @@ from bench.weights.resolve import read_checkpoint, said_by
 from methods.nets.architectures import build_network
 from methods.nets.karras_grid import nearest_time
 from methods.rrcm import RRCM
-from methods.training import classical, rrcm
+from methods.training import classical, provenance, rrcm
 from methods.training.checkpoints import CHECKPOINT
 from methods.training.provenance import KEY
 from methods.training.rng import seeded_globals
@@ -58,6 +58,18 @@ def test_weights_tell_every_setting_and_which_were_changed(tmp_path: Path) -> No
     assert told["changed"] == {"lr": [0.1, 0.05], "epochs": [150, 1], "warmup_epochs": [2.0, 0.0]}
     assert told["steps"] == told["of_steps"] == report["steps"] == 5
     assert told["parents"] == {}
+
+
+def test_a_record_names_files_and_not_the_folders_of_the_machine_that_had_them(tmp_path: Path) -> None:
+    (tmp_path / "classifier.safetensors").write_bytes(b"")
+    settings = {
+        "classifier_weights": str(tmp_path / "classifier.safetensors"),
+        "denoiser_weights": "small/cifar10/dds/denoiser",
+        "condition_weights": "",
+        "lr": 0.1,
+    }
+    told = provenance._by_name(settings)
+    assert told == {**settings, "classifier_weights": "classifier.safetensors"}
 
 
 def test_the_fingerprint_is_that_of_the_images(tmp_path: Path) -> None:
