@@ -20,7 +20,7 @@ from bench.report.hypothesis_tests import (
     holm,
 )
 from bench.report.hypothesis_tests import mcnemar as mcnemar_p
-from bench.report.per_image import Verdicts, common, of_run
+from bench.report.per_image import common, discordance, of_run
 from bench.report.tables.table import Cell, Column, Line, Table, Unit
 from bench.runs.store import Run
 from bench.types.errors import ReportError
@@ -101,7 +101,7 @@ def compare(
             f"image {clash[:10]} has label {left.by_image[clash].label} in {name(a)} and {right.by_image[clash].label} "
             f"in {name(b)}; expected one; certify one of them again"
         )
-    counts = [_discordance(left, right, shared, k) for k in range(len(chosen))]
+    counts = [discordance(left, right, shared, k) for k in range(len(chosen))]
     p_values = [mcnemar_p(each) for each in counts]
     rows = [
         RadiusComparison(
@@ -225,11 +225,6 @@ def _check(a: Run, b: Run, alpha: float | None, overlap: bool) -> None:
             f"{b.spec.dataset}, other images: they can neither be paired nor ranked; "
             "give --overlap to pair what they share"
         )
-
-
-def _discordance(left: Verdicts, right: Verdicts, shared: Sequence[str], k: int) -> Discordance:
-    one, other = ([v.by_image[key].certified[k] for key in shared] for v in (left, right))
-    return Discordance.of(one, other)
 
 
 def _interval(counts: Discordance) -> tuple[float, float]:

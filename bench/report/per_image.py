@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.report.accuracy import certified_accuracy, name
+from bench.report.hypothesis_tests import Discordance
 from bench.runs.store import Run
 from bench.types.errors import ReportError
 
@@ -69,3 +70,9 @@ def of_log(log: Imported, radii: Sequence[float]) -> Verdicts:
 def common(a: Verdicts, b: Verdicts) -> tuple[str, ...]:
     """The images that both have judged, in one order; none where their keys do not mean the same."""
     return tuple(sorted(a.by_image.keys() & b.by_image.keys())) if a.space == b.space else ()
+
+
+def discordance(a: Verdicts, b: Verdicts, shared: Sequence[str], k: int) -> Discordance:
+    """Their verdicts on some common images, at the k-th radius."""
+    one, other = ([each.by_image[key].certified[k] for key in shared] for each in (a, b))
+    return Discordance.of(one, other)

@@ -38,10 +38,11 @@ class WallClock:
     """A CPU's: work is over when the call returns."""
 
     name = "perf_counter"
+    _read = staticmethod(time.perf_counter)
 
     def now(self) -> float:
-        """Seconds since some moment."""
-        return time.perf_counter()
+        """Seconds since some moment, by this clock."""
+        return self._read()
 
     def time(self, work: Callable[[], object]) -> Reading:
         """By perf_counter alone; the cross-check is trivially equal."""
@@ -52,35 +53,24 @@ class WallClock:
 
     def mark(self) -> float:
         """Now."""
-        return time.perf_counter()
+        return self._read()
 
     def between(self, earlier: float, later: float) -> float:
         """Their difference."""
         return later - earlier
 
 
-class ThreadClock:
+class ThreadClock(WallClock):
     """A CPU's, for work of one thread: its own seconds, in which no other program has a part."""
 
     name = "thread_time"
-
-    def now(self) -> float:
-        """Seconds of this thread since some moment."""
-        return time.thread_time()
+    _read = staticmethod(time.thread_time)
 
     def time(self, work: Callable[[], object]) -> Reading:
         """The thread's seconds, and those by the wall."""
         started, own = time.perf_counter(), time.thread_time()
         work()
         return Reading(time.thread_time() - own, time.perf_counter() - started)
-
-    def mark(self) -> float:
-        """Now."""
-        return time.thread_time()
-
-    def between(self, earlier: float, later: float) -> float:
-        """Their difference."""
-        return later - earlier
 
 
 class CudaClock:

@@ -92,26 +92,6 @@ def certify_all(
     return [made[number] for number in range(len(jobs))]
 
 
-def certify(
-    job: Job,
-    execution: Execution,
-    out: Path,
-    on_start: Callable[[Run, ImageCertifier], None],
-    on_row: Callable[[Row], None],
-) -> Run:
-    """As `certify_all`, of one job and without a look at it."""
-    listener = Listener(
-        look=lambda _job, _worker: (),
-        start=lambda _job, run, worker, _warnings: on_start(run, worker),
-        row=lambda _job, row: on_row(row),
-        end=lambda _job, _run: None,
-        fail=lambda _failed: None,
-    )
-    made = certify_all([job], execution, out, listener, keep_going=False)[0]
-    assert isinstance(made, Run)  # noqa: S101  a failure was raised
-    return made
-
-
 def _as_jobs(error: BaseException) -> Exception | None:
     """The error as a job's own, told as its plug-in's where it is; None for what ends all, as Ctrl-C does."""
     if isinstance(error, BenchError | KeyboardInterrupt):

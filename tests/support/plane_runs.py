@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from one_job import certify
 from places import SUPPORT
 
 from bench.runs.certify import Job
 from bench.runs.request import RunRequest
-from bench.runs.schedule import certify
 from bench.runs.store import Run
 from bench.types import Execution, Row
 

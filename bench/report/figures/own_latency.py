@@ -31,8 +31,9 @@ def timed_here(group: Group, records: Sequence[LatencyRecord] = ()) -> tuple[tup
     methods: seconds of two compare devices.
     """
     known = [variant for variant in variants(group) if in_common(variant.runs)[1]]
-    found = [one for variant in known if (one := _recorded(group, variant, records))]
-    missing = [_title(variant) for variant in known if not _recorded(group, variant, records)] if found else []
+    recorded = {variant.title: one for variant in known if (one := _recorded(group, variant, records))}
+    found = list(recorded.values())
+    missing = [_title(variant) for variant in known if variant.title not in recorded] if found else []
     if found:
         how, device = RECORDED, commonest(one.device for one in found)
     else:

@@ -30,6 +30,7 @@ class TrainedFigure:
     panels: tuple[tuple[str, ...], ...]  # the settings that differ in each
     over: str = ""  # of a scaling plot: what it is drawn over, in words
     size: str = ""  # and the setting that has it
+    along: tuple[str, ...] = ()  # settings that may differ with those
 
 
 # Lei et al., ICLR 2025. "budget" has no number there: pre-training steps, as weights kept on the way have them.
@@ -45,8 +46,9 @@ FIGURES: Mapping[str, TrainedFigure] = {
         title="budget of the pre-training", panels=(("steps",), ("steps", "of_steps")), over="pre-training steps",
         size="steps",
     ),
-    "9": TrainedFigure(  # MoCo's target has an average of its own
-        title="objective of the pre-training (form of Figure 9)", panels=(("objective", "ema_end"),),
+    "9": TrainedFigure(
+        title="objective of the pre-training (form of Figure 9)", panels=(("objective",),),
+        along=("ema_end",),  # MoCo's target has an average of its own
     ),
     "10": TrainedFigure(
         title="EMA of the consistency target, and tau (form of Figure 10)", panels=(("consistency_ema",), ("tau",)),
@@ -130,16 +132,15 @@ def _panels(group: Group, keys: Sequence[str], figure: TrainedFigure, records: R
         if keys == ("steps", "of_steps") and settings["steps"] != settings["of_steps"]:
             continue  # weights kept on the way: other rates of learning than at the end of a shorter training
         # The method's own settings that follow from the weights are no second difference.
-        rest = frozenset((key, str(value)) for key, value in settings.items() if key not in keys)
+        rest = frozenset((key, str(value)) for key, value in settings.items() if key not in (*keys, *figure.along))
         fixed = frozenset((key, str(value)) for key, value in run.spec.params.items() if key not in keys)
         sets.setdefault((run.spec.method, run.spec.sigma, rest, fixed), []).append((run, settings))
     made = []
     for (method, sigma, _, _), found in sets.items():
         values = {tuple(str(settings.get(key)) for key in keys) for _, settings in found}
-        first = {str(settings.get(keys[0])) for _, settings in found}
-        if len(values) < 2 or (keys[0] == "objective" and len(first) < 2):
+        if len(values) < 2:
             continue
-        told = [key for key in keys if len({str(settings.get(key)) for _, settings in found}) > 1]
+        told = [key for key in (*keys, *figure.along) if len({str(settings.get(key)) for _, settings in found}) > 1]
         ordered = sorted(found, key=lambda each: [_order(each[1].get(key)) for key in keys])
         labels = [_label(settings, told) for _, settings in ordered]
         series = tuple(

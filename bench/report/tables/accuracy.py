@@ -14,7 +14,7 @@ from bench.report.grouping import Group, groups, variants
 from bench.report.method_titles import printed
 from bench.report.statistics import CONFIDENCE, FAILURE, noise_correction
 from bench.report.tables.published_rows import misfit, published_alone, published_notes, published_table, quoted
-from bench.report.tables.table import Cell, Column, Line, Table, Unit, counted, numbered, slug
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, counted, numbered, radius_columns, slug
 from bench.runs.store import Run
 
 _ORACLE = "the best is an oracle's choice on these same images, so biased upwards; intervals are not corrected for it"
@@ -67,7 +67,7 @@ def envelope_tables(
 def _by_sigma(group: Group) -> Table:
     columns = (
         *(Column("method", "method"), Column("sigma", "sigma"), Column("n", "N"), Column("images", "images")),
-        *(Column("abstain", "abstain %"), Column("acr", "ACR"), *_radius_columns(group.radii)),
+        *(Column("abstain", "abstain %"), Column("acr", "ACR"), *radius_columns(group.radii)),
     )
     rows, widths = [], [0.0]
     titled = [(variant, run) for variant in variants(group) for run in variant.runs]
@@ -114,7 +114,7 @@ def _envelope(
         *((Column("source", "source"),) if published else ()),
         *(Column("method", "method"), Column("n", "N"), Column("images", "images")),
         *((Column("latency", "latency"),) if published else ()),
-        *_radius_columns(group.radii),
+        *radius_columns(group.radii),
     )
     rows: list[Line] = []
     left_out: list[str] = []
@@ -184,12 +184,6 @@ def _envelope_line(title: str, best: Envelope, *, beside: bool) -> Line:
         _measured(best.images, "count", origin, note=_of(best.images, total)),
         *((_measured(None, "seconds", origin),) if beside else ()),
         *cells,
-    )
-
-
-def _radius_columns(radii: Sequence[float]) -> tuple[Column, ...]:
-    return tuple(
-        Column(f"r={text}", f"r={text}", radius) for radius, text in zip(radii, units.grid(radii), strict=True)
     )
 
 

@@ -9,9 +9,9 @@ from itertools import combinations
 from bench.report import units
 from bench.report.accuracy import digest, name
 from bench.report.grouping import BOUND_WORDS, Group, groups, variants
-from bench.report.hypothesis_tests import LEVEL, Discordance, holm, mcnemar
+from bench.report.hypothesis_tests import LEVEL, holm, mcnemar
 from bench.report.method_titles import printed
-from bench.report.per_image import Verdicts, common, of_run
+from bench.report.per_image import common, discordance, of_run
 from bench.report.tables.table import Cell, Column, Line, Table, slug
 from bench.runs.store import Run
 from bench.types import RunSpec
@@ -52,7 +52,7 @@ def _table(kind: Sequence[Group], left_out: Sequence[str]) -> Table | None:
             continue  # of another noise level, or the same votes twice
         if shared := common(verdicts[digest(run)], verdicts[digest(against)]):
             tests = [
-                _discordance(verdicts[digest(run)], verdicts[digest(against)], shared, k)
+                discordance(verdicts[digest(run)], verdicts[digest(against)], shared, k)
                 for k in range(len(first.radii))
             ]
             counted.append((title, other, run, against, len(shared), tests))
@@ -123,7 +123,3 @@ def _titled(kind: Sequence[Group]) -> list[tuple[str, Run]]:
 def _on_any_images(run: Run) -> RunSpec:
     """What decides an image's votes, without which images; no level does."""
     return replace(run.spec, subset="", subset_fingerprint="", images=0, alpha=0.0)
-
-
-def _discordance(left: Verdicts, right: Verdicts, shared: Sequence[str], k: int) -> Discordance:
-    return Discordance.of(*([each.by_image[key].certified[k] for key in shared] for each in (left, right)))

@@ -6,7 +6,7 @@ from bench.data.installed import installed_dataset
 from bench.published.tables import PublishedTable, load
 from bench.report import units
 from bench.report.grouping import Group
-from bench.report.tables.table import Cell, Column, Line, Table, Unit, slug
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, radius_columns, slug
 from bench.types.errors import ReportError
 
 # What --table names, besides the numbers: one row a method at its best sigma, as Tables 1 and 2.
@@ -90,10 +90,7 @@ def published_alone(published: PublishedTable) -> Table:
         columns=(
             *(Column("source", "source"), Column("method", "method"), Column("n", "N"), Column("images", "images")),
             Column("latency", "latency"),
-            *(
-                Column(f"r={text}", f"r={text}", radius)
-                for radius, text in zip(published.radii, units.grid(published.radii), strict=True)
-            ),
+            *radius_columns(published.radii),
         ),
         rows=tuple(quoted(published)),
         notes=tuple(published_notes(published)),

@@ -13,7 +13,7 @@ from bench.report.grouping import Group, groups, history, variants
 from bench.report.method_titles import printed
 from bench.report.tables.accuracy import FROM_BELOW
 from bench.report.tables.published_rows import misfit, quoted
-from bench.report.tables.table import Cell, Column, Line, Table, Unit, counted, slug
+from bench.report.tables.table import Cell, Column, Line, Table, Unit, counted, radius_columns, slug
 from bench.runs.store import Run
 from bench.types.errors import ReportError
 from bench.weights.catalogue import catalogue
@@ -112,10 +112,7 @@ def own_grid_tables(
                 columns=(
                     *(Column("method", "method"), Column("trained", "trained at"), Column("sigma", "certified at")),
                     *(Column("n", "N"), Column("images", "images")),
-                    *(
-                        Column(f"r={text}", f"r={text}", radius)
-                        for radius, text in zip(group.radii, units.grid(group.radii), strict=True)
-                    ),
+                    *radius_columns(group.radii),
                 ),
                 rows=tuple(lines),
                 notes=(*_of_runs(group), *((left_out,) if len(own) < len(runs) else ()), *group.notes),
@@ -208,10 +205,7 @@ def _laid_out(
         caption=("measured rows: " + group.caption()) if group else "quoted, not measured here",
         columns=(
             *(Column("source", "source"), Column("method", "method"), Column("n", "N"), Column("images", "images")),
-            *(
-                Column(f"r={text}", f"r={text}", radius)
-                for radius, text in zip(published.radii, units.grid(published.radii), strict=True)
-            ),
+            *radius_columns(published.radii),
         ),
         rows=(*lines, *quotes),
         notes=(*notes, *dict.fromkeys(left_out)),

@@ -89,6 +89,13 @@ class Column:
     source: Source | None = None  # of its cells, whatever the row's is, where the column's title says it
 
 
+def radius_columns(radii: Sequence[float]) -> tuple[Column, ...]:
+    """One column of certified accuracies a radius."""
+    return tuple(
+        Column(f"r={text}", f"r={text}", radius) for radius, text in zip(radii, units.grid(radii), strict=True)
+    )
+
+
 Line = tuple[Cell, ...]
 
 

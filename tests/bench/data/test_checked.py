@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from one_job import certify
 
 from bench.data.checked import CheckedDataset
 from bench.data.subset import pixel_fingerprint
@@ -17,7 +18,6 @@ from bench.report.grouping import groups
 from bench.runs.certify import make_remote, portable
 from bench.runs.registry import open_dataset
 from bench.runs.request import RunRequest, plan
-from bench.runs.schedule import certify
 from bench.runs.store import Run, read_run
 from bench.testing import ToyImages
 from bench.types import Execution, Image

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from one_job import certify
 from places import PROJECT, SUPPORT
 from safetensors.torch import save_file
 
 from bench.runs.built_weights import leaves
 from bench.runs.request import RunRequest, plan
-from bench.runs.schedule import certify
 from bench.runs.store import read_run
 from bench.types import Execution
 from bench.types.errors import MethodError, SpecError

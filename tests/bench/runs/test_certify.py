@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from one_job import certify
 from places import SUPPORT
 from plane_runs import timeless
 
@@ -18,7 +19,6 @@ from bench.runs import registry
 from bench.runs.certify import Job, open_dataset
 from bench.runs.method_settings import assigned_roles
 from bench.runs.request import RunRequest, plan
-from bench.runs.schedule import certify
 from bench.runs.store import RowWriter, Run, find_runs
 from bench.timing.dry_run import probe
 from bench.types import Dataset, Execution, Row

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from one_job import certify
 from places import PROJECT
 from plane_runs import timeless
 
@@ -17,7 +18,6 @@ from bench.report.grouping import groups
 from bench.report.tables.accuracy import by_sigma_tables
 from bench.runs.certify import Job
 from bench.runs.request import RunRequest, plan
-from bench.runs.schedule import certify
 from bench.runs.store import Run, find_runs, open_run, read_run
 from bench.timing.dry_run import probe
 from bench.types import FORCED, WRONG, Counts, Execution, Method, Row, RunSpec

@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from one_job import certify
 from places import SUPPORT
 
 from bench.runs import locks
 from bench.runs.execution.spool import DRIVER, is_orphan, lay_out
 from bench.runs.locks import HOLDER, LOCK, drawing
 from bench.runs.request import RunRequest, plan
-from bench.runs.schedule import certify
 from bench.runs.store import open_run
 from bench.types import Execution, Row
 

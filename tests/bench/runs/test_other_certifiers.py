@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from one_job import certify
 from plane_runs import REQUEST
 
 from bench.certification.bounds import lower_bound, randomised_bound
@@ -14,7 +15,6 @@ from bench.certification.stopping_rule import DESIGNS, design_of
 from bench.report.accuracy import certified_accuracy, promise
 from bench.report.grouping import groups
 from bench.runs.request import RunRequest, plan
-from bench.runs.schedule import certify
 from bench.runs.store import Run, read_run
 from bench.smoothing.noise import ESTIMATE, NoiseKey, bound_uniform
 from bench.types import Execution

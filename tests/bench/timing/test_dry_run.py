@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusion_settings import setting
+from one_job import certify
 
 from bench.runs.certify import Job, build, make_worker, open_dataset
 from bench.runs.request import RunRequest, plan
-from bench.runs.schedule import certify
 from bench.timing.dry_run import _flops, probe
 from bench.timing.flops import count, total
 from bench.types import Execution, Method, Row, Scalar

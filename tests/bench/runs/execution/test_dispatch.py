@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from one_job import dispatch
+from one_job import certify, dispatch
 from places import SUPPORT
 from timeless import timeless
 
@@ -25,7 +25,6 @@ from bench.runs.execution.dispatch import (
 from bench.runs.execution.pools import pool
 from bench.runs.image_state import Counted, ImageState, Unit
 from bench.runs.request import RunRequest, plan
-from bench.runs.schedule import certify
 from bench.smoothing.noise import ESTIMATE
 from bench.types import Counts, Execution
 from bench.types.errors import BenchError, DataError, DeviceError, SpecError, UsageError, WeightsError

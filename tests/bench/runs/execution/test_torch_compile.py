@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from one_job import certify
 from torch import Tensor, nn
 
 from bench.runs.certify import make_worker
@@ -17,7 +18,6 @@ from bench.runs.execution import torch_compile as compiling
 from bench.runs.execution.cuda_graphs import Replayed, replayed
 from bench.runs.execution.torch_compile import Compiled, by_block, compiled, expected_seconds, repeated_blocks
 from bench.runs.request import RunRequest, plan
-from bench.runs.schedule import certify
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.voting import draw
 from bench.types import ALWAYS, AUTO, LOCAL, NEVER, BaseClassifier, Execution, Noise
