@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+
+
+@fx.wrap
+def pooled(x: Tensor) -> Tensor:
+    """The mean over a map, (B, C, H, W) -> (B, C), in float32 at least: rounded to half, it would move logits."""
+    return x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 class BasicBlock(nn.Module):
@@ -86,8 +92,7 @@ class CifarResNet(nn.Module):
         """Shapes: (B, C, H, W) -> logits (B, K)."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = self.layer3(self.layer2(self.layer1(x)))
-        x = torch.mean(x, dim=(2, 3))
-        logits: Tensor = self.get_submodule(self.head)(x)
+        logits: Tensor = self.get_submodule(self.head)(pooled(x))
         return logits
 
 

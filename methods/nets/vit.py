@@ -6,14 +6,13 @@ The pixels it takes are normalised to [-1, 1], so its noise level t is twice the
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.nets.blocks import Block, Patches
+from methods.nets.blocks import Block, ExactLinear, Patches
 from methods.nets.karras_grid import karras_grid, nearest_time
 from methods.nets.normalisers import Normaliser
 from methods.nets.sizes import SIZES, Size
@@ -161,19 +160,6 @@ class TimeTokenClassifier(nn.Module):
             "stem": r"^base_model\.(?:cls_token$|pos_embed$|patch_embed\.)",
             "blocks": r"^base_model\.blocks\.(\d+)\.",
         }
-
-
-class ExactLinear(nn.Linear):
-    """A linear layer that stays in float32 whatever the arithmetic around it.
-
-    Logits of a head that starts near zero lie close together: rounded to 8 bits they would tie.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shapes: (..., in) -> (..., out) float32."""
-        # On "meta" there is nothing to round, and no autocast to switch off.
-        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
 
 
 class AtNoiseLevel(nn.Module):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from methods.nets.blocks import ExactLinear
 from methods.nets.inference.attention import choose_attention
 from methods.nets.inference.onednn import fuse_blocks
 from methods.nets.inference.probe import fastest
@@ -29,6 +30,7 @@ def optimise_for_inference(network: nn.Module, device: str, precision: str) -> N
         return
     fold(network)
     if precision in HALVES:
+        keep_logits(network)
         if fused_kernels(device):
             fuse(network, HALVES[precision])
         cast_weights(network, HALVES[precision])
@@ -39,6 +41,20 @@ def optimise_for_inference(network: nn.Module, device: str, precision: str) -> N
         choose_linear_kernel(network)
     else:
         choose_attention(network, device, HALVES.get(precision, torch.float32))
+
+
+def keep_logits(network: nn.Module) -> None:
+    """Let the last linear layer, which makes the logits, compute in float32, in place: it is small, and they would tie.
+
+    By the order in which a network holds its layers. Its exact class: one that is derived may compute otherwise.
+    """
+    found = [(name, module) for name, module in network.named_modules() if type(module) is nn.Linear]
+    if not found or not found[-1][0]:  # a network that is its own linear layer has no parent that could hold another
+        return
+    name, linear = found[-1]
+    kept = ExactLinear(linear.in_features, linear.out_features, device="meta").train(linear.training)
+    kept.weight, kept.bias = linear.weight, linear.bias
+    network.set_submodule(name, kept)
 
 
 def optimise_denoiser(network: nn.Module, device: str, precision: str) -> None:

@@ -76,9 +76,12 @@ def _tokens(drawn: partial[Tensor], dtype: torch.dtype) -> Pairs:
         ("patches", shift, scale, {"side": 4, "gain": 1.5}),
         ("framed patches", shift, scale, {"side": 2, "before": 4, "after": 3, "width": 16}),
         ("plain patches", one, one, {"side": 1, "width": 16}),
+        ("split patches", shift, scale, {"side": 1, "width": 16, "split": True}),
     )
     for name, off, by, words in cuts:
-        yield name, tokens.patches(x, off, by, dtype, **words), reference.patches(x, off, by, dtype, **words)
+        made, expected = (way.patches(x, off, by, dtype, **words) for way in (tokens, reference))
+        yield name, made, expected
+    yield "what is left of split patches", made[..., 3:6], expected[..., 3:6]
     norm = nn.LayerNorm(96, device=x.device).requires_grad_(False)
     norm.weight.copy_(drawn(96))
     norm.bias.copy_(drawn(96))

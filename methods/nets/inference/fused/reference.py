@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 def patches(
     x: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype, *, side: int, gain: float = 1.0, before: int = 0,
-    after: int = 0, width: int | None = None,
+    after: int = 0, width: int | None = None, split: bool = False,
 ) -> Tensor:  # fmt: skip
     """As `tokens.patches`."""
     B, C = x.shape[:2]
@@ -17,6 +17,8 @@ def patches(
     rows, columns = x.shape[2] // side, x.shape[3] // side
     squares = x[:, :, : rows * side, : columns * side].reshape(B, C, rows, side, columns, side)
     cut = squares.permute(0, 2, 4, 1, 3, 5).reshape(B, rows, columns, C * side * side)
+    if split:
+        cut = torch.cat((cut, cut - cut.to(dtype).float(), cut), dim=3)
     return F.pad(cut, (0, (width or cut.shape[3]) - cut.shape[3])).to(dtype)
 
 

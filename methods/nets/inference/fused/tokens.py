@@ -16,13 +16,17 @@ BLOCK = 2048  # values of a program of the elementwise kernels
 @triton.jit
 def _patches(
     x, out, shift, scale, gain, before, H, W, columns, values,
-    channels: tl.constexpr, side: tl.constexpr, width: tl.constexpr, single: tl.constexpr, block: tl.constexpr,
+    channels: tl.constexpr, side: tl.constexpr, width: tl.constexpr, single: tl.constexpr, split: tl.constexpr,
+    block: tl.constexpr,
 ):  # fmt: skip
     copy = tl.program_id(0).to(tl.int64)
     n = tl.program_id(1) * block + tl.arange(0, block)
     q = n % width
     place = n // width
     c = q // (side * side)
+    part = c // channels
+    if split:
+        c = tl.where(part < 3, c % channels, channels)
     row = place // columns * side + q // side % side - before
     column = place % columns * side + q % side - before
     inside = (n < values) & (c < channels) & (row >= 0) & (row < H) & (column >= 0) & (column < W)
@@ -34,6 +38,8 @@ def _patches(
         by = tl.load(scale + c, mask=inside, other=1.0)
     value = tl.div_rn(value - off, by) * gain
     value = tl.where(inside, value, 0.0)
+    if split:
+        value = tl.where(part == 1, value - value.to(out.dtype.element_ty).to(tl.float32), value)
     tl.store(out + copy * values + n, value.to(out.dtype.element_ty), mask=n < values)
 
 
@@ -81,12 +87,12 @@ def _gelu(x, values, block: tl.constexpr):
 
 def patches(
     x: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype, *, side: int, gain: float = 1.0, before: int = 0,
-    after: int = 0, width: int | None = None,
+    after: int = 0, width: int | None = None, split: bool = False,
 ) -> Tensor:  # fmt: skip
     """Squares of `side` pixels as rows of values: ((x - shift) / scale) * gain, rounded once.
 
     `before` and `after` pixels of zeros are put around the normalised image, and zeros behind each row's values up to
-    `width` of them.
+    `width` of them; where they are to be split, first what rounding has left of them, and themselves again.
     Shapes: x (B, C, H, W) float32, shift and scale both (1, C, 1, 1) or both one number; result (B, I, J, width), the
     values of a square in the order (C, side, side).
     """
@@ -99,7 +105,7 @@ def patches(
     with torch.cuda.device_of(x):
         _patches[(B, triton.cdiv(values, BLOCK))](
             x, out, shift, scale, gain, before, H, W, columns, values,
-            channels=C, side=side, width=width, single=scale.numel() == 1, block=BLOCK, num_warps=4,
+            channels=C, side=side, width=width, single=scale.numel() == 1, split=split, block=BLOCK, num_warps=4,
         )  # fmt: skip
     return out
 

@@ -210,6 +210,24 @@ def test_a_fused_vit_is_the_same_function(by_torch: None) -> None:
         assert apart(network(x), expected) < 2e-5
 
 
+@pytest.mark.parametrize("arch", ["cifar_resnet8", "digits_resnet"])
+@seeded_globals(1)
+def test_the_first_convolution_is_rounded_at_its_end_alone(arch: str, by_torch: None) -> None:
+    network, x = residual(arch)
+    fold(network)
+    normaliser, small = network
+    with torch.inference_mode():
+        expected = nn.functional.relu(small.conv1(normaliser(x))).bfloat16()
+        fused = resnet.fused_resnet(small, normaliser, torch.bfloat16)
+        assert fused is not None
+        made = fused.stem(x, fused.shift, fused.scale)
+        fused.stem.split = False  # the same weights, of which those for what is left then meet zeros
+        rounded = fused.stem(x, fused.shift, fused.scale)
+    # But where a sum lies within 2^-16 of the middle between two numbers.
+    off, off_rounded = (float((part != expected).float().mean()) for part in (made, rounded))
+    assert off < 0.005 < 0.05 < off_rounded
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 @seeded_globals(1)
 def test_a_fused_unet_is_the_same_function(name: str, by_torch: None) -> None:

@@ -245,3 +245,20 @@ def test_weights_are_held_in_half_for_a_run_in_half_alone() -> None:
         network = build_network("digits_resnet", num_classes=10, shape=(1, 8, 8)).eval()
         optimise_for_inference(network, "cpu", precision)
         assert {m.weight.dtype for m in network.modules() if isinstance(m, nn.Conv2d)} == {dtype}
+
+
+@pytest.mark.parametrize("arch", ["cifar_small_resnet", "timm:resnet10t", "cifar_small_vit"])
+@seeded_globals(1)
+def test_logits_of_a_network_in_half_precision_are_not_rounded(arch: str) -> None:
+    network = build_network(arch, num_classes=10, shape=(3, 32, 32)).eval().requires_grad_(False)
+    heads = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    kept = heads[-1].weight.clone()
+    with_head = nn.Sequential(network)
+    optimise_for_inference(with_head, "cpu", "bf16")
+    linear = [module for module in with_head.modules() if isinstance(module, nn.Linear)]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        logits = with_head(torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(linear[-1].weight, kept)
+    assert all(module.weight.dtype == torch.bfloat16 for module in linear[:-1])
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
