@@ -66,6 +66,7 @@ class TimeTokenViT(nn.Module):
         self.embed_dim = embed_dim
         self.whole = False  # True: the last block computes every token, as its authors' code does
         self.patch_embed = Patches(image_size, patch_size, in_channels, embed_dim)
+        self.tokens, self.class_token = Tokens(), ClassToken()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 2 + self.patch_embed.num_patches, embed_dim))
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
@@ -96,21 +97,12 @@ class TimeTokenViT(nn.Module):
         # float64 for the one scalar: 250 ln t reaches -1554, where a float32 is off by 1e-4 radian.
         levels = (t if isinstance(t, Tensor) else x.new_full((1,), t, dtype=torch.float64)).double().reshape(-1)
         c_in = torch.rsqrt(levels**2 + SIGMA_DATA**2).to(x.dtype)
-        patches = self.patch_embed(x * c_in[:, None, None, None]).float()
         time = time_embedding(250 * torch.log(levels), self.embed_dim)
-        tokens = torch.cat(
-            (
-                self.cls_token.expand(len(x), -1, -1),
-                time[:, None].expand(len(x), -1, -1),
-                patches,
-            ),
-            dim=1,
-        )
-        tokens = tokens + self.pos_embed
+        tokens = self.tokens(self.patch_embed, x, c_in, time, self.cls_token, self.pos_embed)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         last = cast("Block", self.blocks[-1])
-        cls = (last(tokens)[:, 0] if self.whole else _class_token(last, tokens)).float()
+        cls = (last(tokens)[:, 0] if self.whole else self.class_token(last, tokens)).float()
         normalised: Tensor = self.norm(cls) if final_norm else cls
         return normalised
 
@@ -130,6 +122,43 @@ class TimeTokenViT(nn.Module):
         nn.init.uniform_(self.patch_embed.proj.weight, -limit, limit)
         if (bias := self.patch_embed.proj.bias) is not None:
             nn.init.zeros_(bias)
+
+
+class Tokens(nn.Module):
+    """The tokens [class, time, patches...] with their positions.
+
+    A module, so that it can be compiled, without weights.
+    """
+
+    def forward(
+        self, embed: Patches, x: Tensor, c_in: Tensor, time: Tensor, cls_token: Tensor, pos_embed: Tensor
+    ) -> Tensor:
+        """Shapes: x (B, C, H, W), c_in (B,) or (1,), time (B or 1, D) -> (B, T, D) float32."""
+        patches = embed(x * c_in[:, None, None, None]).float()
+        B = len(x)
+        tokens = torch.cat((cls_token.expand(B, -1, -1), time[:, None].expand(B, -1, -1), patches), dim=1)
+        return tokens + pos_embed
+
+
+class ClassToken(nn.Module):
+    """A transformer block's output at the first token alone: its keys and values from all, its query from one.
+
+    A module, so that it can be compiled, without weights.
+    """
+
+    def forward(self, block: Block, tokens: Tensor) -> Tensor:
+        """Shapes: (B, T, D) -> (B, D)."""
+        B, T, D = tokens.shape
+        attn = block.attn
+        heads = attn.num_heads
+        y = block.norm1(tokens)
+        q = F.linear(y[:, :1], attn.qkv.weight[:D]).reshape(B, 1, heads, D // heads).transpose(1, 2)
+        k, v = F.linear(y, attn.qkv.weight[D:]).reshape(B, T, 2, heads, D // heads).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, 1, D)
+        cls = tokens[:, :1] + attn.proj(mixed)
+        cls = cls + block.mlp(block.norm2(cls))
+        token: Tensor = cls[:, 0]
+        return token
 
 
 class TimeTokenClassifier(nn.Module):
@@ -212,21 +241,6 @@ def time_embedding(scalar: Tensor, dim: int) -> Tensor:
     exponents = torch.arange(half, dtype=torch.float64, device=scalar.device) / half
     angles = scalar.double()[:, None] * torch.exp(-math.log(10_000) * exponents)
     return torch.cat((torch.cos(angles), torch.sin(angles)), dim=1).float()
-
-
-def _class_token(block: Block, tokens: Tensor) -> Tensor:
-    """A transformer block's output at the first token alone: its keys and values from all, its query from one."""
-    B, T, D = tokens.shape
-    attn = block.attn
-    heads = attn.num_heads
-    y = block.norm1(tokens)
-    q = F.linear(y[:, :1], attn.qkv.weight[:D]).reshape(B, 1, heads, D // heads).transpose(1, 2)
-    k, v = F.linear(y, attn.qkv.weight[D:]).reshape(B, T, 2, heads, D // heads).permute(2, 0, 3, 1, 4).unbind(0)
-    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, 1, D)
-    cls = tokens[:, :1] + attn.proj(mixed)
-    cls = cls + block.mlp(block.norm2(cls))
-    token: Tensor = cls[:, 0]
-    return token
 
 
 def _projector(embed_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:

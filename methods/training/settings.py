@@ -39,7 +39,7 @@ class StageSettings:
     augment_on: Literal["auto", "cpu", "device"] = "auto"  # who makes colour views; auto: a CUDA device, or workers
     # How steps are executed; no recipe needs to name them.
     accumulate: int = 1  # micro-batches of a step, one after the other; batch norm sees one at a time
-    # torch.compile; auto: the blocks of a transformer, on CUDA, where a run is long enough; true, false: always, never;
+    # torch.compile; auto: on CUDA, blocks of transformers and large ResNets in long runs; true, false: always, never;
     # graphs: on CUDA, each network's kernels asked for at once by CUDA graphs: for small ones, which wait for a CPU
     compile: Literal["auto", "never", "true", "false", "graphs"] = "auto"
     checkpoint: bool = False  # whether the blocks of a transformer are computed again in the backward pass: less memory

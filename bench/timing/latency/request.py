@@ -135,6 +135,7 @@ def prepare(
         seed=request.seed,
         device="cpu",
         precision=request.precision,
+        timed_alone=True,
     )
     return spec, setting
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -254,6 +255,32 @@ def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
     file = file_of({f"1.module.{k}": v for k, v in original.state_dict().items()}, tmp_path / "a.safetensors")
     loaded = draw({"network": file}).state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in original.state_dict().items())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("arch", ["digits_resnet", "resnet50", "vit_base_patch16_224"])
+def test_random_weights_that_are_only_timed_are_drawn_on_the_gpu_from_the_seed(arch: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    before = torch.cuda.get_rng_state("cuda:0"), torch.get_rng_state()
+
+    def drawn(seed: int) -> list[Tensor]:
+        on_gpu = dataclasses.replace(setting({}, random_weights=True, seed=seed), device="cuda:0", timed_alone=True)
+        network = load_network(
+            on_gpu,
+            "network",
+            lambda: build_network(arch, num_classes=10, shape=(3, 224, 224) if arch != "digits_resnet" else (1, 8, 8)),
+            arch=arch,
+            recognise=recognition.classifier_arch,
+        )
+        return list(network.state_dict().values())
+
+    first, again, other = drawn(0), drawn(0), drawn(1)
+    assert all(tensor.is_cuda for tensor in first)
+    assert all(map(torch.equal, first, again))
+    assert not all(map(torch.equal, first, other))
+    assert torch.equal(torch.cuda.get_rng_state("cuda:0"), before[0])
+    assert torch.equal(torch.get_rng_state(), before[1])
 
 
 @seeded_globals(1)

@@ -179,3 +179,11 @@ def test_a_block_and_its_patches_are_timms_to_the_last_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
     with pytest.raises(ValueError, match="side 8"):
         ours(torch.zeros(1, 3, 8, 6))
+
+
+@seeded_globals(0)
+def test_patches_as_a_product_are_those_of_the_convolution() -> None:
+    patches = Patches(12, 4, 3, 8)
+    x = torch.randn(2, 3, 12, 12)
+    with torch.no_grad():
+        assert patches.as_product(x) == pytest.approx(patches(x), abs=1e-6)

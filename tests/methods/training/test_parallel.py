@@ -36,8 +36,10 @@ from typer.testing import CliRunner
 from bench.cli import train
 from bench.cli.app import app
 from bench.types.errors import TrainingError, UsageError
+from methods.nets.architectures import build_network
+from methods.nets.vit import time_token_vit
 from methods.training import classical, distributed_setup, rrcm
-from methods.training.distributed import join
+from methods.training.distributed import World, join, sync_batch_norms
 from methods.training.loop import CHECKPOINT, METRICS, Intervals, Task, run
 from methods.training.rng import seeded_globals
 from methods.training.run_stage import noise_like
@@ -451,6 +453,29 @@ def test_networks_are_compiled_where_that_pays_and_where_a_compiler_works(
     assert told_so.count("\n") == (0 if works else 1)
     distributed_setup.uncompile([net])
     assert not [part for part in net.modules() if part._compiled_call_impl is not None]
+
+
+def compiled_parts(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the parts of a network that a long run on CUDA would compile."""
+    chosen: list[nn.Module] = []
+    monkeypatch.setattr(distributed_setup, "_compiled_modules", lambda modules, *_: chosen.extend(modules))
+    task = dataclasses.replace(alone(), modules={"net": network}, device="cuda", steps=10**6)
+    distributed_setup.compiled_loss(task, settings_of({}))
+    return {name for name, part in network.named_modules() if any(part is each for each in chosen)}
+
+
+@seeded_globals(0)
+def test_what_a_long_run_compiles_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    vit = time_token_vit("tiny", image_size=8, in_channels=1)
+    blocks = {f"blocks.{place}" for place in range(len(vit.blocks))}
+    assert compiled_parts(vit, monkeypatch) == {*blocks, "tokens", "class_token"}
+    with torch.device("meta"):
+        large = build_network("resnet50", num_classes=10, shape=(3, 64, 64))
+        small = build_network("cifar_resnet110", num_classes=10, shape=(3, 32, 32))
+    assert compiled_parts(large, monkeypatch) == {""}
+    assert compiled_parts(small, monkeypatch) == set()
+    sync_batch_norms(large, World(rank=0, size=2))
+    assert compiled_parts(large, monkeypatch) == set()
 
 
 def test_bf16_computes_in_bf16_on_a_cpu_and_keeps_float32_weights(tmp_path: Path) -> None:
