@@ -19,7 +19,7 @@ def with_gpus(record: Mapping[str, Any], device: str) -> dict[str, Any]:
 
     if "flops" not in record:
         return dict(record)
-    share = _share(record)
+    share = SHARE_OF_CONVOLUTIONS if record["convolutions"] > 0.5 else SHARE_OF_TRANSFORMERS
     gpus = [
         {
             "key": each.key,
@@ -31,22 +31,19 @@ def with_gpus(record: Mapping[str, Any], device: str) -> dict[str, Any]:
         for each in profiles()
         if each.family == "datacentre" and "bf16" in each.peak
     ]
-    own = None
+    own = product = None
     if device.startswith("cuda"):
         import torch
 
+        from bench.timing.device_peaks import peak
+
+        product = peak(device, "bf16").flops_s
+        rate = record["images_per_second"] * record["flops_per_image"]
         found = recognise(torch.cuda.get_device_name(device))
+        own = {"product": rate / product}
         if found and "bf16" in found.peak:
-            own = record["images_per_second"] * record["flops_per_image"] / found.peak["bf16"]
-    return {**record, "gpus": gpus, "device": device, "share": own}
-
-
-def _share(record: Mapping[str, Any]) -> float:
-    """The share of the peak that a network's training is taken to reach, by its kind."""
-    settings = record["settings"]
-    named = str(settings.get("arch", settings.get("denoiser", "")))
-    transformer = record["method"] in ("rrcm", "dmae") or "vit" in named or "beit" in named
-    return SHARE_OF_TRANSFORMERS if transformer else SHARE_OF_CONVOLUTIONS
+            own["datasheet"] = rate / found.peak["bf16"]
+    return {**record, "gpus": gpus, "device": device, "product_flops": product, "share": own}
 
 
 def show_cost(record: Mapping[str, Any]) -> None:
@@ -59,7 +56,10 @@ def show_cost(record: Mapping[str, Any]) -> None:
         f"{record['steps']} steps of {record['settings']['batch']} images, {record['parameters'] / 1e6:.3g} M weights, "
         f"{record['flops']:.3g} FLOP"
     )
-    own = "" if record["share"] is None else f", {100 * record['share']:.1f} % of its bf16 peak"
+    own, shares = "", record["share"]
+    if shares is not None:
+        own = f", {shares['product']:.1%} of its bf16 product of this minute"
+        own += f", {shares['datasheet']:.1%} of the datasheet's" if "datasheet" in shares else ""
     screen.print(
         f"here ({record['device']}, {record['micro_batch']} images at once): {record['images_per_second']:.4g} images/s"
         f"{own}; the run takes {duration(record['seconds'])}"

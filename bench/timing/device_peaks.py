@@ -26,13 +26,14 @@ class Peak:
 
 def peaks(device: str) -> tuple[Peak, ...]:
     """The fastest square product of each arithmetic that the device has; the process's float32 state is as before."""
-    kind = "cuda" if device.startswith("cuda") else "cpu"
-    return tuple(_peak(device, kind, precision) for precision in PRECISIONS[kind])
+    return tuple(peak(device, precision) for precision in PRECISIONS[_kind(device)])
 
 
-def _peak(device: str, kind: str, precision: str) -> Peak:
+def peak(device: str, precision: str) -> Peak:
+    """The fastest square product of one arithmetic."""
     import torch
 
+    kind = _kind(device)
     best = Peak(precision, 0.0, 0, torch.get_num_threads())
     for side in SIDES[kind]:
         rate = product_rate(device, precision, side, partial(_fastest, device))
@@ -41,6 +42,10 @@ def _peak(device: str, kind: str, precision: str) -> Peak:
         if 8 * 2 * side**3 / rate > PATIENCE_S:
             break
     return best
+
+
+def _kind(device: str) -> str:
+    return "cuda" if device.startswith("cuda") else "cpu"
 
 
 def product_rate(device: str, precision: str, side: int, seconds: Callable[[Callable[[], object]], float]) -> float:

@@ -48,7 +48,7 @@ def cost(context: TrainingContext, task: Task) -> dict[str, Any]:
     most = max(few, min(whole, getattr(settings, "micro_batch", 0) or whole))
     batch, on_cuda = next(_repeated(loader, few)), task.device.startswith("cuda")
     began = time.perf_counter()
-    flops, kept = _counted(task, batch)
+    flops, convolved, kept = _counted(task, batch)
     seconds = time.perf_counter() - began
     # Sizes are tried without compilation, which would take a minute for each.
     made = set_up(task, replace(settings, compile="never"), context.world)[0]
@@ -73,14 +73,15 @@ def cost(context: TrainingContext, task: Task) -> dict[str, Any]:
         "micro_batch": images,
         "flops_per_image": flops / few,
         "flops": flops / few * total,
+        "convolutions": convolved / flops,
         "synthetic": context.synthetic,
         "loader": {"gives": _loader_speed(loader), "workers": settings.workers, "cores": os.cpu_count() or 1},
         "memory": [{**asdict(row), "total": row.total} for row in memory],
     }
 
 
-def _counted(task: Task, batch: Batch) -> tuple[int, int]:
-    """FLOP, 2 x MAC, of the loss of a batch and its gradients, and bytes that are kept in between."""
+def _counted(task: Task, batch: Batch) -> tuple[int, int, int]:
+    """FLOP, 2 x MAC, of the loss of a batch and its gradients, those of convolutions, and bytes kept in between."""
     ignored: list[Tensor] = [p for module in task.modules.values() for p in (*module.parameters(), *module.buffers())]
     device, convolution = torch.device(task.device).type, torch.backends.cudnn
     before, convolution.benchmark = convolution.benchmark, False  # no search for kernels that are run once
@@ -90,7 +91,8 @@ def _counted(task: Task, batch: Batch) -> tuple[int, int]:
             loss = task.loss(0, batch)["loss"]
         loss.backward()  # type: ignore[no-untyped-call]
     convolution.benchmark = before
-    return counter.get_total_flops(), kept[-1]
+    convolved = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "convolution" in str(op))
+    return counter.get_total_flops(), convolved, kept[-1]
 
 
 def _repeated(loader: BatchLoader, images: int) -> Iterator[Batch]:

@@ -296,10 +296,11 @@ TABLE: dict[str, str] = {
     "train": """
 / text: .method .stage .dataset .preset .reaches
 / number: .sigma .steps .parameters .world_size .seconds .images_per_second .micro_batch .flops_per_image .flops
+/ number: .convolutions
 /.settings number|text|truth: .*
 / truth: .dry_run .synthetic
 / text: .device
-/ null: .share
+/ null: .share .product_flops
 /.loader number: .gives .workers .cores
 /.memory[] number: .processes .weights .gradients .optimiser .activations .features .images .total
 /.gpus[] text: .key .name

@@ -150,8 +150,14 @@ def test_the_arithmetic_of_a_dry_run_is_three_forward_passes(tmp_path: Path) -> 
     assert report["synthetic"] is False
     gpus = {each["key"]: each for each in with_gpus(report, "cpu")["gpus"]}
     assert gpus["h100"]["gpu_hours"] == pytest.approx(report["flops"] / (SHARE_OF_CONVOLUTIONS * 989.4e12) / 3600)
-    vit = with_gpus({**report, "method": "vit_gaussian", "settings": {"arch": "vit_base_patch16_224"}}, "cpu")["gpus"]
-    assert {each["share"] for each in vit} == {SHARE_OF_TRANSFORMERS}
+    assert report["convolutions"] > 0.99
+    changes = {"arch": "cifar_small_vit", "batch": "8"}
+    asked = request(
+        tmp_path / "vit", None, changes, method="vit_gaussian", stage="train", dataset="cifar10", dry_run=True
+    )  # fmt: skip
+    vit = with_gpus(classical.gaussian(asked), "cpu")
+    assert vit["convolutions"] < 0.05
+    assert {each["share"] for each in vit["gpus"]} == {SHARE_OF_TRANSFORMERS}
     assert not (tmp_path / "run").exists()
 
 
