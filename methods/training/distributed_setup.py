@@ -27,7 +27,8 @@ from methods.training.settings import StageSettings
 BACKEND = "inductor"  # of torch.compile
 GRAPHS = "cudagraphs"  # its backend that translates nothing: the kernels as they are, asked for all at once
 LARGE = 10**7  # weights of a residual network that is worth compiling; a CIFAR ResNet-110 has 1.7 million
-COMPILED_FROM = 2000  # steps of a run that earn back the minute or two of compiling a transformer's block
+COMPILED_FROM = 2000  # steps of a run that earn back the half minute of compiling a transformer's blocks
+WHOLE_FROM = 10_000  # and the minute or two of a ResNet-50
 AVERAGED = "averaged"  # a module of that name is a stage's own average: another is not made
 # Settings that cannot change a weight but by rounding. With batch norm, the number of images that it sees together can:
 # `set_up` records that number instead.
@@ -90,8 +91,13 @@ def set_up(task: Task, settings: StageSettings, world: World) -> tuple[Task, Cal
     return made, finish
 
 
-def compiled_loss(task: Task, settings: StageSettings) -> Callable[[int, Any], Mapping[str, Tensor]]:
-    """The task's loss with its networks compiled in place, where the settings want it; names of weights stay."""
+def compiled_loss(
+    task: Task, settings: StageSettings, *, quick: bool = False
+) -> Callable[[int, Any], Mapping[str, Tensor]]:
+    """The task's loss with its networks compiled in place, where the settings want it; names of weights stay.
+
+    `quick` leaves out whole networks, which take a minute, unless they are asked for.
+    """
     if settings.compile == "true":
         for module in task.modules.values():
             module.compile(backend=BACKEND)
@@ -102,7 +108,10 @@ def compiled_loss(task: Task, settings: StageSettings) -> Callable[[int, Any], M
     if settings.compile == "auto" and task.device.startswith("cuda") and task.steps >= COMPILED_FROM:
         # Not with checkpoints: what is computed again is then computed as it was written.
         modules = () if settings.checkpoint else task.modules.values()
-        return _compiled_modules([part for module in modules for part in _parts(module)], task.loss, BACKEND)
+        parts = [part for module in modules for part in _parts(module)]
+        if task.steps < WHOLE_FROM or quick:
+            parts = [part for part in parts if not large_resnet(part)]
+        return _compiled_modules(parts, task.loss, BACKEND)
     return task.loss
 
 
@@ -126,17 +135,21 @@ def _blocks(module: nn.Module) -> list[nn.Module]:
 
 
 def _parts(module: nn.Module) -> list[nn.Module]:
-    """What is compiled of a network: a transformer's blocks and what is known around them; the whole of a large ResNet.
-
-    Half of whose step goes into the kernels of batch norms, sums and ReLUs, that inductor makes few of: 1.42 times as
-    many images a second of a ResNet-50 on an H200. Not where batch norms are shared: they wait for other processes.
-    """
+    """What is compiled of a network: a transformer's blocks and what is known around them, or all of a large ResNet."""
     if blocks := _blocks(module):
         return [*blocks, *(part for part in module.modules() if type(part) in (Tokens, ClassToken))]
+    return [module] if large_resnet(module) else []
+
+
+def large_resnet(module: nn.Module) -> bool:
+    """Whether half of a network's step goes into kernels of batch norms, sums and ReLUs, that inductor makes few of.
+
+    Compiled, a ResNet-50 trains on 1.42 times as many images a second on an H200. Not where batch norms are shared
+    among processes: they wait for each other.
+    """
     norms = [norm for _, norm in distributed.batch_norms(module) if isinstance(norm, nn.BatchNorm2d)]
     shared = any("forward" in vars(norm) for norm in norms)
-    learning = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    return [module] if norms and not shared and learning >= LARGE else []
+    return bool(norms) and not shared and sum(p.numel() for p in module.parameters() if p.requires_grad) >= LARGE
 
 
 def _channels_last(module: nn.Module) -> None:

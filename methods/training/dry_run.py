@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.training.checkpoints import RunState
-from methods.training.distributed_setup import compiled_loss, set_up
+from methods.training.distributed_setup import compiled_loss, large_resnet, set_up
 from methods.training.loader import Batch, BatchLoader
 from methods.training.loop import Task, stepper
 from methods.training.memory import counted, needed
@@ -53,12 +53,14 @@ def cost(context: TrainingContext, task: Task) -> dict[str, Any]:
     # Sizes are tried without compilation, which would take a minute for each.
     made = set_up(task, replace(settings, compile="never"), context.world)[0]
     if on_cuda:
-        images, seconds, fixed = _measured_at_once(replace(made, loss=compiled_loss(task, settings)), loader, most)
+        images, seconds, fixed = _measured_at_once(
+            replace(made, loss=compiled_loss(task, settings, quick=True)), loader, most
+        )
     elif seconds > SLOW_S and settings.compile != "true" and not settings.checkpoint:
         fixed = _fixed_seconds(made)  # of gradients that are there; a second pass would tell the same
         images, seconds = few, seconds + fixed
     else:
-        images, seconds, fixed = _measured(made, lambda: compiled_loss(task, settings), loader, most)
+        images, seconds, fixed = _measured(made, lambda: compiled_loss(task, settings, quick=True), loader, most)
     per_image = (seconds - fixed) / images * (1 + task.again) + fixed / settings.batch
     total = settings.batch * task.steps
     per_process = task.memory or (lambda images: (round(kept / few * images), 0))
@@ -74,6 +76,7 @@ def cost(context: TrainingContext, task: Task) -> dict[str, Any]:
         "flops_per_image": flops / few,
         "flops": flops / few * total,
         "convolutions": convolved / flops,
+        "left_uncompiled": on_cuda and settings.compile == "auto" and any(map(large_resnet, task.modules.values())),
         "synthetic": context.synthetic,
         "loader": {"gives": _loader_speed(loader), "workers": settings.workers, "cores": os.cpu_count() or 1},
         "memory": [{**asdict(row), "total": row.total} for row in memory],

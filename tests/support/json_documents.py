@@ -298,7 +298,7 @@ TABLE: dict[str, str] = {
 / number: .sigma .steps .parameters .world_size .seconds .images_per_second .micro_batch .flops_per_image .flops
 / number: .convolutions
 /.settings number|text|truth: .*
-/ truth: .dry_run .synthetic
+/ truth: .dry_run .synthetic .left_uncompiled
 / text: .device
 / null: .share .product_flops
 /.loader number: .gives .workers .cores

@@ -33,18 +33,21 @@ class Seconds:
 
 
 def seconds_of(run: Run, records: Sequence[LatencyRecord]) -> Seconds | None:
-    """What the newest record of that method and setting gives for this run; None where none fits.
+    """What the records of that method and setting give for this run; None where none fits.
 
     In proportion to the samples, and then extrapolated, where the record is of another n or the run's images stop.
     """
     spec = run.spec.as_json()
     fitting = [r for r in records if all(_plain(r.spec.get(key)) == _plain(spec[key]) for key in _SAME)]
-    if not fitting:
-        return None
-    record = max(fitting, key=lambda r: r.created)
-    timed, wanted = record.n0 + record.n, _samples(run)
-    whole = record.kind == "measured" and timed == wanted
-    return Seconds(certificate_seconds(record) * wanted / timed, KINDS[0] if whole else KINDS[1], record)
+    return _best(fitting, _samples(run)) if fitting else None
+
+
+def _best(records: Sequence[LatencyRecord], samples: float) -> Seconds:
+    """The newest of those that measured a certificate of so many samples whole; else of all, in proportion."""
+    whole = [r for r in records if r.kind == "measured" and r.n0 + r.n == samples]
+    record = max(whole or records, key=lambda r: r.created)
+    seconds = certificate_seconds(record) * samples / (record.n0 + record.n)
+    return Seconds(seconds, KINDS[0] if whole else KINDS[1], record)
 
 
 def seconds_of_rows(published: PublishedTable | None, records: Sequence[LatencyRecord]) -> dict[str, Seconds]:
@@ -59,11 +62,7 @@ def seconds_of_rows(published: PublishedTable | None, records: Sequence[LatencyR
         same = [key for key in _SAME if key != "precision"]
         fitting = [r for r in records if row.key and all(_plain(r.spec.get(key)) == _plain(spec[key]) for key in same)]
         if fitting:
-            record = max(fitting, key=lambda r: r.created)
-            timed, wanted = record.n0 + record.n, record.n0 + row.n
-            whole = record.kind == "measured" and timed == wanted
-            seconds = certificate_seconds(record) * wanted / timed
-            found[row.title] = Seconds(seconds, KINDS[0] if whole else KINDS[1], record)
+            found[row.title] = _best(fitting, request.n0 + row.n)
     return found
 
 

@@ -70,6 +70,15 @@ def test_weights_and_noise_level_do_not_matter_and_the_newest_record_counts() ->
     assert found.value == 5.0
 
 
+def test_a_certificate_that_was_measured_whole_goes_before_a_newer_part() -> None:
+    one = run([900, 990])
+    part = record(one, 0.3, copies=110, extrapolated_from=((55, 0.15), (110, 0.3)), created="2026-02-01T00:00:00Z")
+    for fewer in (part, record(one, 0.5, n=500, created="2026-02-01T00:00:00Z")):
+        found = seconds_of(one, [record(one, 2.0), fewer])
+        assert found is not None
+        assert (found.value, found.kind) == (2.0, "measured")
+
+
 def test_measured_and_extrapolated_seconds_stand_in_columns_of_their_own() -> None:
     whole, scaled, untimed = run([900, 990]), run([900, 990], method="rrcm"), run([900, 990], method="macer")
     records = [record(whole), record(scaled, n0=0, n=550, copies=550, doubts=("the clock was not steady",))]
@@ -117,15 +126,20 @@ def test_a_timed_method_stands_beside_the_published_ones() -> None:
 
 
 def test_published_rows_have_the_seconds_of_a_gpu_beside_the_published_ones() -> None:
-    records = [r for name in ("bf16", "dds") for r in read(PROJECT / f"results/latency/h200-{name}.jsonl", print)]
+    records = [r for name in ("bf16", "diffusion") for r in read(PROJECT / f"results/latency/h200-{name}.jsonl", print)]
     published = published_table("table1")
     found = {title: (each.value, each.kind) for title, each in seconds_of_rows(published, records).items()}
-    # Seconds and copies a second as results/h200/README.md states them; N = 10 000 in proportion to the copies.
+    # Seconds as results/h200/README.md states them.
     assert found == {
         "Gaussian": (pytest.approx(2.7, abs=0.05), "measured"),
         "rRCM-B": (pytest.approx(7.8, abs=0.05), "measured"),
-        "rRCM-B (N=10k)": (pytest.approx(7.8 * 10_100 / 100_100, abs=0.01), "extrapolated"),
-        "DDS": (pytest.approx(10_100 / 265, rel=0.01), "extrapolated"),
+        "rRCM-B (N=10k)": (pytest.approx(0.78, abs=0.005), "extrapolated"),
+        "DDS": (pytest.approx(38, abs=0.5), "extrapolated"),
+        "DensePure K=1": (pytest.approx(183, abs=0.5), "extrapolated"),
+        **{
+            f"DiffSmooth m={m}": (pytest.approx(seconds, abs=0.5), "extrapolated")
+            for m, seconds in {5: 42, 10: 48, 15: 54}.items()
+        },
     }
     (table, *_) = build([], table=1, latencies=records).tables
     keys = [column.key for column in table.columns]
@@ -138,14 +152,14 @@ def test_published_rows_have_the_seconds_of_a_gpu_beside_the_published_ones() ->
     assert (rows[here]["latency"].value, rows[here]["r=0.0"].value, rows[here]["n"].value) == (None, None, 100_000)
     assert "NVIDIA H200" in rows[here]["latency-measured"].origin
     assert {cell.source for cell in rows[here].values()} == {"measured"}
-    assert len(table.rows) == len(published.rows) + 4
-    assert rows["DDS, on NVIDIA H200, bf16"]["latency-extrapolated"].value == pytest.approx(10_100 / 265, rel=0.01)
+    assert len(table.rows) == len(published.rows) + len(found)
+    assert rows["DDS, on NVIDIA H200, bf16"]["latency-extrapolated"].value == pytest.approx(38, abs=0.5)
     assert any("with random weights as in the quoted row above" in note for note in table.notes)
 
     timed = timed_rows(published, records)
     assert {(one.title, one.quoted) for one in timed} == {
         *((title, True) for title in ("Gaussian, here", "rRCM-B, here")),
-        *((f"{title}, here (extrapolated)", True) for title in ("DDS", "rRCM-B (N=10k)")),
+        *((f"{title}, here (extrapolated)", True) for title, (_, kind) in found.items() if kind == "extrapolated"),
     }
     # Of another table's dataset, and of settings that no row has, nothing.
     assert seconds_of_rows(published_table("table2"), records) == {}

@@ -28,7 +28,7 @@ from bench.timing.throughput.kernels import kernel_class
 from bench.timing.throughput.measurement import measure
 from bench.timing.throughput.records import FORMAT, Flips, Measurement, Series, document, held, remarks, save
 from bench.timing.throughput.session import begin
-from bench.timing.throughput.targets import targets
+from bench.timing.throughput.targets import build, targets
 from bench.types.errors import BenchError, DeviceError, SpecError, StoreError, UsageError
 from methods.training.rng import seeded_globals
 
@@ -367,3 +367,14 @@ def test_what_cannot_be_measured_is_refused_in_one_line(words: dict, error: type
     with pytest.raises(error, match=said) as caught:
         begin(names, **given)
     assert "\n" not in str(caught.value)
+
+
+def test_a_target_is_the_network_that_it_is_named_after_whatever_weights_are_in_the_catalogue() -> None:
+    # Of CIFAR-10 the catalogue's rRCM is a small one, which once was timed as rRCM-B.
+    named = next(target for target in targets(None, "cuda") if target.name == "cifar-rrcm-b")
+    unnamed = replace(named, params={})
+    sizes = [
+        build(target, sigma=0.5, precision="fp32", device="meta").spec.params["size"] for target in (named, unnamed)
+    ]
+    assert sizes == ["B", "XS"]
+    assert all(target.params for target in targets(None, "cuda"))
