@@ -141,7 +141,8 @@ def _on_host(out: Tensor, key: int, draw: int, first: int, x: Tensor | None, sig
     from bench.smoothing import philox_c
 
     copies, values = out.shape
-    rows, threads = out.numpy(), torch.get_num_threads()
+    # Handing work to threads costs half a millisecond: one thread makes what is little.
+    rows, threads = out.numpy(), max(1, min(torch.get_num_threads(), copies * values // CHUNK))
     pixels = None if x is None else np.ascontiguousarray(x.reshape(-1).numpy())
     floats = all(t is None or t.dtype == torch.float32 for t in (out, x))
     by_c = floats and _by_c(values, draw, first, copies)
@@ -171,7 +172,7 @@ def _on_host(out: Tensor, key: int, draw: int, first: int, x: Tensor | None, sig
         for start in starts:
             fill(start)
     else:
-        list(_pool(threads).map(fill, starts))
+        list(_pool(torch.get_num_threads()).map(fill, starts))
 
 
 def _on_device(out: Tensor, key: int, draw: int, first: int, x: Tensor | None, sigma: float) -> None:
