@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.certification.bounds import check_samples
 from bench.runs import registry
@@ -13,7 +13,7 @@ from bench.smoothing.noise import NOISE_VERSION
 from bench.timing.latency import paper
 from bench.timing.workload import FINGERPRINT
 from bench.types import Method, RunSpec, Scalar, Setting, WeightsFile
-from bench.types.errors import BenchError, DataError, MethodError, UsageError
+from bench.types.errors import BenchError, DataError, MethodError, UsageError, WeightsError
 from bench.types.limits import REPEATS, SAMPLES, SECONDS, SIDE, check_seed, check_within, digits
 from bench.weights.resolve import identity
 
@@ -48,7 +48,8 @@ class Item:
     method: str
     title: str
     n: int
-    params: Mapping[str, Scalar] = field(default_factory=dict)  # over the request's
+    params: Mapping[str, Scalar] = field(default_factory=dict)  # over the request's, and what its weights must say
+    any_weights: bool = False  # random ones where a catalogue has none of this network: its time is the same
     batch: int | None = None  # over the request's
     key: str = ""  # of the published row it stands beside
 
@@ -77,7 +78,15 @@ def items(request: LatencyRequest, methods: tuple[str, ...]) -> tuple[Item, ...]
 def paper_items(table: int) -> tuple[Item, ...]:
     """The rows of a published table, at its N and batches."""
     return tuple(
-        Item(method=row.method, title=row.title, n=row.n, params=row.params, batch=row.batch, key=row.key)
+        Item(
+            method=row.method,
+            title=row.title,
+            n=row.n,
+            params=row.params,
+            any_weights=True,
+            batch=row.batch,
+            key=row.key,
+        )
         for row in paper.rows(table)
     )
 
@@ -89,8 +98,19 @@ def prepare(
 
     `beside`: all methods of the request by name, which its words may be for.
     Raises: DataError for a dataset of no fixed shape, MethodError for images that the method declines, WeightsError
-    for weights that are missing, UsageError for a word that no method can use.
+    for weights that are missing or of another network than the item's, UsageError for a word that no method can use.
     """
+    try:
+        return _prepared(request, item, method, beside)
+    except WeightsError:
+        if not item.any_weights or request.weights or request.random_weights:
+            raise
+    return _prepared(replace(request, random_weights=True), item, method, beside)
+
+
+def _prepared(
+    request: LatencyRequest, item: Item, method: Method, beside: Mapping[str, Method] | None
+) -> tuple[RunSpec, Setting]:
     source = registry.dataset(request.dataset)
     if source.shape is None or source.num_classes is None:
         known = ", ".join(name for name in registry.dataset_names() if registry.dataset(name).shape is not None)
@@ -101,6 +121,7 @@ def prepare(
         raise MethodError(f"{item.method} declines {source.name} {shape}: {declined}")
     methods = {item.method: method, **(beside or {})}
     files = _files(request, source.name, method, assigned_roles(request.weights, methods)[item.method])
+    _check_network(item, files)
     fixed = {key: str(value) for key, value in item.params.items()}
     settings = assigned_params(request.params, methods)[item.method] | fixed
     params, _ = params_of(method, source.name, settings, files)
@@ -138,6 +159,16 @@ def prepare(
         timed_alone=True,
     )
     return spec, setting
+
+
+def _check_network(item: Item, files: Mapping[str, WeightsFile]) -> None:
+    for key, value in item.params.items():
+        for file in files.values():
+            if key in file.params and str(file.params[key]) != str(value):
+                raise WeightsError(
+                    f"{item.title} is {key} {value}, the weights {file.name!r} are of {file.params[key]}; give "
+                    "--weights, or --random-weights: the time does not depend on them"
+                )
 
 
 def _files(request: LatencyRequest, dataset: str, method: Method, given: Mapping[str, str]) -> dict[str, WeightsFile]:

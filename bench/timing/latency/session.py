@@ -64,7 +64,7 @@ def count_item(request: LatencyRequest, item: Item, methods: Mapping[str, Method
     Raises: the method's own refusals, DeviceError where its FLOP cannot be counted.
     """
     method = methods[item.method]
-    spec, setting = prepare(request, item, method, methods)
+    spec, setting = prepare(request, replace(item, any_weights=True), method, methods)  # nothing of it is run
     meta = replace(setting, device="meta", precision="fp32")
     work = countable(lambda: method.build(meta), spec.shape, "meta", spec.precision)
     if work is None:

@@ -88,10 +88,9 @@ def build(target: Target, *, sigma: float, precision: str, device: str) -> Built
     item = Item(method=target.method, title=target.name, n=request.n, params=target.params)
     try:
         spec, setting = prepare(request, item, method)
-        tuned = method.build(replace(setting, device=device))
     except WeightsError:
         spec, setting = prepare(replace(request, random_weights=True, weights=()), item, method)
-        tuned = method.build(replace(setting, device=device))
+    tuned = method.build(replace(setting, device=device))
 
     def made(**changes: Any) -> BaseClassifier:
         return method.build(replace(setting, device=device, **changes))
