@@ -109,8 +109,8 @@ def compiled_loss(
         # Not with checkpoints: what is computed again is then computed as it was written.
         modules = () if settings.checkpoint else task.modules.values()
         parts = [part for module in modules for part in _parts(module)]
-        if task.steps < WHOLE_FROM or quick:
-            parts = [part for part in parts if not large_resnet(part)]
+        if quick or not compiles_whole(task, settings):
+            parts = [part for part in parts if not _large_resnet(part)]
         return _compiled_modules(parts, task.loss, BACKEND)
     return task.loss
 
@@ -138,10 +138,16 @@ def _parts(module: nn.Module) -> list[nn.Module]:
     """What is compiled of a network: a transformer's blocks and what is known around them, or all of a large ResNet."""
     if blocks := _blocks(module):
         return [*blocks, *(part for part in module.modules() if type(part) in (Tokens, ClassToken))]
-    return [module] if large_resnet(module) else []
+    return [module] if _large_resnet(module) else []
 
 
-def large_resnet(module: nn.Module) -> bool:
+def compiles_whole(task: Task, settings: StageSettings) -> bool:
+    """Whether a whole network is compiled, which takes a minute or two, unasked."""
+    long = settings.compile == "auto" and task.device.startswith("cuda") and task.steps >= WHOLE_FROM
+    return long and any(map(_large_resnet, task.modules.values()))
+
+
+def _large_resnet(module: nn.Module) -> bool:
     """Whether half of a network's step goes into kernels of batch norms, sums and ReLUs, that inductor makes few of.
 
     Compiled, a ResNet-50 trains on 1.42 times as many images a second on an H200. Not where batch norms are shared

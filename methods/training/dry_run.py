@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.training.checkpoints import RunState
-from methods.training.distributed_setup import compiled_loss, large_resnet, set_up
+from methods.training.distributed_setup import compiled_loss, compiles_whole, set_up
 from methods.training.loader import Batch, BatchLoader
 from methods.training.loop import Task, stepper
 from methods.training.memory import counted, needed
@@ -76,7 +76,7 @@ def cost(context: TrainingContext, task: Task) -> dict[str, Any]:
         "flops_per_image": flops / few,
         "flops": flops / few * total,
         "convolutions": convolved / flops,
-        "left_uncompiled": on_cuda and settings.compile == "auto" and any(map(large_resnet, task.modules.values())),
+        "left_uncompiled": compiles_whole(task, settings),
         "synthetic": context.synthetic,
         "loader": {"gives": _loader_speed(loader), "workers": settings.workers, "cores": os.cpu_count() or 1},
         "memory": [{**asdict(row), "total": row.total} for row in memory],

@@ -191,7 +191,10 @@ def _features(
     def at_levels(eps: Tensor, *views: Tensor) -> Tensor:
         noisy = torch.empty((len(views) * len(eps), *eps.shape[1:]), dtype=eps.dtype, device=eps.device)
         for view, level, out in zip(views, levels, noisy.chunk(len(views)), strict=True):
-            torch.add(view, eps, alpha=level, out=out)
+            if eps.is_cuda:
+                torch.add(view, eps, alpha=level, out=out)
+            else:  # rounded twice, as always: on a CPU one seed leaves the same weights as ever
+                torch.mul(eps, level, out=out).add_(view)
         times = torch.tensor(levels, dtype=torch.float64).repeat_interleave(len(eps))
         # A blocking copy waits for the device.
         encoded = encode(noisy, times.to(eps.device, non_blocking=True), final_norm=True)

@@ -48,10 +48,10 @@ def keep_logits(network: nn.Module) -> None:
 
     By the order in which a network holds its layers. Its exact class: one that is derived may compute otherwise.
     """
-    found = [(name, module) for name, module in network.named_modules() if type(module) is nn.Linear]
-    if not found or not found[-1][0]:  # a network that is its own linear layer has no parent that could hold another
+    found = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    name, linear = found[-1] if found else ("", None)
+    if type(linear) is not nn.Linear or not name:  # what is its own linear layer has no parent that could hold another
         return
-    name, linear = found[-1]
     kept = ExactLinear(linear.in_features, linear.out_features, device="meta").train(linear.training)
     kept.weight, kept.bias = linear.weight, linear.bias
     network.set_submodule(name, kept)

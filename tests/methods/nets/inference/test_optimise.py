@@ -17,6 +17,7 @@ from bench.types import NOT_FINITE, BaseClassifier, Setting
 from bench.types.errors import MethodError
 from methods.diffusion.unets import build_unet
 from methods.nets.architectures import build_network
+from methods.nets.blocks import ExactLinear
 from methods.nets.denoisers import build_denoiser
 from methods.nets.hard_labels import HardLabels, mark_nonfinite
 from methods.nets.inference import optimise
@@ -29,7 +30,7 @@ from methods.nets.inference.optimise import (
     optimise_for_inference,
 )
 from methods.nets.normalisers import Normaliser
-from methods.nets.vit import TimeTokenClassifier, time_token_vit
+from methods.nets.vit import AtNoiseLevel, TimeTokenClassifier, time_token_vit
 from methods.noise_trained import GAUSSIAN
 from methods.rrcm import RRCM
 from methods.training.rng import seeded_globals
@@ -262,3 +263,13 @@ def test_logits_of_a_network_in_half_precision_are_not_rounded(arch: str) -> Non
     assert all(module.weight.dtype == torch.bfloat16 for module in linear[:-1])
     assert logits.dtype == torch.float32
     assert not torch.equal(logits, logits.bfloat16().float())
+
+
+@seeded_globals(1)
+def test_a_network_whose_logits_are_exact_by_itself_has_no_other_layer_kept() -> None:
+    encoder = time_token_vit("tiny", image_size=8, in_channels=1, projector=False)
+    network = AtNoiseLevel(TimeTokenClassifier(encoder, num_classes=10, final_norm=True), 1.0).eval()
+    optimise_for_inference(network, "cpu", "bf16")
+    exact = [name for name, module in network.named_modules() if isinstance(module, ExactLinear)]
+    assert exact == ["classifier.linear_head"]
+    assert network.get_submodule("classifier.base_model.blocks.0.mlp.fc2").weight.dtype == torch.bfloat16
