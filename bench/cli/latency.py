@@ -154,11 +154,11 @@ def projected_row(request: LatencyRequest, outcome: Outcome, elsewhere: Profile 
     from bench.runs import registry
     from bench.timing.latency.projection import at_precision, counted, from_counts, project
     from bench.timing.latency.session import count_item
-    from bench.types.errors import BenchError, SpecError
+    from bench.types.errors import BenchError, SpecError, WeightsError
 
     record, item, refusal = outcome.record, outcome.item, outcome.refusal
     said, made, in_half = str(refusal or ""), None, None
-    if elsewhere and (record is not None or isinstance(refusal, SpecError)):
+    if elsewhere and (record is not None or isinstance(refusal, SpecError | WeightsError)):
         try:
             if record is not None:
                 of, made = counted(record), project(record, elsewhere)

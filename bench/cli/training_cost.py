@@ -66,7 +66,7 @@ def show_cost(record: Mapping[str, Any]) -> None:
         f"{own}; the run takes {duration(record['seconds'])}"
     )
     if record.get("left_uncompiled"):
-        screen.print("the run compiles the network first, which takes a minute and is not timed here")
+        screen.print("the run compiles the whole network first, which is not timed here")
     rows = [(each["name"], f"{each['images_per_second']:,.0f}", f"{each['gpu_hours']:,.1f}") for each in record["gpus"]]
     share = next((each["share"] for each in record["gpus"]), 0.0)
     title = f"on one GPU at {share:.0%} of its bf16 peak, as an H200 reached with such a network"

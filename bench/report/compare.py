@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.report import units
 from bench.report.accuracy import name, table_radii
-from bench.report.grouping import BOUND_WORDS, history
+from bench.report.grouping import BOUND_WORDS, remarks
 from bench.report.hypothesis_tests import (
     DRAWS,
     LEVEL,
@@ -245,13 +245,9 @@ def _notes(a: Run, b: Run, shared: int, images_a: int, images_b: int) -> list[st
             f"a, {units.count(images_b - shared)} only of b; nothing here is of those"
         )
     for run in (a, b):
-        notes += history(run)
-        if not run.done:
-            notes.append(f"! {name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")
+        notes += remarks(run)
         if run.spec.stops:
             notes.append(f"! {name(run)} stops at its verdicts: its average certified radius is a lower bound")
-        if run.spec.random_weights:
-            notes.append(f"! {name(run)} has random weights: never trained, its accuracies mean nothing")
     for what in ("n", "certifier", "precision", "dataset"):
         one, other = getattr(a.spec, what), getattr(b.spec, what)
         if one != other:

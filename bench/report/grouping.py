@@ -119,6 +119,16 @@ def history(run: Run) -> list[str]:
     return said + ([f"{name(run)}: {origin_words(run.made_from)}"] if run.made_from else [])
 
 
+def remarks(run: Run) -> list[str]:
+    """A run's history, and that it is not whole or was never trained."""
+    said = history(run)
+    if not run.done:
+        said.append(f"! {name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")
+    if run.spec.random_weights:
+        said.append(f"! {name(run)} has random weights: never trained, its accuracies mean nothing")
+    return said
+
+
 def variants(group: Group) -> tuple[Variant, ...]:
     """The group's methods, apart where they differ in more than sigma and weights; titles say in what.
 

@@ -141,11 +141,12 @@ def _on_host(out: Tensor, key: int, draw: int, first: int, x: Tensor | None, sig
     from bench.smoothing import philox_c
 
     copies, values = out.shape
-    # Handing work to threads costs half a millisecond: one thread makes what is little.
-    rows, threads = out.numpy(), max(1, min(torch.get_num_threads(), copies * values // CHUNK))
+    rows, threads = out.numpy(), torch.get_num_threads()
     pixels = None if x is None else np.ascontiguousarray(x.reshape(-1).numpy())
     floats = all(t is None or t.dtype == torch.float32 for t in (out, x))
     by_c = floats and _by_c(values, draw, first, copies)
+    if by_c:  # handing work to threads costs half a millisecond, as long as one takes for some 200,000 values
+        threads = max(1, min(threads, copies * values // CHUNK))
     step = max(1, min(-(-copies // threads), CHUNK // max(1, values)))
 
     def fill(start: int) -> None:

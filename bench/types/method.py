@@ -76,7 +76,7 @@ class Setting:
     device: str  # "cpu", "cuda:0"; "meta": shapes without numbers, to count what a sample costs
     precision: str = "fp32"  # arithmetic of the run, which the certifier sets; networks may be laid out for it
     tuned: bool = True  # False: the networks as their authors run them, to be compared with
-    timed_alone: bool = False  # nothing but seconds is looked at: random weights may be drawn where that is fastest
+    timed_alone: bool = False  # for its speed: random weights may be others on another device, drawn where that is fast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,8 +93,8 @@ class Block(nn.Module):
 class ExactLinear(nn.Linear):
     """A linear layer that stays in float32 whatever the arithmetic around it: the one that makes logits.
 
-    Rounded to 8 bits, logits that lie close together tie, and the first of them wins: up to two thirds of the labels
-    that bf16 changes.
+    Rounded to 8 bits, logits that lie close together tie, and the first of them wins: up to half of the labels that
+    bf16 changed.
     """
 
     def forward(self, x: Tensor) -> Tensor:

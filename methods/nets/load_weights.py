@@ -132,7 +132,7 @@ def load_state(
 def seeded(seed: int, role: str, device: str = "cpu") -> Iterator[None]:
     """Draw initial weights from a seed and a role; the global generators are left as they were.
 
-    On another device than the CPU networks are built there, and their numbers are others.
+    On a CUDA device networks are built there, and their numbers are others; on any other, on the CPU.
     """
     key = int.from_bytes(hashlib.sha256(f"{seed}/{role}".encode()).digest()[:8], "big") % 2**63
     if device.startswith("cuda"):

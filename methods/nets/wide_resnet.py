@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+
+from methods.nets.cifar_resnet import pooled
+
+fx.wrap("pooled")  # of this module too
 
 
 class PreActivationBlock(nn.Module):
@@ -69,8 +72,7 @@ class WideResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (B, C, H, W) -> logits (B, K)."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
-        x = torch.mean(F.relu(self.bn1(x)), dim=(2, 3))
-        logits: Tensor = self.fc(x)
+        logits: Tensor = self.fc(pooled(F.relu(self.bn1(x))))
         return logits
 
 
@@ -117,5 +119,5 @@ class KuangliuResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         for i in range(1, 5):
             x = self.get_submodule(f"layer{i}")(x)
-        logits: Tensor = self.linear(torch.mean(x, dim=(2, 3)))
+        logits: Tensor = self.linear(pooled(x))
         return logits

@@ -28,7 +28,7 @@ BACKEND = "inductor"  # of torch.compile
 GRAPHS = "cudagraphs"  # its backend that translates nothing: the kernels as they are, asked for all at once
 LARGE = 10**7  # weights of a residual network that is worth compiling; a CIFAR ResNet-110 has 1.7 million
 COMPILED_FROM = 2000  # steps of a run that earn back the half minute of compiling a transformer's blocks
-WHOLE_FROM = 10_000  # and the minute or two of a ResNet-50
+WHOLE_FROM = 10_000  # and the minute of a ResNet-50
 AVERAGED = "averaged"  # a module of that name is a stage's own average: another is not made
 # Settings that cannot change a weight but by rounding. With batch norm, the number of images that it sees together can:
 # `set_up` records that number instead.
@@ -96,7 +96,7 @@ def compiled_loss(
 ) -> Callable[[int, Any], Mapping[str, Tensor]]:
     """The task's loss with its networks compiled in place, where the settings want it; names of weights stay.
 
-    `quick` leaves out whole networks, which take a minute, unless they are asked for.
+    `quick` leaves out whole networks, which take up to a minute, unless they are asked for.
     """
     if settings.compile == "true":
         for module in task.modules.values():
@@ -108,9 +108,8 @@ def compiled_loss(
     if settings.compile == "auto" and task.device.startswith("cuda") and task.steps >= COMPILED_FROM:
         # Not with checkpoints: what is computed again is then computed as it was written.
         modules = () if settings.checkpoint else task.modules.values()
-        parts = [part for module in modules for part in _parts(module)]
-        if quick or not compiles_whole(task, settings):
-            parts = [part for part in parts if not _large_resnet(part)]
+        whole = compiles_whole(task, settings) and not quick
+        parts = [part for module in modules for part in _parts(module) if whole or part is not module]
         return _compiled_modules(parts, task.loss, BACKEND)
     return task.loss
 
@@ -142,9 +141,9 @@ def _parts(module: nn.Module) -> list[nn.Module]:
 
 
 def compiles_whole(task: Task, settings: StageSettings) -> bool:
-    """Whether a whole network is compiled, which takes a minute or two, unasked."""
+    """Whether a whole network is compiled, which takes up to a minute, unasked."""
     long = settings.compile == "auto" and task.device.startswith("cuda") and task.steps >= WHOLE_FROM
-    return long and any(map(_large_resnet, task.modules.values()))
+    return long and any(module in _parts(module) for module in task.modules.values())
 
 
 def _large_resnet(module: nn.Module) -> bool:

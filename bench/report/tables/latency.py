@@ -62,6 +62,9 @@ def seconds_of_rows(published: PublishedTable | None, records: Sequence[LatencyR
         same = [key for key in _SAME if key != "precision"]
         fitting = [r for r in records if row.key and all(_plain(r.spec.get(key)) == _plain(spec[key]) for key in same)]
         if fitting:
+            # Of one arithmetic, the newest record's: seconds of two do not compare.
+            precision = max(fitting, key=lambda r: r.created).spec["precision"]
+            fitting = [r for r in fitting if r.spec["precision"] == precision]
             found[row.title] = _best(fitting, request.n0 + row.n)
     return found
 

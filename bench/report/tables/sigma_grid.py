@@ -9,7 +9,7 @@ from bench.published.tables import PublishedTable
 from bench.report import units
 from bench.report.accuracy import certified_accuracy, digest, name
 from bench.report.envelope import envelope, in_common
-from bench.report.grouping import Group, groups, history, variants
+from bench.report.grouping import Group, groups, remarks, variants
 from bench.report.method_titles import printed
 from bench.report.tables.accuracy import FROM_BELOW
 from bench.report.tables.published_rows import misfit, quoted
@@ -214,14 +214,7 @@ def _laid_out(
 
 def _of_runs(group: Group) -> list[str]:
     """What is to be known of a group's runs."""
-    notes = []
-    for run in group.runs:
-        notes += history(run)
-        if not run.done:
-            notes.append(f"! {name(run)} is incomplete: {len(run.rows)} of {run.spec.images} images")
-        if run.spec.random_weights:
-            notes.append(f"! {name(run)} has random weights: never trained, its accuracies mean nothing")
-    return notes
+    return [note for run in group.runs for note in remarks(run)]
 
 
 def _of_method(run: Run, published: PublishedTable) -> bool:

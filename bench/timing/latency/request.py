@@ -49,7 +49,7 @@ class Item:
     title: str
     n: int
     params: Mapping[str, Scalar] = field(default_factory=dict)  # over the request's, and what its weights must say
-    any_weights: bool = False  # random ones where a catalogue has none of this network: its time is the same
+    any_weights: bool = False  # random ones unless the request gives some: its time does not depend on them
     batch: int | None = None  # over the request's
     key: str = ""  # of the published row it stands beside
 
@@ -100,17 +100,6 @@ def prepare(
     Raises: DataError for a dataset of no fixed shape, MethodError for images that the method declines, WeightsError
     for weights that are missing or of another network than the item's, UsageError for a word that no method can use.
     """
-    try:
-        return _prepared(request, item, method, beside)
-    except WeightsError:
-        if not item.any_weights or request.weights or request.random_weights:
-            raise
-    return _prepared(replace(request, random_weights=True), item, method, beside)
-
-
-def _prepared(
-    request: LatencyRequest, item: Item, method: Method, beside: Mapping[str, Method] | None
-) -> tuple[RunSpec, Setting]:
     source = registry.dataset(request.dataset)
     if source.shape is None or source.num_classes is None:
         known = ", ".join(name for name in registry.dataset_names() if registry.dataset(name).shape is not None)
@@ -120,10 +109,12 @@ def _prepared(
     if declined := method.declines(source.name, shape, source.num_classes):
         raise MethodError(f"{item.method} declines {source.name} {shape}: {declined}")
     methods = {item.method: method, **(beside or {})}
-    files = _files(request, source.name, method, assigned_roles(request.weights, methods)[item.method])
-    _check_network(item, files)
-    fixed = {key: str(value) for key, value in item.params.items()}
-    settings = assigned_params(request.params, methods)[item.method] | fixed
+    given = assigned_roles(request.weights, methods)[item.method]
+    random = request.random_weights or (item.any_weights and not given)
+    files = _files(replace(request, random_weights=random), source.name, method, given)
+    settings = assigned_params(request.params, methods)[item.method]
+    _check_network(item, settings, files)
+    settings |= {key: str(value) for key, value in item.params.items()}
     params, _ = params_of(method, source.name, settings, files)
     spec = RunSpec(
         method=registry.identity(item.method, method.name),
@@ -152,7 +143,7 @@ def _prepared(
         sigma=request.sigma,
         params=params,
         weights=files,
-        random_weights=request.random_weights,
+        random_weights=random,
         seed=request.seed,
         device="cpu",
         precision=request.precision,
@@ -161,13 +152,16 @@ def _prepared(
     return spec, setting
 
 
-def _check_network(item: Item, files: Mapping[str, WeightsFile]) -> None:
+def _check_network(item: Item, settings: Mapping[str, str], files: Mapping[str, WeightsFile]) -> None:
+    """Refuse another network than the item names, in its place."""
     for key, value in item.params.items():
+        if settings.get(key, str(value)) != str(value):
+            raise UsageError(f"{item.title} is {key} {value}, got --set {key}={settings[key]}; leave it out")
         for file in files.values():
-            if key in file.params and str(file.params[key]) != str(value):
+            if str(file.params.get(key, value)) != str(value):
                 raise WeightsError(
-                    f"{item.title} is {key} {value}, the weights {file.name!r} are of {file.params[key]}; give "
-                    "--weights, or --random-weights: the time does not depend on them"
+                    f"{item.title} is {key} {value}, the weights {file.name!r} are of {file.params[key]}; leave them "
+                    "out: the time does not depend on them"
                 )
 
 

@@ -301,6 +301,8 @@ def _labels(
 
     labels: list[Tensor] = []
     n, spent = 0, 0.0
+    if device != "cpu":  # where a first pass chooses and compiles kernels, and would tell of too few
+        _forward(classifier, copies(0, 1), device, precision)
     size = 1  # a first copy tells how many there is time for: half precision may be 100 times slower
     while size:
         try:

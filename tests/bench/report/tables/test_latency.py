@@ -161,6 +161,8 @@ def test_published_rows_have_the_seconds_of_a_gpu_beside_the_published_ones() ->
         *((title, True) for title in ("Gaussian, here", "rRCM-B, here")),
         *((f"{title}, here (extrapolated)", True) for title, (_, kind) in found.items() if kind == "extrapolated"),
     }
+    older = [replace(r, spec={**r.spec, "precision": "fp32"}, created="2020-01-01T00:00:00Z") for r in records]
+    assert seconds_of_rows(published, [*older, *records]) == seconds_of_rows(published, records)
     # Of another table's dataset, and of settings that no row has, nothing.
     assert seconds_of_rows(published_table("table2"), records) == {}
     other = [replace(r, spec={**r.spec, "params": {**r.spec["params"], "arch": "x", "size": "L"}}) for r in records]

@@ -266,6 +266,14 @@ def test_logits_of_a_network_in_half_precision_are_not_rounded(arch: str) -> Non
 
 
 @seeded_globals(1)
+def test_both_heads_of_a_distilled_network_are_kept() -> None:
+    network = nn.Sequential(build_network("timm:deit_tiny_distilled_patch16_224", num_classes=10, shape=(3, 224, 224)))
+    optimise_for_inference(network.eval(), "cpu", "bf16")
+    kept = {name for name, module in network.named_modules() if isinstance(module, ExactLinear)}
+    assert kept == {"0.head", "0.head_dist"}
+
+
+@seeded_globals(1)
 def test_a_network_whose_logits_are_exact_by_itself_has_no_other_layer_kept() -> None:
     encoder = time_token_vit("tiny", image_size=8, in_channels=1, projector=False)
     network = AtNoiseLevel(TimeTokenClassifier(encoder, num_classes=10, final_norm=True), 1.0).eval()
