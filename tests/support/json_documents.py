@@ -265,7 +265,7 @@ TABLE: dict[str, str] = {
 /.peaks[] text: .precision
 /.peaks[] number: .flops_s .side .threads
 / text: .remarks[]
-/.networks[] text: .name .method .dataset .device .precision .compiled .doubts[]
+/.networks[] text: .name .method .dataset .device .precision .compiled .flips_of .doubts[]
 /.networks[].params number|text|truth: .*
 /.networks[].weights text: .*
 /.networks[] number: .shape[] .sigma .batch .threads .plain_batch .plain_curve[][] .flops .row_s .forward_copies_per_s

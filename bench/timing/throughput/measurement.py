@@ -19,7 +19,7 @@ from bench.runs.execution.cuda_graphs import RECORD_AFTER, replayed
 from bench.runs.execution.environment import set_precision
 from bench.runs.execution.kernels import kernels
 from bench.runs.execution.torch_compile import compiled
-from bench.runs.registry import method
+from bench.runs.registry import dataset, method
 from bench.runs.store import RowWriter
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
 from bench.smoothing.philox import noisy
@@ -28,11 +28,11 @@ from bench.timing import peak_memory
 from bench.timing.flops import countable
 from bench.timing.throughput.baseline import plain_counts
 from bench.timing.throughput.kernels import kernel_shares
-from bench.timing.throughput.records import DEFAULT_BATCH, Flips, Measurement, Reading, Series
+from bench.timing.throughput.records import DEFAULT_BATCH, RANDOM, Flips, Measurement, Reading, Series
 from bench.timing.throughput.targets import Built, Target, build
 from bench.timing.workload import FINGERPRINT
 from bench.types import NEVER, BaseClassifier, Counts, Row
-from bench.types.errors import DeviceError
+from bench.types.errors import BenchError, DeviceError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +43,7 @@ PLAIN_BATCHES = (10, 100, DEFAULT_BATCH)
 FLIP_SHARE = 0.2  # of the budget, for copies in both arithmetics
 TABLE_COPIES = 500 * 100_100.0  # of a row of a table: whether such a run would compile is what a record says
 ROWS = 20  # appended to see what one costs
+PICTURES = 50  # whose copies are labelled in several arithmetics, in turns
 
 
 def measure(
@@ -146,7 +147,12 @@ def _measured(
     else:
         flips_plain = partial(_same, plain_network)
     set_precision("fp32")
-    copied = partial(noisy, x, sigma, key.philox("smoothing"))
+    pictures, flips_of = _pictures(target.dataset, spec.shape, x)
+
+    def copied(first: int, count: int) -> Tensor:
+        noise = noisy(torch.zeros_like(x), sigma, key.philox("smoothing"), first, count)
+        return noise + pictures[torch.arange(first, first + count, device=x.device) % len(pictures)]
+
     with _during("the labels of other arithmetics"):
         flips = _flips(built, flips_plain, copied, batch, clock, FLIP_SHARE * budget_s, device, large=large)
     meta = replace(built.setting, device="meta")
@@ -172,6 +178,7 @@ def _measured(
         plain=Series.of(loop for _, _, loop in turns),
         row_s=_row_seconds(clock),
         flips=flips,
+        flips_of=flips_of,
         kernels=shares,
         runs_by=runs_by,
         compiled="" if compiling == NEVER else said,
@@ -287,6 +294,20 @@ def _flips(
         flipped = int((labels[:n] != exact[:n]).sum())
         result.append(Flips(what, flipped, n, seconds / len(labels), base / len(exact)))
     return tuple(result)
+
+
+def _pictures(name: str, shape: tuple[int, int, int], random: Tensor) -> tuple[Tensor, str]:
+    """Test images of a dataset that is on this machine, (m, C, H, W), and what they are; else the random picture."""
+    import torch
+
+    try:
+        images = dataset(name).open(None, None, "test")
+    except BenchError:
+        return random[None], RANDOM
+    few = [images[i].pixels for i in range(0, len(images), -(-len(images) // PICTURES))]
+    if not few or few[0].shape != tuple(shape):
+        return random[None], RANDOM
+    return torch.stack([torch.from_numpy(pixels) for pixels in few]).to(random.device), f"images of {name}"
 
 
 def _labels(

@@ -16,6 +16,7 @@ from bench.types.atomic_file import atomic_write
 from bench.types.errors import StoreError
 
 FORMAT = 1
+RANDOM = "a random picture"
 DEFAULT_BATCH = 1000  # of the plain loop in the first public script
 UNSTEADY = 0.1  # a spread of rounds at which ratios are doubted
 CONFIDENT = 1000  # copies below which a flip rate says little
@@ -87,6 +88,7 @@ class Measurement:
     plain: Series  # the plain loop
     row_s: float  # to store one image's row
     flips: tuple[Flips, ...]
+    flips_of: str = RANDOM  # of whose copies
     kernels: Mapping[str, float] = field(default_factory=dict)  # share of a pass by class of kernel; CUDA alone
     runs_by: tuple[str, ...] = ()  # kernels, as its networks say it
     compiled: str = ""  # what came of torch.compile for forward pass and certifier; empty: "never"
@@ -136,6 +138,8 @@ class Measurement:
         said += [f"flips by {f.by}: only {f.copies} copies" for f in self.flips if f.copies < CONFIDENT]
         if "random" in self.weights.values():
             said.append("random weights: their flips say nothing of trained ones")
+        elif self.flips_of == RANDOM:
+            said.append("flips are of copies of a random picture, most of which lie near a tie")
         return tuple(said)
 
     def as_json(self, peaks: tuple[Peak, ...]) -> dict[str, Any]:

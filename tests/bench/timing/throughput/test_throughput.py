@@ -53,6 +53,7 @@ MEASURED = Measurement(
     plain=Series((2.2e-3, 2.2e-3, 2.2e-3), (4.08e-3, 3.06e-3, 4e-3)),
     row_s=1e-4,
     flips=(Flips("tuning", 0, 5000, 2e-3, 1e-3), Flips("bf16", 3, 5000, 2e-2, 1e-3)),
+    flips_of="images of digits",
 )
 
 
@@ -226,6 +227,21 @@ def test_what_speaks_against_the_numbers_is_said() -> None:
         "flips by bf16: only 30 copies",
         "random weights: their flips say nothing of trained ones",
     )
+    of_noise = replace(calm, flips_of="a random picture")
+    assert of_noise.doubts() == ("flips are of copies of a random picture, most of which lie near a tie",)
+
+
+def test_labels_that_flip_are_counted_on_images_of_the_dataset_where_it_is() -> None:
+    random = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
+    test = registry.dataset("digits").open(None, None, "test")
+    pictures, told = measurement._pictures("digits", (1, 8, 8), random)
+    assert told == "images of digits"
+    assert pictures.shape == (50, 1, 8, 8)
+    assert torch.equal(pictures[3], torch.from_numpy(test[30].pixels))
+    for name, shape in (("imagenet", (1, 8, 8)), ("digits", (1, 9, 9))):
+        pictures, told = measurement._pictures(name, shape, random)
+        assert told == "a random picture"
+        assert torch.equal(pictures, random[None])
 
 
 def test_a_machine_without_bf16_is_told_so() -> None:
