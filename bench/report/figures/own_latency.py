@@ -53,9 +53,10 @@ def device_of(runs: Sequence[Run]) -> str:
 
 
 def commonest(devices: Iterable[str]) -> str:
-    """The device that most have; of several, the first by name; of none, no name."""
-    count = Counter(devices)
-    return min(count, key=lambda device: (-count[device], device), default="")
+    """The device that most have, as tables choose it."""
+    from bench.report.tables.latency import device_of_most
+
+    return device_of_most(Counter(devices))
 
 
 def own_figure(group: Group, records: Sequence[LatencyRecord] = (), style: Style = SCREEN) -> Figure:

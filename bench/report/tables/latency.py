@@ -69,6 +69,11 @@ def seconds_of_rows(published: PublishedTable | None, records: Sequence[LatencyR
     return found
 
 
+def device_of_most(rows: Mapping[str, int]) -> str:
+    """The device that has most rows; of several, the first by name; of none, no name."""
+    return min(rows, key=lambda device: (-rows[device], device), default="")
+
+
 def of_one_device(
     records: Sequence[LatencyRecord], runs: Sequence[Run], published: PublishedTable | None = None
 ) -> tuple[list[LatencyRecord], str]:
@@ -87,7 +92,7 @@ def of_one_device(
     }
     if not any(fitting.values()):
         return list(records), ""
-    kept = min(fitting, key=lambda name: (-fitting[name], name))
+    kept = device_of_most(fitting)
     others = ", ".join(sorted(name for name, rows in fitting.items() if rows and name != kept))
     said = f"! latencies on {others} are left out, for those on {kept}: seconds of two devices do not compare"
     return by_device[kept], said if others else ""
