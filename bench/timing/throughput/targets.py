@@ -86,11 +86,15 @@ def build(target: Target, *, sigma: float, precision: str, device: str) -> Built
     named = (target.weights,) if target.weights else ()
     request = LatencyRequest(dataset=target.dataset, sigma=sigma, precision=precision, weights=named)
     item = Item(method=target.method, title=target.name, n=request.n, params=target.params)
-    try:
+
+    def first(request: LatencyRequest) -> tuple[RunSpec, Setting, BaseClassifier]:
         spec, setting = prepare(request, item, method)
-    except WeightsError:
-        spec, setting = prepare(replace(request, random_weights=True, weights=()), item, method)
-    tuned = method.build(replace(setting, device=device))
+        return spec, setting, method.build(replace(setting, device=device))
+
+    try:
+        spec, setting, tuned = first(request)
+    except WeightsError:  # of what a file says of itself, or of its tensors
+        spec, setting, tuned = first(replace(request, random_weights=True, weights=()))
 
     def made(**changes: Any) -> BaseClassifier:
         return method.build(replace(setting, device=device, **changes))

@@ -29,7 +29,8 @@ from bench.timing.throughput.measurement import measure
 from bench.timing.throughput.records import FORMAT, Flips, Measurement, Series, document, held, remarks, save
 from bench.timing.throughput.session import begin
 from bench.timing.throughput.targets import build, targets
-from bench.types.errors import BenchError, DeviceError, SpecError, StoreError, UsageError
+from bench.types import BaseClassifier, Setting
+from bench.types.errors import BenchError, DeviceError, SpecError, StoreError, UsageError, WeightsError
 from methods.training.rng import seeded_globals
 
 RECORDS = PROJECT / "results" / "bench"
@@ -394,3 +395,19 @@ def test_a_target_is_the_network_that_it_is_named_after_whatever_weights_are_in_
     ]
     assert sizes == ["B", "XS"]
     assert all(target.params for target in targets(None, "cuda"))
+
+
+def test_weights_that_do_not_fit_a_target_leave_it_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A file may say nothing of its network: then its tensors do, when it is built.
+    gaussian = registry.method("gaussian")
+
+    def particular(setting: Setting) -> BaseClassifier:
+        if not setting.random_weights:
+            raise WeightsError("other tensors")
+        return gaussian.build(setting)
+
+    monkeypatch.setattr(registry, "method", lambda _name: replace(gaussian, build=particular))
+    digits = next(target for target in targets(None, "cpu") if target.name == "digits-resnet8")
+    built = build(digits, sigma=0.5, precision="fp32", device="cpu")
+    assert built.setting.random_weights
+    assert set(built.spec.weights.values()) == {"random"}
