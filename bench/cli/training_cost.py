@@ -7,9 +7,9 @@ from typing import Any
 
 from bench.cli.output import listing, remark, stdout
 
-# Of a GPU's bf16 peak (datasheet), as an H200 reached them (results/h200): rRCM-S's pre-training, on one
-# eighth of a batch, and ResNet-50's training, compiled, both at 224. Convolutions between batch norms wait for memory.
-# Assumed of all GPUs.
+# Of a GPU's bf16 peak (datasheet), as an H200 reached them (results/h200): rRCM-S's pre-training on an eighth of a
+# batch, and ResNet-50's training, compiled, both at 224. Convolutions between batch norms wait for memory. Assumed of
+# all GPUs.
 SHARE_OF_TRANSFORMERS, SHARE_OF_CONVOLUTIONS = 0.35, 0.16
 GIB = 2**30
 

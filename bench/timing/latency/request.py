@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from bench.certification.bounds import check_samples
 from bench.runs import registry
@@ -111,7 +111,7 @@ def prepare(
     methods = {item.method: method, **(beside or {})}
     given = assigned_roles(request.weights, methods)[item.method]
     random = request.random_weights or (item.any_weights and not given)
-    files = _files(replace(request, random_weights=random), source.name, method, given)
+    files = _files(request, source.name, method, given, random=random)
     settings = assigned_params(request.params, methods)[item.method]
     _check_network(item, settings, files)
     settings |= {key: str(value) for key, value in item.params.items()}
@@ -165,9 +165,11 @@ def _check_network(item: Item, settings: Mapping[str, str], files: Mapping[str, 
                 )
 
 
-def _files(request: LatencyRequest, dataset: str, method: Method, given: Mapping[str, str]) -> dict[str, WeightsFile]:
+def _files(
+    request: LatencyRequest, dataset: str, method: Method, given: Mapping[str, str], *, random: bool
+) -> dict[str, WeightsFile]:
     try:
-        return weights_of(method, dataset, request.sigma, given, random=request.random_weights, download=False)
+        return weights_of(method, dataset, request.sigma, given, random=random, download=False)
     except UsageError:
         raise
     except BenchError as error:

@@ -22,7 +22,7 @@ from bench.runs.execution.torch_compile import compiled
 from bench.runs.registry import dataset, method
 from bench.runs.store import RowWriter
 from bench.smoothing.noise import ESTIMATE, MethodNoise, NoiseKey
-from bench.smoothing.philox import noisy
+from bench.smoothing.philox import noisy, normals
 from bench.smoothing.voting import autocast, draw
 from bench.timing import peak_memory
 from bench.timing.flops import countable
@@ -150,8 +150,8 @@ def _measured(
     pictures, flips_of = _pictures(target.dataset, spec.shape, x)
 
     def copied(first: int, count: int) -> Tensor:
-        noise = noisy(torch.zeros_like(x), sigma, key.philox("smoothing"), first, count)
-        return noise + pictures[torch.arange(first, first + count, device=x.device) % len(pictures)]
+        eps = normals(key.philox("smoothing"), 0, first, count, spec.shape, device)
+        return pictures[torch.arange(first, first + count, device=device) % len(pictures)] + sigma * eps
 
     with _during("the labels of other arithmetics"):
         flips = _flips(built, flips_plain, copied, batch, clock, FLIP_SHARE * budget_s, device, large=large)

@@ -61,15 +61,15 @@ def _heads(network: nn.Module) -> list[str]:
 
     None of what is one linear layer itself, and has no parent that could hold another.
     """
-    found = []
-    for name, module in network.named_modules():
+    modules, told = dict(network.named_modules()), []
+    for name, module in modules.items():
         said = getattr(module, "pretrained_cfg", None)
         heads = said.get("classifier") if isinstance(said, dict) else None
-        names = heads if isinstance(heads, tuple | list) else (heads,) if isinstance(heads, str) else ()
-        found += [f"{name}.{head}".removeprefix(".") for head in names]
-    if found:
-        return [name for name in found if any(name == own for own, _ in network.named_modules())]
-    return [name for name, module in network.named_modules() if name and isinstance(module, nn.Linear)][-1:]
+        names = [heads] if isinstance(heads, str) else heads or ()  # several of distilled networks
+        told += [f"{name}.{head}".removeprefix(".") for head in names]
+    if told:
+        return [name for name in told if name in modules]
+    return [name for name, module in modules.items() if name and isinstance(module, nn.Linear)][-1:]
 
 
 def optimise_denoiser(network: nn.Module, device: str, precision: str) -> None:
